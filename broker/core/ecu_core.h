@@ -1,0 +1,209 @@
+#pragma once
+// EcuCore is the publisher's side of the system without any I/O: it keeps the checkpoints that are
+// held for the CMS instances, gives them their place in the session's one sequence, tells every CMS
+// of them, serves their bytes against credit and reports each step to the publisher as a receipt.
+// The embedded client runs it on its own thread; cms-broker will run the same core for a whole ECU.
+//
+// Inputs are calls with the time; what is to be done comes back in `Effects`, in order. The core
+// owns the BlobSources until they may be freed; dropping one is what frees it.
+//
+// Threads: none; one caller at a time. Bounds: held memory by memory_budget_bytes, held blobs by
+// kHeldCountMax, answers by the limits of schemas/messages.h.
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "broker/core/blob_source.h"
+#include "broker/core/chunk_server.h"
+#include "schemas/messages.h"
+
+namespace cms::broker {
+
+using CmsIndex = std::size_t;  // Position in --cms.
+
+inline constexpr std::size_t kCmsCountMax = 16;
+inline constexpr std::size_t kHeldCountMax = 65536;
+inline constexpr std::size_t kWithdrawCountMax = 1024;
+inline constexpr Duration kHeartbeatInterval = std::chrono::seconds(1);  // T_hb
+// Without an answer for this long a CMS is taken for silent and its connection is made anew.
+inline constexpr Duration kControlSilenceMax = std::chrono::seconds(5);
+inline constexpr Duration kHelloRetry = std::chrono::seconds(1);
+inline constexpr Duration kRefusedPause = std::chrono::seconds(5);  // After a Hello that was refused.
+// A connection that is not answered is made anew at most this often; ZeroMQ itself dials oftener.
+inline constexpr Duration kReconnectInterval = std::chrono::seconds(10);
+inline constexpr Duration kWithdrawRetry = std::chrono::seconds(1);
+
+struct EcuCoreConfig {
+  EcuMac ecu_mac{};
+  std::uint64_t nonce = 0;
+  bool guarded = false;
+  Id128 host_id{};
+  std::uint16_t bulk_port = 0;
+  std::string advertise_host{};
+  std::string software{};
+  std::size_t cms_count = 1;  // 1..kCmsCountMax
+  std::uint64_t memory_budget_bytes = 0;
+};
+
+// What the publisher is told of one of its checkpoints.
+struct ReceiptEvent {
+  ProgramId program_id = 0;
+  Seq seq = 0;
+  wire::ReceiptLevel level = wire::ReceiptLevel::kAnnounced;
+  Code code = Code::kOk;
+  std::string reason{};
+  // No further receipt will come and the bytes are no longer held.
+  bool final = false;
+};
+
+struct SendControl {
+  CmsIndex cms = 0;
+  wire::ControlMessage message{};
+};
+struct SendNotify {
+  wire::NotifyMessage message{};
+};
+struct SendChunk {
+  PeerId peer{};
+  wire::Chunk header{};
+  ChunkView bytes{};
+};
+struct SendTransferError {
+  PeerId peer{};
+  wire::TransferError error{};
+};
+// Close this connection and open a new one; ZeroMQ never recovers from some failures by itself.
+struct ReconnectControl {
+  CmsIndex cms = 0;
+};
+struct ReconnectNotify {};
+struct WithdrawDone {
+  std::uint64_t request_id = 0;
+  Code code = Code::kOk;
+  std::string context{};
+};
+// Something an operator may want to read: a CMS was gained, lost, or refuses us.
+struct CmsEvent {
+  CmsIndex cms = 0;
+  enum class Kind { kLive, kSilent, kRefused } kind = Kind::kLive;
+  std::string text{};
+};
+using Effect = std::variant<SendControl, SendNotify, SendChunk, SendTransferError, ReconnectControl,
+                            ReconnectNotify, ReceiptEvent, WithdrawDone, CmsEvent>;
+using Effects = std::vector<Effect>;
+
+class EcuCore {
+ public:
+  explicit EcuCore(EcuCoreConfig config);
+
+  // Says Hello to every CMS. Call once, first.
+  void start(Instant now, Effects& effects);
+
+  // Takes a checkpoint in. `notification` has passed wire::check_notification and carries the next
+  // seq (last_seq() + 1). Never fails: what cannot be held is reported as DROPPED (kLimit).
+  void publish(Instant now, wire::Notification notification, std::unique_ptr<BlobSource> source,
+               Effects& effects);
+  // The program has ended for good; ends with a WithdrawDone with this id. kLimit: too many open.
+  Status withdraw(Instant now, std::uint64_t request_id, ProgramId program_id, Effects& effects);
+  void cancel_withdraw(std::uint64_t request_id);
+
+  void on_control(Instant now, CmsIndex cms, const wire::ControlMessage& message, Effects& effects);
+  void on_bulk(Instant now, const PeerId& peer, const wire::BulkBody& message, Effects& effects);
+  // The transport could not reach this puller.
+  void on_bulk_peer_gone(const PeerId& peer) { server_.on_peer_gone(peer); }
+  // Timers; call at next_deadline() or later.
+  void on_time(Instant now, Effects& effects);
+  // Makes up to `chunk_count_max` chunks to send. Returns whether there is more to do at once.
+  bool serve(std::size_t chunk_count_max, Effects& effects);
+  // Says BYE; what is still held ends as DROPPED (kCancelled).
+  void stop(Effects& effects);
+
+  Instant next_deadline() const;
+  Incarnation incarnation() const { return incarnation_; }
+  Seq last_seq() const { return last_seq_; }
+  std::uint64_t held_memory_bytes() const { return held_memory_bytes_; }
+  std::size_t held_count() const { return held_.size(); }
+  // Of all checkpoints together; each chunk counts once, however often it is fetched.
+  std::uint64_t served_bytes() const { return served_bytes_; }
+  std::size_t live_cms_count() const;
+
+ private:
+  enum class CmsState { kSilent, kHelloSent, kLive };
+  struct Cms {
+    CmsState state = CmsState::kSilent;
+    Instant said_at{};       // The last Hello.
+    Instant connected_at{};  // The connection was made anew, or lost its session.
+    Instant heard_at{};
+    Instant next_heartbeat_at{};
+    std::uint64_t heartbeat_number = 0;
+    std::uint64_t notify_heard = 0;
+    Instant notify_heard_at{};
+    std::string name{};
+  };
+  struct Held {
+    wire::Notification notification{};
+    std::unique_ptr<BlobSource> source{};
+    std::vector<Digest> digests{};  // Of the chunks served so far, from the first on; fixed.
+    std::uint32_t stored_by = 0;    // Bit per CMS.
+    bool superseded = false;        // Held only until the transfer under way has ended.
+    bool announced = false;
+    bool pulling = false;
+  };
+  struct Withdrawal {
+    ProgramId program_id = 0;
+    Seq seq = 0;
+    Instant next_send_at{};
+  };
+  using HeldMap = std::map<Seq, Held>;
+
+  CheckpointId id_of(const Held& held) const;
+  void send_hello(Instant now, CmsIndex cms, Effects& effects);
+  void make_live(Instant now, CmsIndex cms, const wire::HelloAnswer& answer, Effects& effects);
+  void on_hello_answer(Instant now, CmsIndex cms, const wire::HelloAnswer& answer, Effects& effects);
+  void on_list(CmsIndex cms, const wire::List& list, Effects& effects);
+  void on_receipt(CmsIndex cms, const wire::Receipt& receipt, Effects& effects);
+  void on_stored(CmsIndex cms, HeldMap::iterator it, Effects& effects);
+  void on_withdraw_answer(const wire::WithdrawAnswer& answer, Effects& effects);
+  void on_fetch(Instant now, const PeerId& peer, const wire::Fetch& fetch, Effects& effects);
+  void send_withdrawal(Instant now, std::uint64_t request_id, Withdrawal& withdrawal, Effects& effects);
+  void send_chunk(const ChunkTask& task, Effects& effects);
+  void announce(Held& held, Effects& effects);
+  void supersede_older(ProgramId program_id, Effects& effects);
+  // Replication is judged anew whenever a CMS comes, goes or stores.
+  bool is_replicated(const Held& held) const;
+  void settle_replicated(Effects& effects);
+  bool fits(std::uint64_t memory_bytes) const;
+  bool can_go(const Held& held) const;
+  bool can_make_room(ProgramId program_id, std::uint64_t memory_bytes) const;
+  void make_room(std::uint64_t memory_bytes, Effects& effects);
+  HeldMap::iterator release(HeldMap::iterator it, wire::ReceiptLevel level, Code code, std::string reason,
+                            Effects& effects);
+  void release_older(ProgramId program_id, Seq seq, const std::string& reason, Effects& effects);
+  void release_if_superseded(const CheckpointId& checkpoint, Effects& effects);
+  void send_heartbeat(Instant now, CmsIndex cms, Effects& effects);
+  std::uint32_t waiting_for(CmsIndex cms) const;
+
+  EcuCoreConfig config_;
+  Incarnation incarnation_ = 0;
+  Seq last_seq_ = 0;
+  std::vector<Cms> cms_;
+  HeldMap held_{};
+  std::map<ProgramId, std::set<Seq>> held_of_program_{};
+  std::uint64_t held_memory_bytes_ = 0;
+  std::uint64_t served_bytes_ = 0;
+  ChunkServer server_{};
+  std::map<std::uint64_t, Withdrawal> withdrawals_{};
+  Instant next_beat_at_ = kNever;
+  bool stopped_ = false;
+};
+
+}  // namespace cms::broker

@@ -1,0 +1,85 @@
+#pragma once
+// EcuLoop is the ZeroMQ shell around EcuCore: it owns the sockets of the three channels and runs the
+// core on one thread, which is the caller of run(). Everything else may be called from any thread
+// and never waits for the network, a disk or the loop.
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "broker/core/ecu_core.h"
+#include "net/endpoint.h"
+
+namespace cms::broker {
+
+inline constexpr std::size_t kPublishQueueMax = 65536;
+
+struct EcuLoopConfig {
+  EcuMac ecu_mac{};
+  std::vector<net::Endpoint> cms{};  // 1..kCmsCountMax
+  std::string bulk_host = "*";       // Where the bulk ROUTER listens.
+  net::PortRange bulk_ports{};
+  std::string advertise_host{};
+  std::string software{};
+  bool guarded = false;
+  std::uint64_t memory_budget_bytes = 0;
+};
+
+struct EcuLoopStats {
+  Incarnation incarnation = 0;  // 0: not assigned yet.
+  std::uint64_t served_bytes = 0;
+  std::uint64_t held_count = 0;
+  std::uint64_t held_memory_bytes = 0;
+  std::uint32_t live_cms_count = 0;
+};
+
+// Called on the loop's thread; must return soon and must not call back into EcuLoop but for publish
+// and withdraw.
+class EcuLoopListener {
+ public:
+  virtual ~EcuLoopListener() = default;
+  virtual void on_receipt(const ReceiptEvent& receipt) = 0;
+  virtual void on_withdrawn(const WithdrawDone& done) = 0;
+  virtual void on_cms_event(const CmsEvent& event) = 0;
+
+ protected:
+  EcuLoopListener() = default;
+  EcuLoopListener(const EcuLoopListener&) = default;
+  EcuLoopListener& operator=(const EcuLoopListener&) = default;
+};
+
+class EcuLoop {
+ public:
+  // Opens the sockets. `listener` outlives the loop. kAlreadyExists: no free bulk port.
+  // kLimit: out of descriptors.
+  static Result<std::unique_ptr<EcuLoop>> create(const EcuLoopConfig& config, EcuLoopListener& listener);
+  EcuLoop(const EcuLoop&) = delete;
+  EcuLoop& operator=(const EcuLoop&) = delete;
+  ~EcuLoop();
+
+  // Runs until stop(); then says BYE, frees all blobs and returns. Signals should be blocked in the
+  // calling thread.
+  void run();
+  void stop();
+
+  // Hands a checkpoint over; `notification` has passed wire::check_notification, its seq is set here
+  // and returned. Costs one short critical section and at most one write to an eventfd.
+  // kLimit: kPublishQueueMax are waiting for the loop. kCancelled: it was stopped.
+  // On an error the source is given back in `source`.
+  Result<Seq> publish(wire::Notification notification, std::unique_ptr<BlobSource>& source);
+  // Ends with listener.on_withdrawn(request_id). Errors as above.
+  Status withdraw(std::uint64_t request_id, ProgramId program_id);
+  void cancel_withdraw(std::uint64_t request_id);
+
+  std::uint16_t bulk_port() const;
+  // As of the loop's last turn; inside a listener's call, as of this moment. Any thread.
+  EcuLoopStats stats() const;
+
+ private:
+  class Impl;
+  explicit EcuLoop(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cms::broker

@@ -1,0 +1,280 @@
+#include "cms/admin/cli.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "cms/admin/get.h"
+#include "cms/admin/render.h"
+
+namespace cms::admin {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  std::string cms;
+  std::string output = "table";
+  std::string timeout = "5s";
+  std::string ecu_mac;
+  std::string program;
+  bool all = false;
+  std::string key;
+  std::string file;
+};
+
+// "5s", "500ms", "2m", or a plain number of seconds.
+std::optional<Client::Timeout> parse_timeout(std::string_view text) {
+  std::uint64_t unit_ms = 1000;
+  const auto ends_with = [&](std::string_view end) {
+    return text.size() > end.size() && text.substr(text.size() - end.size()) == end;
+  };
+  if (ends_with("ms")) {
+    unit_ms = 1;
+    text.remove_suffix(2);
+  } else if (ends_with("s")) {
+    text.remove_suffix(1);
+  } else if (ends_with("m")) {
+    unit_ms = 60000;
+    text.remove_suffix(1);
+  }
+  constexpr std::uint64_t kMaxMs = 24 * 3600 * 1000;
+  const auto count = parse_u64(text);
+  if (!count || *count == 0 || *count > kMaxMs / unit_ms) return std::nullopt;
+  return Client::Timeout(static_cast<std::int64_t>(*count * unit_ms));
+}
+
+class Program {
+ public:
+  Program(const Surroundings& surroundings, std::FILE* out, std::FILE* err)
+      : surroundings_(surroundings), out_(out), err_(err) {}
+
+  int run(int argc, const char* const* argv);
+
+ private:
+  int usage(const std::string& what) { return complain(what, kExitUsage); }
+  int complain(const std::string& what, int exit_code) {
+    std::fprintf(err_, "cms-admin: %s\n", what.c_str());
+    return exit_code;
+  }
+  int failed(const Error& error) {
+    return complain(error.context.empty() ? error.message() : error.context,
+                    client_->unanswered() ? kExitUnreachable : kExitFailed);
+  }
+  int print(const std::string& text) {
+    if (std::fwrite(text.data(), 1, text.size(), out_) == text.size() && std::fflush(out_) == 0)
+      return kExitDone;
+    return complain("cannot write the answer", kExitFailed);
+  }
+
+  std::optional<int> connect();  // The exit code when it fails.
+  int ask(wire::AdminRequest request);
+  int ask_list(wire::AdminMethod method);
+  int ask_key(wire::AdminMethod method, const Key& key);
+  int get_file(const Key& key);
+  void show_progress(std::uint64_t received_bytes, std::uint64_t size_bytes);
+
+  const Surroundings& surroundings_;
+  std::FILE* out_;
+  std::FILE* err_;
+  Options options_;
+  Style style_;
+  std::unique_ptr<Client> client_;
+  Clock::time_point started_at_;
+  Clock::time_point progress_at_;
+};
+
+std::optional<int> Program::connect() {
+  std::string where = options_.cms;
+  if (where.empty()) {
+    const char* variable = surroundings_.environment("CMS_ADMIN");
+    if (variable != nullptr) where = variable;
+  }
+  const auto endpoint = where.empty() ? only_endpoint(surroundings_) : admin_endpoint(where);
+  if (!endpoint) {
+    return complain(endpoint.error().context,
+                    endpoint.error().code == Code::kNotFound ? kExitUnreachable : kExitUsage);
+  }
+  auto client = Client::connect(*endpoint, *parse_timeout(options_.timeout));
+  if (!client) return complain(client.error().context, kExitUnreachable);
+  client_ = std::move(*client);
+  return std::nullopt;
+}
+
+int Program::ask(wire::AdminRequest request) {
+  std::vector<std::string> pages;
+  const wire::AdminMethod method = request.method;
+  while (true) {
+    auto answer = client_->ask(request);
+    if (!answer) return failed(answer.error());
+    if (answer->code != Code::kOk) return failed(make_error(answer->code, std::move(answer->context)));
+    pages.push_back(std::move(answer->json));
+    if (answer->next.empty()) break;
+    if (answer->next == request.continue_after)
+      return complain("the answer of cmsd does not move on", kExitFailed);
+    request.continue_after = std::move(answer->next);
+  }
+  const auto text = render(method, pages, style_);
+  return text.ok() ? print(*text) : failed(text.error());
+}
+
+int Program::ask_list(wire::AdminMethod method) {
+  wire::AdminRequest request;
+  request.method = method;
+  request.all = options_.all;
+  if (!options_.ecu_mac.empty()) {
+    request.has_ecu_mac = true;
+    request.ecu_mac = *parse_ecu_mac(options_.ecu_mac);
+  }
+  if (!options_.program.empty()) {
+    request.has_program_id = true;
+    request.program_id = *parse_u64(options_.program);
+  }
+  if (const auto exit_code = connect()) return *exit_code;
+  return ask(std::move(request));
+}
+
+int Program::ask_key(wire::AdminMethod method, const Key& key) {
+  wire::AdminRequest request;
+  request.method = method;
+  request.has_ecu_mac = true;
+  request.ecu_mac = key.program.ecu_mac;
+  request.has_program_id = true;
+  request.program_id = key.program.program_id;
+  request.has_version = key.has_version;
+  request.version = key.version;
+  if (const auto exit_code = connect()) return *exit_code;
+  return ask(std::move(request));
+}
+
+void Program::show_progress(std::uint64_t received_bytes, std::uint64_t size_bytes) {
+  const Clock::time_point now = Clock::now();
+  if (now - started_at_ < std::chrono::seconds(1) || now - progress_at_ < std::chrono::milliseconds(200))
+    return;
+  progress_at_ = now;
+  const double rate =
+      static_cast<double>(received_bytes) / std::chrono::duration<double>(now - started_at_).count();
+  const double left_s = rate > 0 ? static_cast<double>(size_bytes - received_bytes) / rate : 0;
+  const std::uint64_t percent = size_bytes == 0 ? 100 : received_bytes * 100 / size_bytes;
+  std::fprintf(err_, "\r%3llu%%  %s of %s  %s/s  %s left\033[K", static_cast<unsigned long long>(percent),
+               human_size(received_bytes).c_str(), human_size(size_bytes).c_str(),
+               human_size(static_cast<std::uint64_t>(rate)).c_str(),
+               human_age(static_cast<std::uint64_t>(left_s + 0.5)).c_str());
+  std::fflush(err_);
+}
+
+int Program::get_file(const Key& key) {
+  const bool to_stdout = options_.file == "-";
+  if (to_stdout && ::isatty(STDOUT_FILENO) != 0)
+    return usage("standard output is a terminal: use -o FILE or a pipe");
+  if (const auto exit_code = connect()) return *exit_code;
+  const bool terminal = ::isatty(::fileno(err_)) != 0;
+  started_at_ = progress_at_ = Clock::now();
+  const auto got =
+      get(*client_, key, options_.file, [&](std::uint64_t received_bytes, std::uint64_t size_bytes) {
+        if (terminal) show_progress(received_bytes, size_bytes);
+      });
+  if (terminal && progress_at_ != started_at_) std::fprintf(err_, "\r\033[K");
+  if (!got) return failed(got.error());
+  if (to_stdout) return kExitDone;
+  const double seconds = std::chrono::duration<double>(Clock::now() - started_at_).count();
+  return print(render_got(*got, options_.file, seconds, style_));
+}
+
+int Program::run(int argc, const char* const* argv) {
+  CLI::App app("Asks a cmsd what it has, and gets checkpoints from it.", "cms-admin");
+  app.set_version_flag("--version", "cms-admin " CMS_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer(
+      "KEY is ECU_MAC/PROGRAM_ID, its newest checkpoint, or ECU_MAC/PROGRAM_ID@INCARNATION.SEQ.\n"
+      "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no cmsd reachable.");
+  app.add_option(
+      "--cms", options_.cms,
+      "Where the cmsd is: ipc://PATH of its admin socket, or tcp://HOST:PORT with its port base; also "
+      "CMS_ADMIN (default: the only socket in /run/cms or $XDG_RUNTIME_DIR/cms)");
+  app.add_option("--output", options_.output, "How answers are printed")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->capture_default_str();
+  app.add_option("--timeout", options_.timeout, "How long to wait for an answer: 500ms, 5s, 2m")
+      ->capture_default_str();
+
+  const auto key_option = [this](CLI::App* command) { command->add_option("KEY", options_.key)->required(); };
+  const CLI::App* status =
+      app.add_subcommand("status", "How the cmsd is, what is wrong and what to do about it");
+  CLI::App* ecus = app.add_subcommand("ecus", "The ECUs that have sessions or checkpoints");
+  CLI::App* checkpoints = app.add_subcommand("checkpoints", "The newest checkpoint of each program");
+  for (CLI::App* command : {ecus, checkpoints})
+    command->add_option("--ecu-mac", options_.ecu_mac, "Of this ECU only");
+  checkpoints->add_option("--program", options_.program, "Of this program_id only");
+  checkpoints->add_flag("--all", options_.all, "All versions, not only the newest");
+  CLI::App* show = app.add_subcommand("show", "Everything that is known of a program or checkpoint");
+  key_option(show);
+  CLI::App* get = app.add_subcommand("get", "Gets a stored checkpoint, the newest or the one named");
+  key_option(get);
+  get->add_option("-o,--output-file", options_.file,
+                  "Where to: a file, replaced when all has come and is right; - is standard output")
+      ->required();
+  CLI::App* retire = app.add_subcommand("retire", "Ends a program for good: all its checkpoints go");
+  key_option(retire);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    if (app.get_subcommands().empty()) {
+      const std::vector<std::string> others = app.remaining();
+      return usage(
+          (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
+          " allowed: status, ecus, checkpoints, show, get, retire; more with --help");
+    }
+    return usage(error.what());
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out;
+    std::ostringstream err;
+    const bool asked = app.exit(error, out, err) == 0;  // --help, --version
+    if (asked) return print(out.str());
+    std::fprintf(err_, "cms-admin: %s", err.str().c_str());
+    return kExitUsage;
+  }
+
+  if (!parse_timeout(options_.timeout)) {
+    return usage("--timeout: '" + options_.timeout +
+                 "' is not allowed; allowed: 1ms to 24h as 500ms, 5s, 2m");
+  }
+  if (!options_.ecu_mac.empty() && !parse_ecu_mac(options_.ecu_mac)) {
+    return usage("--ecu-mac: " + parse_ecu_mac(options_.ecu_mac).error().context);
+  }
+  if (!options_.program.empty() && !parse_u64(options_.program)) {
+    return usage("--program: '" + options_.program + "' is not allowed; allowed: a decimal program_id");
+  }
+  style_.json = options_.output == "json";
+  style_.colour = ::isatty(::fileno(out_)) != 0 && surroundings_.environment("NO_COLOR") == nullptr;
+  if (status->parsed()) return ask_list(wire::AdminMethod::kStatus);
+  if (ecus->parsed()) return ask_list(wire::AdminMethod::kEcus);
+  if (checkpoints->parsed()) return ask_list(wire::AdminMethod::kCheckpoints);
+
+  const auto key = parse_key(options_.key);
+  if (!key) return usage(key.error().context);
+  if (show->parsed()) return ask_key(wire::AdminMethod::kShow, *key);
+  if (get->parsed()) return get_file(*key);
+  CMS_ASSERT(retire->parsed());
+  if (key->has_version)
+    return usage("retire ends a whole program; allowed: ECU_MAC/PROGRAM_ID without a version");
+  return ask_key(wire::AdminMethod::kRetire, *key);
+}
+
+}  // namespace
+
+int run(int argc, const char* const* argv, const Surroundings& surroundings, std::FILE* out, std::FILE* err) {
+  return Program(surroundings, out, err).run(argc, argv);
+}
+
+}  // namespace cms::admin

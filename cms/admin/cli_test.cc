@@ -1,0 +1,532 @@
+// cms-admin against a fake cmsd: a ROUTER on a Unix socket that answers what a test tells it to.
+#include "cms/admin/cli.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <thread>
+
+#include "cms/admin/render.h"
+#include "net/socket.h"
+
+namespace cms::admin {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr std::uint32_t kChunkBytes = wire::kChunkSizeBytesMin;
+
+using Frame = wire::Bytes;
+using Message = std::vector<Frame>;
+using Answerer = std::function<std::vector<Message>(const Frame& request)>;  // Runs on the fake's thread.
+
+class FakeCmsd {
+ public:
+  FakeCmsd(const std::string& endpoint, Answerer answerer) : answerer_(std::move(answerer)) {
+    EXPECT_TRUE(net::bind(socket_, endpoint).ok());
+    thread_ = std::thread([this] { serve(); });
+  }
+  FakeCmsd(const FakeCmsd&) = delete;
+  FakeCmsd& operator=(const FakeCmsd&) = delete;
+  ~FakeCmsd() {
+    stopping_ = true;
+    waker_.wake();
+    thread_.join();
+  }
+
+ private:
+  void serve() {
+    std::vector<zmq::message_t> frames;
+    while (!stopping_) {
+      while (net::receive(socket_, frames)) {
+        if (frames.size() != 2) continue;
+        const auto* data = static_cast<const std::uint8_t*>(frames[1].data());
+        for (const Message& message : answerer_(Frame(data, data + frames[1].size()))) {
+          EXPECT_EQ(net::send(socket_, frames[0].data(), frames[0].size(), true), net::Sent::kYes);
+          for (std::size_t i = 0; i < message.size(); ++i) {
+            EXPECT_EQ(net::send(socket_, message[i].data(), message[i].size(), i + 1 < message.size()),
+                      net::Sent::kYes);
+          }
+        }
+      }
+      zmq::pollitem_t items[] = {{socket_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, waker_.fd(), ZMQ_POLLIN, 0}};
+      zmq::poll(items, 2, std::chrono::milliseconds(-1));
+    }
+  }
+
+  Answerer answerer_;
+  zmq::context_t context_;
+  zmq::socket_t socket_ = net::make_admin_router(context_);
+  net::Waker waker_;
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+wire::AdminRequest request_in(const Frame& frame) {
+  const auto body = wire::decode_admin(frame.data(), frame.size());
+  EXPECT_TRUE(body.ok());
+  return std::get<wire::AdminRequest>(*body);
+}
+
+std::vector<Message> answer_with(const wire::AdminRequest& request, Code code, std::string context,
+                                 std::string json, std::string next = {}) {
+  return {{wire::encode(wire::AdminBody{
+      wire::AdminAnswer{request.request_id, code, std::move(context), std::move(json), std::move(next)}})}};
+}
+
+class CliTest : public ::testing::Test {
+ protected:
+  CliTest() {
+    std::string directory = ::testing::TempDir() + "cms_admin_XXXXXX";
+    directory_ = ::mkdtemp(directory.data());
+    endpoint_ = "ipc://" + directory_ + "/a.sock";
+  }
+  ~CliTest() override { std::filesystem::remove_all(directory_); }
+
+  int run(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "cms-admin");
+    std::vector<const char*> argv;
+    for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+    Surroundings surroundings;
+    surroundings.environment = [this](const char* name) -> const char* {
+      const auto found = environment_.find(name);
+      return found == environment_.end() ? nullptr : found->second.c_str();
+    };
+    surroundings.system_directory = directory_ + "/run";
+    const std::string out_path = directory_ + "/out";
+    const std::string err_path = directory_ + "/err";
+    std::FILE* out = std::fopen(out_path.c_str(), "w+");
+    std::FILE* err = std::fopen(err_path.c_str(), "w+");
+    const int exit_code = admin::run(static_cast<int>(argv.size()), argv.data(), surroundings, out, err);
+    std::fclose(out);
+    std::fclose(err);
+    out_ = content(out_path);
+    err_ = content(err_path);
+    return exit_code;
+  }
+  int run_at(std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--cms", endpoint_});
+    return run(std::move(arguments));
+  }
+  static std::string content(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  std::vector<std::string> files() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_))
+      names.push_back(entry.path().filename());
+    return names;
+  }
+
+  std::string directory_;
+  std::string endpoint_;
+  std::map<std::string, std::string> environment_;
+  std::string out_;
+  std::string err_;
+};
+
+// ---- usage
+
+TEST_F(CliTest, WrongUsageIsExitCode2AndSaysWhatIsAllowed) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{}, "checkpoints"},
+      {{"stats"}, "'stats' is no command; allowed: status"},
+      {{"status", "--colour"}, "--colour"},
+      {{"status", "--output", "xml"}, "json"},
+      {{"status", "--timeout", "soon"}, "500ms"},
+      {{"status", "--timeout", "0s"}, "1ms"},
+      {{"status", "--timeout", "25h"}, "24h"},
+      {{"status", "--cms", "/run/a.sock"}, "ipc://PATH"},
+      {{"status", "--cms", "tcp://h"}, "tcp://HOST:PORT"},
+      {{"ecus", "--ecu-mac", "01:00:00:00:00:01"}, "--ecu-mac"},
+      {{"checkpoints", "--program", "-1"}, "--program"},
+      {{"show"}, "KEY"},
+      {{"show", "7"}, "7"},
+      {{"get", "02:00:00:00:00:01/7"}, "-o"},
+      {{"retire", "02:00:00:00:00:01/7@1.1"}, "without a version"},
+  };
+  for (const auto& [arguments, allowed] : cases) {
+    EXPECT_EQ(run(arguments), kExitUsage) << allowed;
+    EXPECT_THAT(err_, HasSubstr(allowed));
+    EXPECT_EQ(out_, "");
+  }
+}
+
+TEST_F(CliTest, HelpAndVersionAreDone) {
+  EXPECT_EQ(run({"--help"}), kExitDone);
+  EXPECT_THAT(out_, AllOf(HasSubstr("--cms"), HasSubstr("retire"), HasSubstr("Exit codes")));
+  EXPECT_EQ(run({"get", "--help"}), kExitDone);
+  EXPECT_EQ(run({"--version"}), kExitDone);
+  EXPECT_THAT(out_, ::testing::MatchesRegex("cms-admin [0-9.]+\n"));
+}
+
+// ---- finding cmsd
+
+TEST_F(CliTest, NobodyThereIsExitCode3AtOnce) {
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(run_at({"status", "--timeout", "1m"}), kExitUnreachable);
+  EXPECT_THAT(err_, HasSubstr(endpoint_));
+  EXPECT_EQ(run({"status", "--timeout", "1m", "--cms", "tcp://127.0.0.1:1"}), kExitUnreachable);
+  { std::ofstream stale(directory_ + "/a.sock"); }
+  EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", directory_ + "/f", "--timeout", "1m"}),
+            kExitUnreachable);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+}
+
+TEST_F(CliTest, SilenceIsExitCode3AfterTheTimeout) {
+  FakeCmsd cmsd(endpoint_, [](const Frame&) { return std::vector<Message>(); });
+  EXPECT_EQ(run_at({"status", "--timeout", "50ms"}), kExitUnreachable);
+  EXPECT_THAT(err_, HasSubstr("50 ms"));
+  EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", directory_ + "/f", "--timeout", "50ms"}),
+            kExitUnreachable);
+}
+
+TEST_F(CliTest, TakesTheEndpointFromTheEnvironmentAndTheFlagFirst) {
+  FakeCmsd cmsd(endpoint_,
+                [](const Frame& frame) { return answer_with(request_in(frame), Code::kOk, "", "{}"); });
+  environment_["CMS_ADMIN"] = endpoint_;
+  EXPECT_EQ(run({"status"}), kExitDone) << err_;
+  environment_["CMS_ADMIN"] = "nonsense";
+  EXPECT_EQ(run({"status"}), kExitUsage);
+  EXPECT_EQ(run_at({"status"}), kExitDone);
+}
+
+TEST_F(CliTest, FindsTheOnlySocketAndListsSeveral) {
+  EXPECT_EQ(run({"status"}), kExitUnreachable);
+  EXPECT_THAT(err_, AllOf(HasSubstr("--cms"), HasSubstr(directory_ + "/run")));
+
+  environment_["XDG_RUNTIME_DIR"] = directory_ + "/xdg";
+  std::filesystem::create_directories(directory_ + "/xdg/cms");
+  std::filesystem::create_directories(directory_ + "/run");
+  { std::ofstream lock(directory_ + "/run/a.sock.lock"); }
+  const std::string endpoint = "ipc://" + directory_ + "/xdg/cms/a.sock";
+  FakeCmsd cmsd(endpoint,
+                [](const Frame& frame) { return answer_with(request_in(frame), Code::kOk, "", "{}"); });
+  EXPECT_EQ(run({"status"}), kExitDone) << err_;
+
+  { std::ofstream other(directory_ + "/run/b.sock"); }
+  EXPECT_EQ(run({"status"}), kExitUsage);
+  EXPECT_THAT(err_, AllOf(HasSubstr(endpoint), HasSubstr(directory_ + "/run/b.sock")));
+}
+
+TEST(AdminEndpointTest, OfTcpIsTheFourthPortAboveTheBase) {
+  EXPECT_EQ(*admin_endpoint("tcp://h:7400"), "tcp://h:7404");
+  EXPECT_EQ(*admin_endpoint("tcp://[::1]:9000"), "tcp://[::1]:9004");
+  EXPECT_EQ(*admin_endpoint("ipc:///run/cms/a.sock"), "ipc:///run/cms/a.sock");
+  EXPECT_EQ(admin_endpoint("ipc:///" + std::string(107, 'x')).error().code, Code::kInvalidArgument);
+}
+
+// ---- questions
+
+TEST_F(CliTest, AsksWhatTheCommandLineSays) {
+  std::vector<wire::AdminRequest> asked;
+  FakeCmsd cmsd(endpoint_, [&](const Frame& frame) {
+    asked.push_back(request_in(frame));
+    return answer_with(asked.back(), Code::kOk, "", R"({"checkpoints":[],"ecus":[]})");
+  });
+  EXPECT_EQ(
+      run_at({"checkpoints", "--ecu-mac", "02:00:00:00:00:01", "--program", "18446744073709551615", "--all"}),
+      0);
+  EXPECT_EQ(run_at({"ecus"}), 0);
+  EXPECT_EQ(run_at({"show", "02:00:00:00:00:01/7@65536.3"}), 0);
+  EXPECT_EQ(run_at({"retire", "02:00:00:00:00:02/0"}), 0);
+  ASSERT_EQ(asked.size(), 4U);
+  EXPECT_EQ(asked[0].method, wire::AdminMethod::kCheckpoints);
+  EXPECT_EQ(asked[0].ecu_mac.bits, 0x020000000001U);
+  EXPECT_EQ(asked[0].program_id, UINT64_MAX);
+  EXPECT_TRUE(asked[0].has_ecu_mac && asked[0].has_program_id && asked[0].all);
+  EXPECT_EQ(asked[1].method, wire::AdminMethod::kEcus);
+  EXPECT_FALSE(asked[1].has_ecu_mac || asked[1].has_program_id || asked[1].all);
+  EXPECT_EQ(asked[2].method, wire::AdminMethod::kShow);
+  EXPECT_TRUE(asked[2].has_version);
+  EXPECT_EQ(asked[2].version, (Version{65536, 3}));
+  EXPECT_EQ(asked[3].method, wire::AdminMethod::kRetire);
+  EXPECT_EQ(asked[3].ecu_mac.bits, 0x020000000002U);
+  EXPECT_FALSE(asked[3].has_version);
+}
+
+TEST_F(CliTest, RefusalIsExitCode1WithItsReason) {
+  FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
+    return answer_with(request_in(frame), Code::kNotFound, "nothing of that name", "");
+  });
+  EXPECT_EQ(run_at({"show", "02:00:00:00:00:01/7"}), kExitFailed);
+  EXPECT_EQ(err_, "cms-admin: nothing of that name\n");
+  EXPECT_EQ(out_, "");
+}
+
+TEST_F(CliTest, RefusalAsUnavailableIsNotTakenForSilence) {
+  FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
+    return answer_with(request_in(frame), Code::kUnavailable, "the store is away", "");
+  });
+  EXPECT_EQ(run_at({"show", "02:00:00:00:00:01/7"}), kExitFailed);
+}
+
+TEST_F(CliTest, JoinsThePagesOfAList) {
+  FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
+    const auto request = request_in(frame);
+    if (request.continue_after.empty()) {
+      return answer_with(request, Code::kOk, "", R"({"checkpoints":[{"key":"K1","state":"current"}]})",
+                         "more");
+    }
+    EXPECT_EQ(request.continue_after, "more");
+    return answer_with(request, Code::kOk, "",
+                       R"({"checkpoints":[{"key":"K2","state":"failed","reason":"r"}]})");
+  });
+  EXPECT_EQ(run_at({"checkpoints"}), kExitDone);
+  EXPECT_EQ(out_,
+            "KEY  STATE    SIZE  STORED  AGE  NAME  REASON\n"
+            "K1   current     -       -    -  -\n"
+            "K2   failed      -       -    -  -     r\n");
+  EXPECT_EQ(run_at({"checkpoints", "--output", "json"}), kExitDone);
+  EXPECT_THAT(out_, AllOf(HasSubstr("\"K1\""), HasSubstr("\"K2\"")));
+}
+
+TEST_F(CliTest, ListThatDoesNotMoveOnIsRefused) {
+  FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
+    return answer_with(request_in(frame), Code::kOk, "", R"({"checkpoints":[]})", "same");
+  });
+  EXPECT_EQ(run_at({"checkpoints"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("does not move on"));
+}
+
+TEST_F(CliTest, MalformedAnswersAreExitCode1) {
+  std::vector<Message> answers = {
+      {Frame{1, 2, 3}},
+      {Frame{}},
+      {Frame(100, 0xff)},
+      {Frame{1}, Frame{2}},
+      {wire::encode(wire::AdminBody{wire::AdminRequest{}})},
+  };
+  std::size_t next = 0;
+  FakeCmsd cmsd(endpoint_, [&](const Frame&) { return std::vector<Message>{answers[next]}; });
+  for (; next < answers.size(); ++next) {
+    EXPECT_EQ(run_at({"status", "--timeout", "1m"}), kExitFailed) << next;
+    EXPECT_THAT(err_, HasSubstr(endpoint_));
+  }
+}
+
+TEST_F(CliTest, AnswersThatAreNotTheExpectedJsonAreExitCode1) {
+  std::string json;
+  FakeCmsd cmsd(endpoint_,
+                [&](const Frame& frame) { return answer_with(request_in(frame), Code::kOk, "", json); });
+  for (const std::string wrong : {"", "{", "[]", "7", "{\"ecus\":7}", "null"}) {
+    json = wrong;
+    EXPECT_EQ(run_at({"ecus"}), kExitFailed) << wrong;
+    EXPECT_THAT(err_, HasSubstr("cannot be read"));
+  }
+  // Odd values inside are printed as they are; nothing is executed by a terminal.
+  json = R"({"ecus":[7,null,{"ecu_mac":"\u001b[31m","sessions":7},{"sessions":[[]]}]})";
+  EXPECT_EQ(run_at({"ecus"}), kExitDone);
+  EXPECT_THAT(out_, AllOf(HasSubstr("?[31m"), Not(HasSubstr("\033"))));
+  json = "{\"ecus\":[" + std::string(100000, '[') + std::string(100000, ']') + "]}";
+  EXPECT_EQ(run_at({"ecus", "--output", "json"}), kExitDone);
+}
+
+TEST_F(CliTest, AnAnswerToAnotherQuestionIsIgnored) {
+  FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
+    auto request = request_in(frame);
+    auto messages = answer_with(request, Code::kOk, "", R"({"health":"ok"})");
+    --request.request_id;
+    messages.insert(messages.begin(), answer_with(request, Code::kIo, "an old answer", "").front());
+    return messages;
+  });
+  EXPECT_EQ(run_at({"status"}), kExitDone) << err_;
+}
+
+// ---- get
+
+std::string blob_bytes(std::size_t size_bytes) {
+  std::string blob(size_bytes, '\0');
+  for (std::size_t i = 0; i < size_bytes; ++i) blob[i] = static_cast<char>(i * 31 + i / 251);
+  return blob;
+}
+
+// Serves one blob as a cmsd does; `spoil` may change each message before it is sent.
+class BlobServer {
+ public:
+  using Spoil = std::function<void(wire::Chunk& chunk, Frame& data)>;
+  explicit BlobServer(std::string blob, Spoil spoil = {}) : blob_(std::move(blob)), spoil_(std::move(spoil)) {
+    for (std::size_t at = 0; at < blob_.size() || at == 0; at += kChunkBytes) {
+      digests_.push_back(digest_of(blob_.data() + at, std::min<std::size_t>(kChunkBytes, blob_.size() - at)));
+    }
+  }
+  std::vector<Message> operator()(const Frame& frame) {
+    const auto body = wire::decode_bulk(frame.data(), frame.size());
+    EXPECT_TRUE(body.ok());
+    if (const auto* fetch = std::get_if<wire::Fetch>(&*body)) {
+      fetch_ = *fetch;
+      limit_bytes_ = fetch->limit_bytes;
+    } else {
+      limit_bytes_ = std::get<wire::Credit>(*body).limit_bytes;
+    }
+    std::vector<Message> messages;
+    while (next_ < digests_.size()) {
+      wire::Chunk chunk;
+      chunk.transfer_id = fetch_.transfer_id;
+      chunk.offset_bytes = next_ * kChunkBytes;
+      chunk.size_bytes =
+          static_cast<std::uint32_t>(std::min<std::size_t>(kChunkBytes, blob_.size() - chunk.offset_bytes));
+      if (chunk.offset_bytes + chunk.size_bytes > limit_bytes_) break;
+      chunk.digest = digests_[next_];
+      chunk.version = fetch_.checkpoint.version.seq == 0 ? Version{65536, 9} : fetch_.checkpoint.version;
+      chunk.blob_size_bytes = blob_.size();
+      chunk.chunk_size_bytes = kChunkBytes;
+      chunk.last = ++next_ == digests_.size();
+      if (chunk.last) chunk.blob_digest = blob_digest_of(digests_);
+      const auto* data = reinterpret_cast<const std::uint8_t*>(blob_.data()) + chunk.offset_bytes;
+      Frame bytes(data, data + chunk.size_bytes);
+      if (spoil_) spoil_(chunk, bytes);
+      messages.push_back({wire::encode(wire::BulkBody{chunk}), std::move(bytes)});
+    }
+    return messages;
+  }
+
+ private:
+  std::string blob_;
+  Spoil spoil_;
+  std::vector<Digest> digests_;
+  wire::Fetch fetch_;
+  std::uint64_t limit_bytes_ = 0;
+  std::size_t next_ = 0;
+};
+
+TEST_F(CliTest, GetWritesTheBlobAndReplacesTheFile) {
+  const std::string file = directory_ + "/f";
+  for (const std::size_t size_bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{kChunkBytes}, std::size_t{20000001}}) {
+    const std::string blob = blob_bytes(size_bytes);  // The last is more than two windows of credit.
+    FakeCmsd cmsd(endpoint_, BlobServer(blob));
+    EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", file}), kExitDone) << err_;
+    EXPECT_TRUE(content(file) == blob) << size_bytes;
+    EXPECT_THAT(out_, AllOf(HasSubstr("02:00:00:00:00:01/7@65536.9"), HasSubstr(file)));
+  }
+}
+
+TEST_F(CliTest, GetAsksForExactlyTheVersionNamed) {
+  FakeCmsd cmsd(endpoint_, BlobServer("x"));
+  EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7@1.2", "-o", directory_ + "/f", "--output", "json"}),
+            kExitDone)
+      << err_;
+  EXPECT_THAT(out_, AllOf(HasSubstr("\"02:00:00:00:00:01/7@1.2\""), HasSubstr("\"size_bytes\": 1")));
+}
+
+TEST_F(CliTest, GetOfNothingStoredIsExitCode1) {
+  FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
+    const auto body = wire::decode_bulk(frame.data(), frame.size());
+    const auto& fetch = std::get<wire::Fetch>(*body);
+    return std::vector<Message>{{wire::encode(
+        wire::BulkBody{wire::TransferError{fetch.transfer_id, Code::kNotFound, "nothing is stored"}})}};
+  });
+  EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", directory_ + "/f"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("nothing is stored"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/f"));
+}
+
+TEST_F(CliTest, GetOfSpoiledBytesNeverTouchesTheFile) {
+  const std::string file = directory_ + "/f";
+  std::ofstream(file) << "what was there before";
+  const std::vector<std::pair<const char*, BlobServer::Spoil>> spoils = {
+      {"a bit of a middle chunk",
+       [](wire::Chunk& chunk, Frame& data) {
+         if (chunk.offset_bytes == kChunkBytes) data[5] ^= 1;
+       }},
+      {"a bit of the last chunk",
+       [](wire::Chunk& chunk, Frame& data) {
+         if (chunk.last) data[0] ^= 0x80;
+       }},
+      {"a chunk and its digest, alike",
+       [](wire::Chunk& chunk, Frame& data) {
+         if (chunk.offset_bytes == 0) {
+           data[0] ^= 1;
+           chunk.digest = digest_of(data.data(), data.size());
+         }
+       }},
+      {"the digest of the blob",
+       [](wire::Chunk& chunk, Frame&) {
+         if (chunk.last) chunk.blob_digest.low ^= 1;
+       }},
+      {"a short frame",
+       [](wire::Chunk& chunk, Frame& data) {
+         if (chunk.last) data.pop_back();
+       }},
+      {"another version half way",
+       [](wire::Chunk& chunk, Frame&) {
+         if (chunk.last) ++chunk.version.seq;
+       }},
+      {"a chunk left out",
+       [](wire::Chunk& chunk, Frame&) {
+         if (chunk.offset_bytes == kChunkBytes) chunk.offset_bytes *= 2;
+       }},
+  };
+  const auto before = files();
+  for (const auto& [what, spoil] : spoils) {
+    {
+      FakeCmsd cmsd(endpoint_, BlobServer(blob_bytes(4 * kChunkBytes + 3), spoil));
+      EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", file, "--timeout", "1m"}), kExitFailed) << what;
+    }
+    EXPECT_EQ(content(file), "what was there before") << what;
+    for (const std::string& name : files()) EXPECT_THAT(name, Not(HasSubstr(".cms-admin."))) << what;
+  }
+}
+
+TEST_F(CliTest, GetThatBreaksOffLeavesTheFileAndIsExitCode3) {
+  const std::string file = directory_ + "/f";
+  std::ofstream(file) << "before";
+  BlobServer server(blob_bytes(4 * kChunkBytes));
+  FakeCmsd cmsd(endpoint_, [&](const Frame& frame) {
+    auto messages = server(frame);
+    if (messages.size() > 2) messages.resize(2);
+    return messages;
+  });
+  EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", file, "--timeout", "50ms"}), kExitUnreachable);
+  EXPECT_EQ(content(file), "before");
+}
+
+TEST_F(CliTest, GetRefusesWhatIsNoFile) {
+  FakeCmsd cmsd(endpoint_, BlobServer("x"));
+  EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", "/dev/null"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("/dev/null"));
+  EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", directory_}), kExitFailed);
+  EXPECT_EQ(run_at({"get", "02:00:00:00:00:01/7", "-o", directory_ + "/none/f"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr(directory_ + "/none"));
+}
+
+// ---- printing
+
+TEST(RenderTest, SizesAndAgesAreForPeople) {
+  EXPECT_EQ(human_size(0), "0 B");
+  EXPECT_EQ(human_size(1023), "1023 B");
+  EXPECT_EQ(human_size(1024), "1.0 KiB");
+  EXPECT_EQ(human_size(1024 * 1024 - 1), "1.0 MiB");
+  EXPECT_EQ(human_size(std::uint64_t{3} << 29), "1.5 GiB");
+  EXPECT_EQ(human_size(UINT64_MAX), "16.0 EiB");
+  EXPECT_EQ(human_age(0), "0s");
+  EXPECT_EQ(human_age(59), "59s");
+  EXPECT_EQ(human_age(60), "1m");
+  EXPECT_EQ(human_age(3661), "1h 1m");
+  EXPECT_EQ(human_age(86400 * 3 + 7200), "3d 2h");
+}
+
+TEST(RenderTest, ColoursOnlyWhenAsked) {
+  const std::vector<std::string> page = {R"({"health":"down","problems":[{"severity":"error","what":"W"}]})"};
+  const auto plain = render(wire::AdminMethod::kStatus, page, Style{});
+  ASSERT_TRUE(plain.ok());
+  EXPECT_THAT(*plain, AllOf(HasSubstr("down"), HasSubstr("W"), Not(HasSubstr("\033"))));
+  Style style;
+  style.colour = true;
+  EXPECT_THAT(*render(wire::AdminMethod::kStatus, page, style), HasSubstr("\033[31mdown\033[0m"));
+}
+
+}  // namespace
+}  // namespace cms::admin

@@ -1,0 +1,330 @@
+#include "cms/admin/render.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace cms::admin {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// ---- values. What is missing or null is "-"; text is printed without control characters.
+
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return text;
+}
+
+std::string text_of(const Json& value) {
+  if (value.is_null()) return "-";
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  const std::string text = value.is_string() ? value.get<std::string>()
+                                             : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return text.empty() ? "-" : printable(text);
+}
+
+const Json& field(const Json& object, const char* name) {
+  static const Json kNull;
+  const auto found = object.find(name);
+  return found == object.end() ? kNull : *found;
+}
+
+std::string text_at(const Json& object, const char* name) { return text_of(field(object, name)); }
+
+std::string size_at(const Json& object, const char* name) {
+  const Json& value = field(object, name);
+  return value.is_number_unsigned() ? human_size(value.get<std::uint64_t>()) : "-";
+}
+
+std::string age_at(const Json& object, const char* name) {
+  const Json& value = field(object, name);
+  return value.is_number_unsigned() ? human_age(value.get<std::uint64_t>()) : "-";
+}
+
+// ---- layout
+
+std::size_t width_of(const std::string& text) {  // Characters, not bytes.
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xc0) != 0x80; }));
+}
+
+class Table {
+ public:
+  // A column whose title begins with '>' is aligned to the right.
+  explicit Table(std::vector<std::string> titles) : right_(titles.size()) {
+    for (std::size_t i = 0; i < titles.size(); ++i) {
+      right_[i] = titles[i].front() == '>';
+      if (right_[i]) titles[i].erase(0, 1);
+    }
+    rows_.push_back(std::move(titles));
+  }
+  void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  bool empty() const { return rows_.size() == 1; }
+  std::string text() const {
+    std::vector<std::size_t> widths(right_.size());
+    for (const auto& row : rows_) {
+      for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
+    }
+    std::string out;
+    for (const auto& row : rows_) {
+      std::string line;
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        const std::string padding(widths[i] - width_of(row[i]), ' ');
+        line += (i > 0 ? "  " : "") + (right_[i] ? padding + row[i] : row[i] + padding);
+      }
+      line.erase(line.find_last_not_of(' ') + 1);
+      out += line + '\n';
+    }
+    return out;
+  }
+
+ private:
+  std::vector<bool> right_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+std::string line(const std::string& name, const std::string& value) {
+  std::string left = name;
+  left.resize(std::max<std::size_t>(name.size() + 1, 22), ' ');
+  return left + value + '\n';
+}
+
+std::string coloured(const std::string& text, const std::string& word, const Style& style) {
+  if (!style.colour) return text;
+  const char* code = word == "ok" || word == "notice"          ? "\033[32m"
+                     : word == "degraded" || word == "warning" ? "\033[33m"
+                                                               : "\033[31m";
+  return code + text + "\033[0m";
+}
+
+// ---- the answers
+
+std::string status_table(const Json& json, const Style& style) {
+  const std::string health = text_at(json, "health");
+  std::string out = line("health", coloured(health, health, style));
+  for (const Json& problem : field(json, "problems")) {
+    const std::string severity = text_at(problem, "severity");
+    const std::string since =
+        field(problem, "since_s").is_null() ? "" : " (for " + age_at(problem, "since_s") + ")";
+    out += line("  " + severity, coloured(text_at(problem, "what"), severity, style) + since);
+    out += line("", "to do: " + text_at(problem, "what_to_do"));
+  }
+  out += line("cmsd", text_at(json, "name") + ", version " + text_at(json, "version") + ", pid " +
+                          text_at(json, "pid") + ", port base " + text_at(json, "port_base") + ", up " +
+                          age_at(json, "uptime_s"));
+  const Json& store = field(json, "store");
+  out += line("store", text_at(store, "url") + ", " + text_at(store, "state") + " for " +
+                           age_at(store, "since_s") + ", " + size_at(store, "free_bytes") + " of " +
+                           size_at(store, "total_bytes") + " free");
+  const Json& reconcile = field(store, "reconcile");
+  if (field(reconcile, "running") == true) {
+    out += line("comparing index",
+                text_at(reconcile, "shards_done") + " of " + text_at(reconcile, "shards_total") + " shards");
+  }
+  const Json& stored = field(json, "stored");
+  out += line("stored", text_at(stored, "checkpoints") + " checkpoints of " + text_at(stored, "programs") +
+                            " programs of " + text_at(stored, "ecus") + " ECUs, " +
+                            size_at(stored, "size_bytes") + " in " + size_at(stored, "stored_bytes"));
+  if (field(stored, "complete") == false) {
+    out += line("", "too many to add up in time: all but the number of checkpoints is of a part of them");
+  }
+  const Json& oldest = field(json, "oldest_newest_checkpoint");
+  out += line("oldest newest",
+              oldest.is_null() ? "-" : text_at(oldest, "key") + ", " + age_at(oldest, "age_s") + " old");
+  out += line("sessions", text_at(json, "sessions") + ", " + text_at(json, "silent_sessions") + " silent");
+  const Json& pulls = field(json, "pulls");
+  out += line("pulls", text_at(pulls, "running") + " running (" + size_at(pulls, "received_bytes") + " of " +
+                           size_at(pulls, "size_bytes") + ", " + size_at(pulls, "bytes_per_s") + "/s), " +
+                           text_at(pulls, "queued") + " queued");
+  const Json& never = field(json, "never_stored");
+  out += line("never stored", text_at(never, "count") + " programs");
+  for (const Json& program : field(never, "first")) {
+    out += "  " + text_at(program, "key") + "  " + text_at(program, "state") + " for " +
+           age_at(program, "age_s") + ": " + text_at(program, "reason") + '\n';
+  }
+  const Json& counters = field(json, "counters");
+  out += line("since the start",
+              text_at(counters, "notifications") + " notifications, " + text_at(counters, "stored") +
+                  " stored (" + size_at(counters, "stored_bytes") + "), " + text_at(counters, "superseded") +
+                  " superseded, " + text_at(counters, "failed") + " failed, " +
+                  text_at(counters, "malformed") + " malformed");
+  out += line("memory", size_at(json, "rss_bytes"));
+  return out;
+}
+
+std::string ecus_table(const Json& json) {
+  Table table(
+      {"ECU_MAC", "LIVE", ">SESSIONS", ">CHECKPOINTS", ">SIZE", ">NEWEST", ">HEARD", "ADDRESS", "SOFTWARE"});
+  for (const Json& ecu : field(json, "ecus")) {
+    const Json& sessions = field(ecu, "sessions");
+    const Json last = sessions.empty() ? Json::object() : sessions.back();
+    const std::string heard =
+        field(last, "heard_ago_ms").is_null() ? "-" : text_at(last, "heard_ago_ms") + " ms";
+    table.add({text_at(ecu, "ecu_mac"), text_at(ecu, "live"), text_at(ecu, "session_count"),
+               text_at(ecu, "checkpoints"), size_at(ecu, "size_bytes"), age_at(ecu, "newest_age_s"), heard,
+               text_at(last, "address"), text_at(last, "software")});
+  }
+  return table.empty() ? "no ECU is known\n" : table.text();
+}
+
+std::string checkpoints_table(const Json& json) {
+  Table table({"KEY", "STATE", ">SIZE", ">STORED", ">AGE", "NAME", "REASON"});
+  for (const Json& checkpoint : field(json, "checkpoints")) {
+    const std::string reason = text_at(checkpoint, "reason");
+    table.add({text_at(checkpoint, "key"), text_at(checkpoint, "state"), size_at(checkpoint, "size_bytes"),
+               size_at(checkpoint, "stored_bytes"), age_at(checkpoint, "age_s"),
+               text_at(checkpoint, "program_name"), reason == "-" ? "" : reason});
+  }
+  return table.empty() ? "no checkpoint is known\n" : table.text();
+}
+
+std::string manifest_lines(const Json& manifest) {
+  std::string out = line("taken at", text_at(manifest, "taken_at") + ", stood still for " +
+                                         text_at(manifest, "pause_us") + " us");
+  out += line("stored at", text_at(manifest, "stored_at") + " by " + text_at(manifest, "stored_by"));
+  out += line("digest", text_at(manifest, "blob_digest"));
+  out += line("chunks", text_at(manifest, "chunks") + " of " + size_at(manifest, "chunk_size_bytes") + ", " +
+                            text_at(manifest, "zero_chunks") + " all zero");
+  const Json& needs = field(manifest, "requirements");
+  out += line("needs", "arch " + text_at(needs, "arch") + ", os " + text_at(needs, "os") + ", format " +
+                           text_at(needs, "checkpoint_format") + " " + text_at(needs, "format_version") +
+                           ", RAM " + size_at(needs, "ram_bytes") + ", labels " + text_at(needs, "labels"));
+  const Json& real_time = field(manifest, "real_time");
+  out += line("real time", "priority " + text_at(real_time, "priority") + ", period " +
+                               text_at(real_time, "period_us") + " us, deadline " +
+                               text_at(real_time, "deadline_us") + " us, wcet " +
+                               text_at(real_time, "wcet_us") + " us");
+  const Json& policies = field(manifest, "policies");
+  out +=
+      line("policies", "release " + text_at(policies, "release") + ", on_isolation " +
+                           text_at(policies, "on_isolation") + ", on_loss " + text_at(policies, "on_loss"));
+  return out;
+}
+
+std::string show_table(const Json& json) {
+  std::string out = line("key", text_at(json, "key"));
+  const Json& withdrawn = field(json, "withdrawn");
+  if (!withdrawn.is_null()) {
+    out += line("withdrawn", "up to " + text_at(withdrawn, "incarnation") + "." + text_at(withdrawn, "seq") +
+                                 ", " + age_at(withdrawn, "age_s") + " ago");
+  }
+  out += line("stored versions", text_at(json, "stored_count"));
+  const Json& checkpoint = field(json, "checkpoint");
+  if (checkpoint.is_null()) {
+    out += line("checkpoint", "none is stored");
+  } else {
+    out += line("checkpoint", text_at(checkpoint, "key") + ", " + text_at(checkpoint, "state"));
+    out += line("name", text_at(checkpoint, "program_name"));
+    out += line("size", size_at(checkpoint, "size_bytes") + " in " + size_at(checkpoint, "stored_bytes") +
+                            ", " + age_at(checkpoint, "age_s") + " old");
+    out += line("lineage",
+                text_at(checkpoint, "lineage") + ", owner_epoch " + text_at(checkpoint, "owner_epoch"));
+    const Json& manifest = field(checkpoint, "manifest");
+    out += manifest.is_null() ? line("manifest", "cannot be read: " + text_at(checkpoint, "manifest_error"))
+                              : manifest_lines(manifest);
+  }
+  for (const Json& item : field(json, "in_motion")) {
+    const Json& received = field(item, "received_bytes");
+    out += line(text_at(item, "state"),
+                text_at(item, "key") + ", " + size_at(item, "size_bytes") +
+                    (received.is_null() ? "" : ", " + size_at(item, "received_bytes") + " received") +
+                    ", for " + age_at(item, "age_s") +
+                    (text_at(item, "reason") == "-" ? "" : ": " + text_at(item, "reason")));
+  }
+  for (const Json& item : field(json, "failures")) {
+    out += line("failed", text_at(item, "key") + ", " + age_at(item, "age_s") +
+                              " ago: " + text_at(item, "code") + ": " + text_at(item, "reason"));
+  }
+  for (const Json& session : field(json, "sessions")) {
+    out +=
+        line("session", text_at(session, "incarnation") + " at " + text_at(session, "address") + ", heard " +
+                            text_at(session, "heard_ago_ms") + " ms ago, " + text_at(session, "software"));
+  }
+  return out;
+}
+
+std::string printed(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string human_size(std::uint64_t size_bytes) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  std::size_t unit = 0;
+  double value = static_cast<double>(size_bytes);
+  // 1023.95 KiB would be printed as 1024.0 KiB.
+  while (value >= (unit == 0 ? 1024 : 1023.95) && unit + 1 < std::size(kUnits)) {
+    value /= 1024;
+    ++unit;
+  }
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return text.data();
+}
+
+std::string human_age(std::uint64_t seconds) {
+  const auto two = [](std::uint64_t large, const char* large_unit, std::uint64_t small,
+                      const char* small_unit) {
+    return std::to_string(large) + large_unit + (small == 0 ? "" : " " + std::to_string(small) + small_unit);
+  };
+  if (seconds < 60) return std::to_string(seconds) + "s";
+  if (seconds < 3600) return two(seconds / 60, "m", seconds % 60, "s");
+  if (seconds < 86400) return two(seconds / 3600, "h", seconds % 3600 / 60, "m");
+  return two(seconds / 86400, "d", seconds % 86400 / 3600, "h");
+}
+
+Result<std::string> render(wire::AdminMethod method, const std::vector<std::string>& pages,
+                           const Style& style) {
+  const Error no_answer =
+      make_error(Code::kProtocol, "the answer of cmsd cannot be read; is it of another version?");
+  const char* list = method == wire::AdminMethod::kEcus          ? "ecus"
+                     : method == wire::AdminMethod::kCheckpoints ? "checkpoints"
+                                                                 : nullptr;
+  Json whole;
+  for (const std::string& page : pages) {
+    // What is nested deeper than any answer is left out, so that printing it cannot overrun the stack.
+    const auto shallow = [](int depth, Json::parse_event_t, const Json&) { return depth <= 16; };
+    Json json = Json::parse(page, shallow, false);
+    if (!json.is_object() || (list != nullptr && !field(json, list).is_array())) return no_answer;
+    if (whole.is_null()) {
+      whole = std::move(json);
+    } else {
+      if (list == nullptr) return no_answer;
+      for (Json& entry : json[list]) whole[list].push_back(std::move(entry));
+    }
+  }
+  if (whole.is_null()) return no_answer;
+  if (style.json) return printed(whole);
+  switch (method) {
+    case wire::AdminMethod::kStatus: return status_table(whole, style);
+    case wire::AdminMethod::kEcus: return ecus_table(whole);
+    case wire::AdminMethod::kCheckpoints: return checkpoints_table(whole);
+    case wire::AdminMethod::kShow: return show_table(whole);
+    case wire::AdminMethod::kRetire: break;
+  }
+  return "retired everything up to " + text_at(whole, "key") + "; older checkpoints are removed\n";
+}
+
+std::string render_got(const Got& got, const std::string& path, double seconds, const Style& style) {
+  if (style.json) {
+    return printed(Json{{"key", to_string(got.checkpoint)},
+                        {"ecu_mac", to_string(got.checkpoint.program.ecu_mac)},
+                        {"program_id", got.checkpoint.program.program_id},
+                        {"incarnation", got.checkpoint.version.incarnation},
+                        {"seq", got.checkpoint.version.seq},
+                        {"size_bytes", got.size_bytes},
+                        {"blob_digest", to_string(got.blob_digest)},
+                        {"file", path},
+                        {"duration_s", seconds}});
+  }
+  const double rate = seconds > 0 ? static_cast<double>(got.size_bytes) / seconds : 0;
+  return to_string(got.checkpoint) + ": " + human_size(got.size_bytes) + " verified and written to " +
+         printable(path) + " (" + human_size(static_cast<std::uint64_t>(rate)) + "/s)\n";
+}
+
+}  // namespace cms::admin

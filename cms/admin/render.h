@@ -1,0 +1,28 @@
+#pragma once
+// Turns the JSON that a cmsd answers into what is printed: tables for people, or the same JSON, whole.
+//
+// Threads: pure functions. Errors: kProtocol, the text is not such an answer.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cms/admin/get.h"
+#include "schemas/messages.h"
+
+namespace cms::admin {
+
+struct Style {
+  bool json = false;
+  bool colour = false;  // Of a terminal only.
+};
+
+// `pages`: the answers to one question, more than one when it went on. Ends with a line end.
+Result<std::string> render(wire::AdminMethod method, const std::vector<std::string>& pages,
+                           const Style& style);
+std::string render_got(const Got& got, const std::string& path, double seconds, const Style& style);
+
+std::string human_size(std::uint64_t size_bytes);  // "17 B", "1.5 MiB"
+std::string human_age(std::uint64_t seconds);      // "17s", "3m 5s", "2d 4h"
+
+}  // namespace cms::admin

@@ -1,0 +1,277 @@
+#pragma once
+// CmsCore decides everything that cmsd does: which sessions exist, what each has announced, which
+// checkpoint is pulled next, when a blob counts as STORED and what its publisher is told. It does no
+// I/O and reads no clock: inputs are calls with the time, what is to be done comes back as effects.
+//
+// A checkpoint goes announced → pulling → stored → current; or superseded, failed, withdrawn
+// (docs/architecture.md has the table). Memory holds only what is in motion and the newest stored
+// version of programs of living sessions; all else is in the index.
+//
+// Threads: none; one caller at a time. Bounds: the k…Max below; bytes in flight by
+// CmsCoreConfig::pull_budget_bytes.
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/prng.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "broker/core/chunk_receiver.h"
+#include "cms/core/effects.h"
+#include "cms/core/fair_queue.h"
+
+namespace cms::core {
+
+inline constexpr std::size_t kSessionCountMax = 20000;
+inline constexpr std::size_t kProgramsPerSessionMax = 16384;
+inline constexpr std::size_t kSeenBeyondMax = 4096;
+inline constexpr std::size_t kLinkCountMax = 256;
+inline constexpr std::size_t kTransferCountMax = 4096;
+inline constexpr std::size_t kWithdrawalCountMax = 4096;         // Asked of the index and not answered.
+inline constexpr std::size_t kFailureCountMax = 1024;            // Remembered for `show` and `status`.
+inline constexpr std::size_t kDataAttemptsMax = 3;               // Fetches of a blob whose digest is wrong.
+inline constexpr std::uint64_t kSmallBlobBytesMax = 256 * 1024;  // docs/adr/0005
+inline constexpr Duration kTransferStallMax = std::chrono::seconds(5);
+inline constexpr Duration kLinkIdleMax = std::chrono::seconds(30);
+inline constexpr Duration kListRetry = std::chrono::seconds(2);
+inline constexpr Duration kListGrace = std::chrono::milliseconds(50);
+inline constexpr Duration kRetryMin = std::chrono::milliseconds(100);
+inline constexpr Duration kRetryMax = std::chrono::seconds(10);
+
+struct CmsCoreConfig {
+  std::string name;
+  std::uint64_t pull_budget_bytes = 256U * 1024 * 1024;
+  Duration ecu_dead = std::chrono::seconds(8);  // T_dead
+  std::uint64_t seed = 0;                       // Of transfer uids and jitter.
+  std::set<std::string> advertise_allowed;      // Hosts that an ECU may name instead of its own address.
+};
+
+// A checkpoint that could not be stored, for people.
+struct Failure {
+  CheckpointId checkpoint{};
+  Code code = Code::kOk;
+  std::string reason;
+  std::uint64_t at_us = 0;  // Wall clock.
+};
+
+struct Counters {
+  std::uint64_t notifications = 0;
+  std::uint64_t duplicates = 0;
+  std::uint64_t gaps = 0;
+  std::uint64_t unknown_sessions = 0;  // Notifications of sessions that said no Hello here.
+  std::uint64_t malformed = 0;
+  std::uint64_t pulls_started = 0;
+  std::uint64_t pulled_bytes = 0;
+  std::uint64_t stored = 0;
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t superseded = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t refetched = 0;  // Because of a wrong digest.
+  std::uint64_t stalls = 0;
+  std::uint64_t store_troubles = 0;  // Transfers that the store could not take.
+};
+
+class CmsCore {
+ public:
+  explicit CmsCore(CmsCoreConfig config);
+
+  // ---- inputs: messages
+  // `peer_address`: the IP address the message came from, to be dialled back.
+  void on_control(Instant now, const PeerId& peer, const std::string& peer_address,
+                  const wire::ControlMessage& message, Effects& effects);
+  void on_notify(Instant now, const wire::NotifyMessage& message, Effects& effects);
+  void on_chunk(Instant now, LinkId link, const wire::Chunk& chunk, ChunkView bytes, Effects& effects);
+  void on_transfer_error(Instant now, LinkId link, const wire::TransferError& error, Effects& effects);
+  // What came could not be decoded; the session behind it, if one is known, is dropped.
+  void on_malformed_control(Instant now, const PeerId& peer, const std::string& peer_address,
+                            const Error& error, Effects& effects);
+  void on_malformed_bulk(Instant now, LinkId link, const Error& error, Effects& effects);
+  void on_malformed_notify(Instant now, const std::string& peer_address, const Error& error,
+                           Effects& effects);
+
+  // ---- inputs: answers of the workers
+  void on_chunk_taken(Instant now, TransferId transfer, std::uint64_t size_bytes, Effects& effects);
+  // Durable and indexed. `beyond_keep`: older checkpoints that retention no longer keeps.
+  void on_transfer_stored(Instant now, TransferId transfer, const storage::BlobName& name,
+                          const std::vector<storage::BlobName>& beyond_keep, Effects& effects);
+  // kCorrupt: the bytes do not match the digest. kWithdrawn: the program's life ended meanwhile, and
+  // the blob has been removed again. Everything else: the store's trouble.
+  void on_transfer_failed(Instant now, TransferId transfer, const Error& error, Effects& effects);
+  struct ProgramFacts {
+    std::optional<Version> newest;
+    std::optional<Version> withdrawn;
+  };
+  void on_program_looked_up(Instant now, const ProgramKey& program, const Result<ProgramFacts>& facts,
+                            Effects& effects);
+  void on_incarnation_reserved(Instant now, const ReserveIncarnation& asked,
+                               const Result<Incarnation>& incarnation, Effects& effects);
+  void on_withdrawn(Instant now, const WithdrawProgram& asked, const Result<Version>& up_to,
+                    Effects& effects);
+  // While the store is not ok nothing is pulled; publishers keep their blobs.
+  void on_store_state(Instant now, const Status& status, Effects& effects);
+
+  // ---- inputs: people and time
+  // An operator ends the program's life: everything up to the newest known version. Returns the
+  // ticket of the WithdrawProgram effect, by which the caller knows the answer again.
+  std::uint64_t retire(const ProgramKey& program, Effects& effects);
+  void on_time(Instant now, std::uint64_t wall_us, Effects& effects);
+  Instant next_deadline() const { return next_tick_at_; }
+  // No new pulls; those under way go on. Done when transfer_count() is 0.
+  void drain() { draining_ = true; }
+
+  // ---- for status pages
+  struct Session {
+    SessionId id{};
+    std::uint64_t nonce = 0;
+    PeerId peer;
+    std::string peer_address;
+    std::string host;  // Where its blobs are fetched.
+    std::uint16_t bulk_port = 0;
+    bool guarded = false;
+    std::string software;
+    Instant heard_at{};
+    Instant since{};
+    Seq applied_seq = 0;        // Every notification up to here has been dealt with.
+    std::set<Seq> seen_beyond;  // Dealt with, but beyond a gap; at most kSeenBeyondMax.
+    std::uint64_t notify_heard = 0;
+    std::uint32_t idle_heartbeats = 0;  // In a row: it waits for receipts, but nothing is in motion here.
+    std::optional<Seq> list_from;       // A LIST is wanted or under way from here on.
+    bool list_sent = false;
+    Instant list_at{};  // When it is due (again).
+    std::set<ProgramId> programs;
+    LinkId link = 0;  // 0: none.
+    std::set<TransferId> transfers;
+    Instant link_used_at{};
+  };
+  struct Announcement {
+    SessionId session{};
+    wire::Notification notification;
+    Instant announced_at{};  // When this CMS first heard of it.
+    Version version() const { return Version{session.incarnation, notification.seq}; }
+  };
+  struct Program {
+    enum class Known { kNo, kAsking, kYes } known = Known::kNo;  // newest_stored and withdrawn are
+    std::optional<Version> newest_stored;
+    std::optional<Version> withdrawn;
+    std::optional<Announcement> pending;  // The newest announced and not being pulled.
+    TransferId transfer = 0;              // 0: none.
+    std::size_t data_attempts = 0;        // Of `pending`, whose bytes were wrong so often.
+    std::uint32_t retries = 0;
+    std::string trouble;  // Why the last try for `pending` failed; empty: none has.
+    Instant not_before{};
+    std::size_t session_count = 0;  // Living sessions that have announced it.
+  };
+  struct Transfer {
+    ProgramKey program{};
+    Announcement announcement;
+    broker::ChunkReceiver receiver;
+    storage::BlobName name;
+    LinkId link = 0;
+    std::uint64_t reserved_bytes = 0;
+    std::uint64_t taken_bytes = 0;
+    std::uint64_t received_bytes = 0;
+    Instant progress_at{};
+    std::size_t stalls = 0;
+    std::size_t data_attempts = 0;
+    bool small = false;
+    bool finishing = false;  // All bytes are with the store.
+  };
+  const std::map<SessionId, Session>& sessions() const { return sessions_; }
+  const std::map<ProgramKey, Program>& programs() const { return programs_; }
+  const std::map<TransferId, Transfer>& transfers() const { return transfers_; }
+  const std::map<CheckpointId, Failure>& failures() const { return failures_; }
+  const Counters& counters() const { return counters_; }
+  const Status& store_status() const { return store_status_; }
+  std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
+  std::size_t transfer_count() const { return transfers_.size(); }
+  std::size_t queued_count() const { return queue_.size() + delayed_.size(); }
+
+ private:
+  // sessions
+  void on_hello(Instant now, const PeerId& peer, const std::string& peer_address, const wire::Hello& hello,
+                Effects& effects);
+  void answer_hello(const Session& session, Effects& effects);
+  void refuse_hello(const PeerId& peer, const wire::Hello& hello, Code code, std::string context,
+                    Effects& effects);
+  void open_session(Instant now, const ReserveIncarnation& asked, Incarnation incarnation, Effects& effects);
+  void rebind(Session& session, const PeerId& peer, const std::string& peer_address,
+              const wire::Hello& hello);
+  void end_session(Instant now, SessionId id, Code code, const std::string& why, Effects& effects);
+  void on_heartbeat(Instant now, Session& session, const wire::Heartbeat& heartbeat, Effects& effects);
+  void on_list_page(Instant now, Session& session, const wire::ListPage& page, Effects& effects);
+  void want_list(Session& session, Seq from_seq, Instant at);
+  void send_list(Instant now, Session& session, Effects& effects);
+  void mark_applied(Session& session, Seq seq);
+  void check_sessions(Instant now, Effects& effects);
+  void on_withdraw(Session& session, const wire::Withdraw& withdraw, Effects& effects);
+  Session* session_of_peer(const PeerId& peer, Incarnation incarnation);
+  void note_malformed(Instant now, const std::string& whose, const Error& error, Effects& effects);
+  // Once a minute and thing.
+  bool worth_a_line(Instant now, const std::string& what);
+  // programs
+  void take(Instant now, Session& session, const wire::Notification& notification, Effects& effects);
+  void consider(Instant now, const ProgramKey& key, Program& program, Effects& effects);
+  void give_up_pending(Program& program, wire::ReceiptLevel level, Code code, const std::string& reason,
+                       Effects& effects);
+  void set_pending(Program& program, Announcement announcement);
+  void clear_pending(Program& program);
+  void forget_if_idle(const ProgramKey& key);
+  void send_receipt(const Announcement& announcement, wire::ReceiptLevel level, Code code, std::string reason,
+                    Effects& effects);
+  void send_receipt(const SessionId& session, ProgramId program_id, Seq seq, wire::ReceiptLevel level,
+                    Code code, std::string reason, Effects& effects);
+  void remember_failure(const CheckpointId& checkpoint, Code code, const std::string& reason);
+  // pulls
+  void schedule(Instant now, Effects& effects);
+  bool start_pull(Instant now, const ProgramKey& key, Program& program, Effects& effects);
+  bool open_link(Instant now, Session& session, Effects& effects);
+  void close_link(Session& session, Effects& effects);
+  Session* session_of_link(LinkId link);
+  void fetch_failed(Instant now, TransferId id, const Error& error, Effects& effects);
+  void end_transfer(TransferId id, bool store_done, Effects& effects);
+  void put_back(Instant now, TransferId id, const Error& why, Effects& effects);  // Pends it again.
+  void retry_later(Instant now, const ProgramKey& key, Program& program);
+  void check_stalls(Instant now, Effects& effects);
+
+  CmsCoreConfig config_;
+  Prng prng_;
+  std::map<SessionId, Session> sessions_;
+  std::map<PeerId, SessionId> session_of_peer_;
+  std::map<LinkId, SessionId> session_of_link_;
+  std::set<std::pair<PeerId, std::uint64_t>> hellos_in_work_;  // (peer, nonce)
+  std::map<ProgramKey, Program> programs_;
+  std::map<TransferId, Transfer> transfers_;
+  struct WithdrawRequest {
+    SessionId session{};
+    std::uint64_t request_id = 0;
+  };
+  std::map<std::uint64_t, WithdrawRequest> withdraw_requests_;  // By ticket.
+  std::map<CheckpointId, Failure> failures_;
+  std::map<std::string, Instant> logged_at_;  // By what: a peer, a kind of trouble.
+  FairQueue queue_;
+  std::set<std::pair<Instant, ProgramKey>> delayed_;
+  Status store_status_ = make_error(Code::kUnavailable, "the store has not been opened yet");
+  Counters counters_;
+  std::uint64_t in_flight_bytes_ = 0;
+  LinkId last_link_ = 0;
+  TransferId last_transfer_ = 0;
+  std::uint64_t last_ticket_ = 0;
+  std::uint64_t wall_us_ = 0;
+  Instant next_tick_at_{};
+  bool draining_ = false;
+};
+
+// A new incarnation above `max_known`: the counter stands above 16 bits of the client's nonce, so that
+// two CMS instances that know the same do not give the same one to two clients. 0: there is none left
+// (only when a client lied about its own: 2^48 starts).
+Incarnation next_incarnation(Incarnation max_known, std::uint64_t nonce);
+
+// "tcp://10.0.0.7:7600"; an IPv6 address is put in brackets.
+std::string endpoint_of(const std::string& host, std::uint16_t port);
+
+}  // namespace cms::core

@@ -1,0 +1,247 @@
+// Programs: which of the announced checkpoints is worth pulling, and what becomes of the others.
+#include <algorithm>
+#include <utility>
+
+#include "cms/core/cms_core.h"
+
+namespace cms::core {
+
+using wire::ReceiptLevel;
+
+void CmsCore::send_receipt(const SessionId& session_id, ProgramId program_id, Seq seq, ReceiptLevel level,
+                           Code code, std::string reason, Effects& effects) {
+  const auto it = sessions_.find(session_id);
+  if (it == sessions_.end()) return;  // It has gone; should it come back, LIST brings the receipt up again.
+  wire::Receipt receipt;
+  receipt.program_id = program_id;
+  receipt.seq = seq;
+  receipt.level = level;
+  receipt.code = code;
+  receipt.reason = std::move(reason);
+  effects.push_back(
+      SendControl{it->second.peer, wire::ControlMessage{session_id.incarnation, std::move(receipt)}});
+}
+
+void CmsCore::send_receipt(const Announcement& announcement, ReceiptLevel level, Code code,
+                           std::string reason, Effects& effects) {
+  send_receipt(announcement.session, announcement.notification.program_id, announcement.notification.seq,
+               level, code, std::move(reason), effects);
+}
+
+void CmsCore::remember_failure(const CheckpointId& checkpoint, Code code, const std::string& reason) {
+  ++counters_.failed;
+  if (failures_.size() >= kFailureCountMax && failures_.count(checkpoint) == 0) {
+    const auto oldest =
+        std::min_element(failures_.begin(), failures_.end(),
+                         [](const auto& a, const auto& b) { return a.second.at_us < b.second.at_us; });
+    failures_.erase(oldest);
+  }
+  failures_[checkpoint] = Failure{checkpoint, code, reason, wall_us_};
+}
+
+// A notification, heard on the notify channel or found by LIST, for the first or the tenth time.
+void CmsCore::take(Instant now, Session& session, const wire::Notification& notification, Effects& effects) {
+  const ProgramKey key{session.id.ecu_mac, notification.program_id};
+  if (notification.kind != wire::CheckpointKind::kFull) {
+    send_receipt(session.id, key.program_id, notification.seq, ReceiptLevel::kDropped, Code::kUnsupported,
+                 "this CMS takes full checkpoints only", effects);
+    return;
+  }
+  if (session.programs.count(key.program_id) == 0) {
+    if (session.programs.size() >= kProgramsPerSessionMax) {
+      send_receipt(session.id, key.program_id, notification.seq, ReceiptLevel::kDropped, Code::kLimit,
+                   "this CMS takes " + std::to_string(kProgramsPerSessionMax) + " programs of one session",
+                   effects);
+      return;
+    }
+    session.programs.insert(key.program_id);
+    ++programs_[key].session_count;
+  }
+  Program& program = programs_[key];
+  Announcement announcement{session.id, notification, now};
+  if (announcement.notification.lineage == Lineage{}) announcement.notification.lineage = lineage_of(key);
+  const Version version = announcement.version();
+
+  if (program.transfer != 0) {
+    const Version pulled = transfers_.at(program.transfer).announcement.version();
+    if (version == pulled) return;
+    if (version < pulled) {
+      ++counters_.superseded;
+      send_receipt(announcement, ReceiptLevel::kSuperseded, Code::kSuperseded,
+                   "a newer checkpoint is being pulled", effects);
+      return;
+    }
+  }
+  if (program.pending) {
+    const Version pending = program.pending->version();
+    if (version == pending) return;
+    if (version < pending) {
+      ++counters_.superseded;
+      send_receipt(announcement, ReceiptLevel::kSuperseded, Code::kSuperseded,
+                   "a newer checkpoint was announced", effects);
+      return;
+    }
+    give_up_pending(program, ReceiptLevel::kSuperseded, Code::kSuperseded, "a newer checkpoint was announced",
+                    effects);
+  }
+  set_pending(program, std::move(announcement));
+  consider(now, key, program, effects);
+}
+
+void CmsCore::set_pending(Program& program, Announcement announcement) {
+  CMS_ASSERT(!program.pending.has_value());
+  program.pending = std::move(announcement);
+  program.data_attempts = 0;
+  program.retries = 0;
+  program.trouble.clear();
+  program.not_before = Instant{};
+}
+
+void CmsCore::clear_pending(Program& program) { program.pending.reset(); }
+
+void CmsCore::give_up_pending(Program& program, ReceiptLevel level, Code code, const std::string& reason,
+                              Effects& effects) {
+  CMS_ASSERT(program.pending.has_value());
+  if (level == ReceiptLevel::kSuperseded) ++counters_.superseded;
+  send_receipt(*program.pending, level, code, reason, effects);
+  clear_pending(program);
+}
+
+// Decides what to do with the pending checkpoint once the index has said what is stored.
+void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Effects& effects) {
+  if (!program.pending) return;
+  if (program.known == Program::Known::kNo) {
+    program.known = Program::Known::kAsking;
+    effects.push_back(LookUpProgram{key});
+    return;
+  }
+  if (program.known == Program::Known::kAsking) return;
+  const Version version = program.pending->version();
+  if (program.withdrawn && version <= *program.withdrawn) {
+    give_up_pending(program, ReceiptLevel::kDropped, Code::kWithdrawn, "the program was withdrawn", effects);
+    return;
+  }
+  if (program.newest_stored && version <= *program.newest_stored) {
+    if (version == *program.newest_stored) {
+      send_receipt(*program.pending, ReceiptLevel::kStored, Code::kOk, {}, effects);
+      clear_pending(program);
+    } else {
+      give_up_pending(program, ReceiptLevel::kSuperseded, Code::kSuperseded, "a newer checkpoint is stored",
+                      effects);
+    }
+    return;
+  }
+  if (program.transfer != 0) return;  // Looked at again when that one has ended.
+  if (now < program.not_before) {
+    delayed_.insert({program.not_before, key});
+  } else {
+    queue_.push(key);
+  }
+}
+
+void CmsCore::on_program_looked_up(Instant now, const ProgramKey& key, const Result<ProgramFacts>& facts,
+                                   Effects& effects) {
+  const auto it = programs_.find(key);
+  if (it == programs_.end()) return;  // Its session has ended.
+  Program& program = it->second;
+  if (!facts.ok()) {
+    program.known = Program::Known::kNo;
+    retry_later(now, key, program);
+    if (worth_a_line(now, "index")) {
+      effects.push_back(LogEvent{LogEvent::Level::kError, "index: " + facts.error().message()});
+    }
+    return;
+  }
+  program.known = Program::Known::kYes;
+  const auto keep_newer = [](std::optional<Version>& known, const std::optional<Version>& found) {
+    if (found && (!known || *known < *found)) known = found;
+  };
+  keep_newer(program.newest_stored, facts->newest);
+  keep_newer(program.withdrawn, facts->withdrawn);
+  // The answer may be from before a withdrawal that is known meanwhile.
+  if (program.withdrawn && program.newest_stored && *program.newest_stored <= *program.withdrawn) {
+    program.newest_stored.reset();
+  }
+  consider(now, key, program, effects);
+  schedule(now, effects);
+}
+
+void CmsCore::forget_if_idle(const ProgramKey& key) {
+  const auto it = programs_.find(key);
+  if (it == programs_.end()) return;
+  const Program& program = it->second;
+  if (program.session_count == 0 && !program.pending && program.transfer == 0) programs_.erase(it);
+}
+
+// ---- the end of a program's life
+
+std::uint64_t CmsCore::retire(const ProgramKey& key, Effects& effects) {
+  WithdrawProgram effect;
+  effect.ticket = ++last_ticket_;
+  effect.program = key;
+  effect.lineage = lineage_of(key);
+  effect.newest_too = true;
+  const auto it = programs_.find(key);
+  if (it != programs_.end()) {
+    const Program& program = it->second;
+    if (program.newest_stored) effect.up_to = *program.newest_stored;
+    if (program.transfer != 0) {
+      effect.up_to = std::max(effect.up_to, transfers_.at(program.transfer).announcement.version());
+    }
+    if (program.pending) effect.up_to = std::max(effect.up_to, program.pending->version());
+  }
+  effects.push_back(effect);
+  return effect.ticket;
+}
+
+void CmsCore::on_withdrawn(Instant now, const WithdrawProgram& asked, const Result<Version>& up_to,
+                           Effects& effects) {
+  const auto request = withdraw_requests_.find(asked.ticket);
+  if (request != withdraw_requests_.end()) {
+    const auto session = sessions_.find(request->second.session);
+    if (session != sessions_.end()) {
+      wire::WithdrawAnswer answer;
+      answer.request_id = request->second.request_id;
+      if (!up_to.ok()) {
+        // Whatever is wrong with the store, the publisher's retry goes on until it is well again.
+        answer.code = Code::kUnavailable;
+        answer.context = up_to.error().message();
+      }
+      effects.push_back(SendControl{session->second.peer,
+                                    wire::ControlMessage{session->first.incarnation, std::move(answer)}});
+    }
+    withdraw_requests_.erase(request);
+  }
+  if (!up_to.ok()) {
+    if (worth_a_line(now, "withdraw")) {
+      effects.push_back(LogEvent{LogEvent::Level::kError, "could not withdraw " + to_string(asked.program) +
+                                                              ": " + up_to.error().message()});
+    }
+    return;
+  }
+  effects.push_back(LogEvent{
+      LogEvent::Level::kInfo,
+      "withdrew " + to_string(CheckpointId{asked.program, *up_to}) + " and everything older of the program"});
+  const auto it = programs_.find(asked.program);
+  if (it == programs_.end()) return;
+  Program& program = it->second;
+  if (!program.withdrawn || *program.withdrawn < *up_to) program.withdrawn = *up_to;
+  if (program.newest_stored && *program.newest_stored <= *up_to) program.newest_stored.reset();
+  if (program.transfer != 0) {
+    const Transfer& transfer = transfers_.at(program.transfer);
+    // One that is finishing is judged when it is stored.
+    if (!transfer.finishing && transfer.announcement.version() <= *up_to) {
+      send_receipt(transfer.announcement, ReceiptLevel::kDropped, Code::kWithdrawn,
+                   "the program was withdrawn", effects);
+      end_transfer(program.transfer, false, effects);
+    }
+  }
+  if (program.pending && program.pending->version() <= *up_to) {
+    give_up_pending(program, ReceiptLevel::kDropped, Code::kWithdrawn, "the program was withdrawn", effects);
+  }
+  consider(now, asked.program, program,
+           effects);  // A newer one may have waited for the pull that ended here.
+  schedule(now, effects);
+}
+
+}  // namespace cms::core

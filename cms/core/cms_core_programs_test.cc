@@ -1,0 +1,335 @@
+#include "cms/core/core_driver_test.h"
+
+namespace cms::core {
+namespace {
+
+constexpr ProgramId kProgram = 7;
+
+void withdraw(CoreDriver& cms, const Client& client, Seq up_to, std::uint64_t request_id = 5) {
+  cms.say(client, wire::Withdraw{request_id, kProgram, up_to});
+}
+void withdrawn(CoreDriver& cms, const WithdrawProgram& asked, const Result<Version>& up_to) {
+  cms.feed([&](Effects& out) { cms.core.on_withdrawn(cms.now, asked, up_to, out); });
+}
+
+// ---- which one is wanted
+
+TEST(CmsProgramsTest, AsksTheIndexBeforeTheFirstPullOfAProgramOnly) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.announce(client, notification_of(kProgram, 1));
+  EXPECT_EQ(cms.all<LookUpProgram>().size(), 1U);
+  cms.store(client.program(kProgram));
+  cms.announce(client, notification_of(kProgram, 2));
+  EXPECT_TRUE(cms.all<LookUpProgram>().empty());
+  EXPECT_EQ(cms.bulk<wire::Fetch>().size(), 1U);
+}
+
+TEST(CmsProgramsTest, ANewerOneSupersedesOneThatWaits) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.store_state(make_error(Code::kUnavailable, "away"));
+  cms.announce(client, notification_of(kProgram, 1));
+  cms.announce(client, notification_of(kProgram, 2));
+  EXPECT_EQ(cms.told(client), Lines{"SUPERSEDED 1"});
+  cms.store_state(ok_status());
+  ASSERT_EQ(cms.bulk<wire::Fetch>().size(), 1U);
+  EXPECT_EQ(cms.bulk<wire::Fetch>()[0].checkpoint.version.seq, 2U);
+  EXPECT_EQ(cms.core.counters().superseded, 1U);
+}
+
+TEST(CmsProgramsTest, ANewerOneWaitsForTheOneInFlight) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.announce(client, notification_of(kProgram, 1));
+  cms.announce(client, notification_of(kProgram, 2));
+  EXPECT_TRUE(cms.effects.empty());
+  cms.store(client.program(kProgram));
+  EXPECT_EQ(cms.told(client), Lines{"STORED 1"});
+  ASSERT_EQ(cms.bulk<wire::Fetch>().size(), 1U);
+  EXPECT_EQ(cms.bulk<wire::Fetch>()[0].checkpoint.version.seq, 2U);
+}
+
+TEST(CmsProgramsTest, AnOlderOneThatComesLateIsSuperseded) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.announce(client, notification_of(kProgram, 3));
+  cms.announce(client, notification_of(kProgram, 2));
+  EXPECT_EQ(cms.told(client), Lines{"SUPERSEDED 2"}) << "3 is in flight";
+  cms.announce(client, notification_of(kProgram, 5));
+  cms.announce(client, notification_of(kProgram, 4));
+  EXPECT_EQ(cms.told(client), Lines{"SUPERSEDED 4"}) << "5 waits";
+  cms.store(client.program(kProgram));
+  cms.store(client.program(kProgram));
+  cms.announce(client, notification_of(kProgram, 1));
+  EXPECT_EQ(cms.told(client), Lines{"SUPERSEDED 1"}) << "5 is stored";
+}
+
+TEST(CmsProgramsTest, ALaterIncarnationIsNewer) {
+  CoreDriver cms;
+  const Client old_one = cms.open();
+  Client new_one = client_of(2);
+  new_one.ecu_mac = old_one.ecu_mac;
+  cms.hello(new_one);
+  cms.page(new_one, {notification_of(kProgram, 1)}, 1);
+  cms.store(new_one.program(kProgram));
+  cms.announce(old_one, notification_of(kProgram, 9));
+  EXPECT_EQ(cms.told(old_one), Lines{"SUPERSEDED 9"});
+}
+
+TEST(CmsProgramsTest, WhatIsStoredIsAcknowledgedWithoutAPull) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.facts[client.program(kProgram)].newest = Version{client.incarnation, 3};
+  cms.announce(client, notification_of(kProgram, 3));
+  EXPECT_EQ(cms.told(client), Lines{"STORED 3"});
+  EXPECT_EQ(cms.core.counters().pulls_started, 0U);
+}
+
+TEST(CmsProgramsTest, WhatIsWithdrawnIsNotTakenInAgain) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.facts[client.program(kProgram)].withdrawn = Version{client.incarnation, 3};
+  cms.announce(client, notification_of(kProgram, 3));
+  EXPECT_EQ(cms.told(client), Lines{"DROPPED(withdrawn) 3"});
+  cms.announce(client, notification_of(kProgram, 4));
+  EXPECT_NE(cms.transfer_of(client.program(kProgram)), 0U) << "a new life";
+}
+
+TEST(CmsProgramsTest, RefusesADeltaAndKeepsWhatWaits) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.store_state(make_error(Code::kUnavailable, "away"));
+  cms.announce(client, notification_of(kProgram, 1));
+  wire::Notification delta = notification_of(kProgram, 2);
+  delta.kind = wire::CheckpointKind::kDelta;
+  cms.announce(client, delta);
+  EXPECT_EQ(cms.told(client), Lines{"DROPPED(unsupported) 2"});
+  EXPECT_EQ(cms.core.programs().at(client.program(kProgram)).pending->version().seq, 1U);
+}
+
+TEST(CmsProgramsTest, KeepsTheLineageThatIsSaidAndFillsInTheOneThatIsNot) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  wire::Notification moved = notification_of(8, 1, kMiB);
+  moved.lineage = Lineage{1, 2};
+  cms.announce(client, moved);
+  EXPECT_EQ(cms.all<StartStore>().at(0).name.lineage, (Lineage{1, 2}));
+  cms.announce(client, notification_of(kProgram, 2, kMiB));
+  const StartStore started = cms.all<StartStore>().at(0);
+  EXPECT_EQ(started.name.lineage, lineage_of(client.program(kProgram)));
+  EXPECT_EQ(started.manifest.notification.lineage, started.name.lineage);
+}
+
+TEST(CmsProgramsTest, BoundsTheProgramsOfASession) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  for (Seq seq = 1; seq <= kProgramsPerSessionMax; ++seq) cms.announce(client, notification_of(seq, seq));
+  cms.announce(client, notification_of(0, kProgramsPerSessionMax + 1));
+  EXPECT_EQ(cms.told(client), Lines{"DROPPED(limit reached) " + std::to_string(kProgramsPerSessionMax + 1)});
+  EXPECT_EQ(cms.core.programs().size(), kProgramsPerSessionMax);
+}
+
+TEST(CmsProgramsTest, TriesTheIndexAgainAndLogsItsTroubleOnce) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.index_trouble = Code::kIo;
+  std::size_t line_count = 0;
+  for (Seq seq = 1; seq <= 20; ++seq) {
+    cms.announce(client, notification_of(seq, seq));
+    line_count += cms.log_count();
+  }
+  EXPECT_EQ(line_count, 1U);
+  cms.index_trouble = Code::kOk;
+  cms.pass(kRetryMin);
+  EXPECT_EQ(cms.core.transfer_count(), 20U);
+}
+
+TEST(CmsProgramsTest, ForgetsAProgramWhoseSessionsHaveEnded) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.announce(client, notification_of(kProgram, 1));
+  cms.store(client.program(kProgram));
+  EXPECT_EQ(cms.core.programs().size(), 1U);
+  cms.say(client, wire::Bye{});
+  EXPECT_TRUE(cms.core.programs().empty());
+}
+
+// ---- withdrawing
+
+TEST(CmsProgramsTest, WithdrawsDurablyBeforeItAnswers) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.announce(client, notification_of(kProgram, 1));
+  cms.store(client.program(kProgram));
+  withdraw(cms, client, 1);
+  const auto asked = cms.all<WithdrawProgram>();
+  ASSERT_EQ(asked.size(), 1U);
+  EXPECT_EQ(asked[0].program, client.program(kProgram));
+  EXPECT_EQ(asked[0].up_to, (Version{client.incarnation, 1}));
+  EXPECT_FALSE(asked[0].newest_too);
+  EXPECT_TRUE(cms.sent<wire::WithdrawAnswer>(client).empty());
+  withdrawn(cms, asked[0], asked[0].up_to);
+  ASSERT_EQ(cms.sent<wire::WithdrawAnswer>(client).size(), 1U);
+  EXPECT_EQ(cms.sent<wire::WithdrawAnswer>(client)[0].request_id, 5U);
+  EXPECT_EQ(cms.sent<wire::WithdrawAnswer>(client)[0].code, Code::kOk);
+  EXPECT_FALSE(cms.core.programs().at(client.program(kProgram)).newest_stored.has_value());
+}
+
+TEST(CmsProgramsTest, ASessionThatPublishedNothingWithdrawsWhatOlderOnesHave) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  withdraw(cms, client, 0);
+  const auto asked = cms.all<WithdrawProgram>();
+  ASSERT_EQ(asked.size(), 1U);
+  // Everything of older sessions, and nothing that this one will publish; a version that can be stored.
+  EXPECT_LT(asked[0].up_to, (Version{client.incarnation, 1}));
+  EXPECT_EQ(asked[0].up_to.incarnation, client.incarnation - 1);
+  EXPECT_GE(asked[0].up_to.seq, 1U);
+}
+
+TEST(CmsProgramsTest, AWithdrawalThatCannotEndAnythingIsDoneAtOnce) {
+  CoreDriver cms;
+  Client client = client_of(1);
+  client.incarnation = 1;  // It says so itself; no CMS gives it out.
+  cms.hello(client);
+  withdraw(cms, client, 0);
+  EXPECT_TRUE(cms.all<WithdrawProgram>().empty());
+  ASSERT_EQ(cms.sent<wire::WithdrawAnswer>(client).size(), 1U);
+  EXPECT_EQ(cms.sent<wire::WithdrawAnswer>(client)[0].code, Code::kOk);
+}
+
+TEST(CmsProgramsTest, ARepeatedWithdrawalIsWorkedOnOnce) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  withdraw(cms, client, 1);
+  const WithdrawProgram asked = cms.all<WithdrawProgram>().at(0);
+  withdraw(cms, client, 1);
+  EXPECT_TRUE(cms.effects.empty());
+  withdrawn(cms, asked, asked.up_to);
+  withdraw(cms, client, 1);  // Its answer was lost.
+  EXPECT_EQ(cms.all<WithdrawProgram>().size(), 1U);
+}
+
+TEST(CmsProgramsTest, AWithdrawalThatTheStoreCannotTakeIsToBeRepeated) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  std::size_t line_count = 0;
+  for (int i = 0; i < 10; ++i) {
+    withdraw(cms, client, 1);
+    withdrawn(cms, cms.all<WithdrawProgram>().at(0), make_error(Code::kReadOnly, "store"));
+    ASSERT_EQ(cms.sent<wire::WithdrawAnswer>(client).size(), 1U);
+    EXPECT_EQ(cms.sent<wire::WithdrawAnswer>(client)[0].code, Code::kUnavailable);
+    line_count += cms.log_count();
+  }
+  EXPECT_EQ(line_count, 1U);
+}
+
+TEST(CmsProgramsTest, WithdrawingEndsWhatWaitsAndWhatIsInFlight) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.announce(client, notification_of(kProgram, 1, 4 * kMiB));
+  cms.announce(client, notification_of(kProgram, 2));
+  withdraw(cms, client, 2);
+  withdrawn(cms, cms.all<WithdrawProgram>().at(0), Version{client.incarnation, 2});
+  EXPECT_EQ(cms.told(client), (Lines{"DROPPED(withdrawn) 1", "DROPPED(withdrawn) 2"}));
+  EXPECT_EQ(cms.all<DropStore>().size(), 1U);
+  EXPECT_EQ(cms.bulk<wire::Cancel>().size(), 1U);
+  EXPECT_EQ(cms.core.transfer_count(), 0U);
+  EXPECT_EQ(cms.core.in_flight_bytes(), 0U);
+}
+
+TEST(CmsProgramsTest, ANewerOneBehindAWithdrawnPullIsPulled) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.announce(client, notification_of(kProgram, 1));
+  withdraw(cms, client, 1);
+  const WithdrawProgram asked = cms.all<WithdrawProgram>().at(0);
+  cms.announce(client, notification_of(kProgram, 2));
+  withdrawn(cms, asked, asked.up_to);
+  ASSERT_EQ(cms.bulk<wire::Fetch>().size(), 1U);
+  EXPECT_EQ(cms.bulk<wire::Fetch>()[0].checkpoint.version.seq, 2U);
+}
+
+TEST(CmsProgramsTest, AWithdrawnOneThatIsFinishingIsRemovedWhenStored) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  cms.announce(client, notification_of(kProgram, 1));
+  const TransferId id = cms.transfer_of(client.program(kProgram));
+  const storage::BlobName name = cms.core.transfers().at(id).name;
+  cms.deliver_all(id);
+  withdraw(cms, client, 1);
+  withdrawn(cms, cms.all<WithdrawProgram>().at(0), Version{client.incarnation, 1});
+  EXPECT_TRUE(cms.told(client).empty());
+  cms.stored(id);
+  EXPECT_EQ(cms.told(client), Lines{"DROPPED(withdrawn) 1"});
+  ASSERT_EQ(cms.all<RemoveBlobs>().size(), 1U);
+  ASSERT_EQ(cms.all<RemoveBlobs>()[0].names.size(), 1U);
+  EXPECT_EQ(cms.all<RemoveBlobs>()[0].names[0].uid, name.uid);
+  EXPECT_EQ(cms.core.counters().stored, 0U);
+}
+
+TEST(CmsProgramsTest, BoundsWithdrawalsInWork) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  for (std::uint64_t id = 1; id <= kWithdrawalCountMax; ++id) {
+    withdraw(cms, client, 1, id);
+    ASSERT_EQ(cms.all<WithdrawProgram>().size(), 1U);
+  }
+  withdraw(cms, client, 1, kWithdrawalCountMax + 1);
+  EXPECT_TRUE(cms.all<WithdrawProgram>().empty());
+  ASSERT_EQ(cms.sent<wire::WithdrawAnswer>(client).size(), 1U);
+  EXPECT_EQ(cms.sent<wire::WithdrawAnswer>(client)[0].code, Code::kUnavailable);
+}
+
+TEST(CmsProgramsTest, RetiringCoversTheNewestThatIsKnown) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  const auto up_to = [&] {
+    cms.feed([&](Effects& out) { cms.core.retire(client.program(kProgram), out); });
+    const WithdrawProgram asked = cms.all<WithdrawProgram>().at(0);
+    EXPECT_TRUE(asked.newest_too);
+    EXPECT_EQ(asked.lineage, lineage_of(client.program(kProgram)));
+    return asked.up_to;
+  };
+  EXPECT_EQ(up_to(), Version{}) << "nothing known here: the index knows";
+  cms.announce(client, notification_of(kProgram, 1));
+  EXPECT_EQ(up_to(), (Version{client.incarnation, 1})) << "in flight";
+  cms.announce(client, notification_of(kProgram, 2));
+  EXPECT_EQ(up_to(), (Version{client.incarnation, 2})) << "waiting";
+  cms.store(client.program(kProgram));
+  cms.store(client.program(kProgram));
+  EXPECT_EQ(up_to(), (Version{client.incarnation, 2})) << "stored";
+}
+
+TEST(CmsProgramsTest, RetiringGivesTheTicketOfItsEffect) {
+  CoreDriver cms;
+  std::uint64_t ticket = 0;
+  cms.feed([&](Effects& out) { ticket = cms.core.retire(ProgramKey{ecu_mac_of(1), kProgram}, out); });
+  EXPECT_EQ(cms.all<WithdrawProgram>().at(0).ticket, ticket);
+}
+
+// ---- failures
+
+TEST(CmsProgramsTest, RemembersTheLatestFailuresOnly) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  for (Seq seq = 1; seq <= kFailureCountMax + 2; ++seq) {
+    cms.pass(milliseconds(1));
+    cms.announce(client, notification_of(seq, seq));
+    cms.feed([&](Effects& out) {
+      const TransferId id = cms.transfer_of(client.program(seq));
+      const wire::TransferError error{id, Code::kSourceChanged, "the file was altered"};
+      cms.core.on_transfer_error(cms.now, cms.core.transfers().at(id).link, error, out);
+    });
+    cms.heartbeat(client, seq);
+  }
+  const auto& failures = cms.core.failures();
+  EXPECT_EQ(failures.size(), kFailureCountMax);
+  EXPECT_EQ(failures.begin()->first.version.seq, 3U) << "the two oldest are gone";
+  EXPECT_EQ(failures.begin()->second.code, Code::kSourceChanged);
+  EXPECT_EQ(failures.begin()->second.reason, "the file was altered");
+}
+
+}  // namespace
+}  // namespace cms::core

@@ -1,0 +1,108 @@
+#pragma once
+// What the core of cmsd wants done. The daemon's loop carries effects out in their order; those for
+// the store and the index go to workers, whose answers come back as calls of CmsCore.
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "broker/core/blob_source.h"
+#include "broker/core/chunk_server.h"
+#include "schemas/messages.h"
+#include "storage/blob_store.h"
+#include "storage/checkpoint_index.h"
+
+namespace cms::core {
+
+using broker::ChunkView;
+using broker::PeerId;  // Of the control socket.
+
+using LinkId = std::uint64_t;      // A bulk connection to one ECU; never reused.
+using TransferId = std::uint64_t;  // A pull; never reused.
+
+struct SendControl {
+  PeerId peer;
+  wire::ControlMessage message;
+};
+
+// ---- bulk connections
+struct OpenLink {
+  LinkId link = 0;
+  std::string endpoint;  // "tcp://10.0.0.7:7600"
+};
+struct CloseLink {
+  LinkId link = 0;
+};
+struct SendBulk {
+  LinkId link = 0;
+  wire::BulkBody message;
+};
+
+// ---- the store: of one transfer they are carried out in order. Answered by on_chunk_taken,
+// on_transfer_stored or on_transfer_failed; after DropStore nothing more is answered.
+struct StartStore {
+  TransferId transfer = 0;
+  storage::BlobName name;
+  wire::Manifest manifest;
+};
+struct AppendStore {
+  TransferId transfer = 0;
+  ChunkView bytes;
+  Digest digest{};  // As the publisher says; the worker checks it.
+};
+struct FinishStore {
+  TransferId transfer = 0;
+  Digest blob_digest{};  // As the publisher says; the worker checks it.
+};
+struct DropStore {
+  TransferId transfer = 0;
+};
+// A whole blob of one chunk; takes part in a group commit.
+struct StoreSmall {
+  TransferId transfer = 0;
+  storage::BlobName name;
+  wire::Manifest manifest;
+  ChunkView bytes;
+  Digest digest{};
+  Digest blob_digest{};
+};
+
+// ---- the index
+struct LookUpProgram {  // on_program_looked_up
+  ProgramKey program;
+};
+struct ReserveIncarnation {  // on_incarnation_reserved
+  PeerId peer;
+  std::string peer_address;
+  wire::Hello hello;  // incarnation 0: find one above all known; else: remember it.
+};
+// Ends the life of everything of the program up to `up_to` (with newest_too: and up to the newest in
+// the index), durably. on_withdrawn.
+// A blob may be on its way into the store meanwhile: whoever indexes one looks, after the row is
+// written, whether the index says withdrawn by now, and removes row and blob again. Since both write
+// first and look then, one of the two sees the other.
+struct WithdrawProgram {
+  std::uint64_t ticket = 0;
+  ProgramKey program;
+  Lineage lineage{};
+  Version up_to{};
+  bool newest_too = false;
+};
+struct RemoveBlobs {  // Not answered: what could not be removed is found again by reconciling.
+  std::vector<storage::BlobName> names;
+};
+
+// For the log: one event, worth a line.
+struct LogEvent {
+  enum class Level { kInfo, kWarning, kError } level = Level::kInfo;
+  std::string text;
+};
+
+using Effect =
+    std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore, DropStore,
+                 StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram, RemoveBlobs, LogEvent>;
+using Effects = std::vector<Effect>;
+
+}  // namespace cms::core

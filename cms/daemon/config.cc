@@ -1,0 +1,539 @@
+#include "cms/daemon/config.h"
+
+#include <arpa/inet.h>
+#include <unistd.h>
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <utility>
+
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace cms::daemon {
+namespace {
+
+constexpr std::uint64_t kMiB = 1024 * 1024;
+constexpr std::uint64_t kPullBudgetMin = 8 * kMiB;  // A window: less could never be granted.
+constexpr std::uint64_t kPullBudgetMax = 1024 * 1024 * kMiB;
+constexpr std::size_t kSocketPathBytesMax = 107;  // sockaddr_un::sun_path without its NUL
+constexpr std::size_t kListCountMax = 64;
+
+// ---- values. Each setter returns false for a value that its option's `allowed` does not cover.
+
+bool set_number(std::string_view text, std::uint64_t min, std::uint64_t max, std::uint64_t& value) {
+  const auto number = parse_u64(text);
+  if (!number || *number < min || *number > max) return false;
+  value = *number;
+  return true;
+}
+
+bool set_name(std::string_view text, Config& config) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  };
+  config.name = text;
+  return !text.empty() && text.size() <= 64 && text.front() != '.' && text.front() != '-' &&
+         std::all_of(text.begin(), text.end(), allowed);
+}
+
+bool set_store(std::string_view text, Config& config) {
+  constexpr std::string_view kPrefix = "file:///";
+  config.store_url = text;
+  return text.size() > kPrefix.size() && text.substr(0, kPrefix.size()) == kPrefix &&
+         text.find_first_of("%?#") == text.npos;
+}
+
+bool set_index(std::string_view text, Config& config) {
+  config.index_directory = text;
+  return !text.empty() && text.find("://") == text.npos;
+}
+
+bool set_port_base(std::string_view text, Config& config) {
+  std::uint64_t port = 0;
+  if (!set_number(text, 1, 65535 - net::kPortCount, port)) return false;
+  config.port_base = static_cast<std::uint16_t>(port);
+  return true;
+}
+
+bool is_address(const std::string& text) {
+  in6_addr address{};
+  return ::inet_pton(AF_INET, text.c_str(), &address) == 1 ||
+         ::inet_pton(AF_INET6, text.c_str(), &address) == 1;
+}
+
+bool set_bind(std::string_view text, Config& config) {
+  if (text.size() > 2 && text.front() == '[' && text.back() == ']') text = text.substr(1, text.size() - 2);
+  config.bind = text;
+  return text == "*" || is_address(config.bind);
+}
+
+// What is behind tcp:// is checked once the port base is known.
+bool set_admin(std::string_view text, Config& config) {
+  constexpr std::string_view kIpc = "ipc://";
+  constexpr std::string_view kTcp = "tcp://";
+  config.admin = text;
+  if (text.substr(0, kIpc.size()) == kIpc) {
+    const std::string_view path = text.substr(kIpc.size());
+    return !path.empty() && path.size() <= kSocketPathBytesMax && path.find_first_of("*@") == path.npos;
+  }
+  return text.size() > kTcp.size() && text.substr(0, kTcp.size()) == kTcp;
+}
+
+bool set_peer(std::string_view text, Config& config) {
+  auto peer = net::parse_endpoint(text);
+  if (!peer || config.peers.size() >= kListCountMax) return false;
+  for (const net::Endpoint& other : config.peers) {
+    if (other.host == peer->host && other.port == peer->port) return false;
+  }
+  config.peers.push_back(std::move(*peer));
+  return true;
+}
+
+bool set_keep_latest(std::string_view text, Config& config) {
+  std::uint64_t count = 0;
+  if (!set_number(text, 1, 1000000, count)) return false;
+  config.keep_latest = static_cast<std::uint32_t>(count);
+  return true;
+}
+
+bool set_pull_budget(std::string_view text, Config& config) {
+  constexpr std::pair<std::string_view, unsigned> kUnits[] = {
+      {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
+  unsigned shift = 0;
+  for (const auto& [unit, unit_shift] : kUnits) {
+    if (text.size() > unit.size() && text.substr(text.size() - unit.size()) == unit) {
+      text.remove_suffix(unit.size());
+      shift = unit_shift;
+    }
+  }
+  std::uint64_t count = 0;
+  if (!set_number(text, 0, kPullBudgetMax >> shift, count)) return false;
+  config.pull_budget_bytes = count << shift;
+  return config.pull_budget_bytes >= kPullBudgetMin;
+}
+
+bool set_allow_advertise(std::string_view text, Config& config) {
+  if (text.empty() || text.size() > 253 || text.find_first_of(" \t,;/*?#@") != text.npos) return false;
+  if (config.advertise_allowed.size() >= kListCountMax) return false;
+  config.advertise_allowed.emplace(text);
+  return true;
+}
+
+bool set_log_level(std::string_view text, Config& config) {
+  constexpr std::string_view kLevels[] = {"trace", "debug", "info", "warning", "error", "off"};
+  config.log_level = text;
+  return std::find(std::begin(kLevels), std::end(kLevels), text) != std::end(kLevels);
+}
+
+bool set_store_workers(std::string_view text, Config& config) {
+  std::uint64_t count = 0;
+  if (!set_number(text, 1, 64, count)) return false;
+  config.store_workers = static_cast<std::uint32_t>(count);
+  return true;
+}
+
+bool set_ecu_dead(std::string_view text, Config& config) {
+  std::uint64_t ms = 0;
+  if (!set_number(text, 2000, 600000, ms)) return false;
+  config.ecu_dead = std::chrono::milliseconds(ms);
+  return true;
+}
+
+// ---- the table
+
+enum class Form { kText, kNumber, kSize, kList };  // In TOML: string, integer, either, array of strings.
+
+struct Option {
+  std::string_view key;  // In the file; --key-with-dashes and CMSD_KEY_IN_CAPITALS follow from it.
+  Form form;
+  std::string_view value;  // What --help calls its value.
+  std::string_view fallback;
+  bool required;
+  std::string_view allowed;
+  std::string_view help;
+  bool (*set)(std::string_view text, Config& config);  // Of a list: adds one.
+};
+
+constexpr Option kOptions[] = {
+    {"name", Form::kText, "NAME", "", true, "1 to 64 letters, digits, '-', '_' and '.'; not '-' or '.' first",
+     "name of this cmsd, another one for each of a fleet", set_name},
+    {"store", Form::kText, "URL", "", true, "file:///DIR, an absolute path without '%', '?' and '#'",
+     "where checkpoints are kept; an empty directory is initialised", set_store},
+    {"index", Form::kText, "DIR", "", true, "a directory on a local disk",
+     "where this cmsd keeps its index; rebuilt from the store when missing", set_index},
+    {"port_base", Form::kNumber, "PORT", "7400", false, "a port from 1 to 65529",
+     "notify listens here, control on +1, bulk on +3", set_port_base},
+    {"bind", Form::kText, "ADDR", "*", false, "'*' (all interfaces) or an IP address", "address to listen on",
+     set_bind},
+    {"admin", Form::kText, "ENDPOINT", "", false,
+     "ipc://PATH with a path of at most 107 bytes, or tcp://ADDR:PORT with the PORT port_base + 4",
+     "where cms-admin connects; TCP is open to everyone who reaches it\n"
+     "(default: ipc:///run/cms/NAME.sock, not root: $XDG_RUNTIME_DIR/cms/NAME.sock)",
+     set_admin},
+    {"peer", Form::kList, "ENDPOINT", "", false,
+     "tcp://HOST:PORT of the notify channel of another cmsd, each once", "another cmsd of the fleet",
+     set_peer},
+    {"keep_latest", Form::kNumber, "COUNT", "3", false, "a number from 1 to 1000000",
+     "stored checkpoints kept of each program", set_keep_latest},
+    {"pull_budget", Form::kSize, "SIZE", "256MiB", false,
+     "bytes or a number of KiB, MiB, GiB, TiB; 8MiB to 1TiB",
+     "memory for checkpoints on their way to the store", set_pull_budget},
+    {"allow_advertise", Form::kList, "HOST", "", false, "a host name or address; at most 64 of them",
+     "host that an ECU may name for itself", set_allow_advertise},
+    {"log_level", Form::kText, "LEVEL", "info", false, "trace, debug, info, warning, error, off",
+     "least level logged", set_log_level},
+    {"store_workers", Form::kNumber, "COUNT", "2", false, "a number from 1 to 64",
+     "threads that write to the store", set_store_workers},
+    {"ecu_dead_ms", Form::kNumber, "MS", "8000", false, "milliseconds from 2000 to 600000",
+     "a session not heard for so long is over", set_ecu_dead},
+};
+
+std::string flag_of(const Option& option) {
+  std::string flag = "--" + std::string(option.key);
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  return flag;
+}
+
+std::string variable_of(const Option& option) {
+  std::string variable = "CMSD_" + std::string(option.key);
+  std::transform(variable.begin(), variable.end(), variable.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  return variable;
+}
+
+// ---- errors
+
+std::size_t edits_between(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replaced}));
+    }
+  }
+  return row.back();
+}
+
+// "; did you mean 'port_base'?", or all of them when none is near.
+std::string suggestion(std::string_view wrong, const std::vector<std::string>& names) {
+  wrong = wrong.substr(0, 64);
+  const auto near = std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
+    return edits_between(wrong, a) < edits_between(wrong, b);
+  });
+  if (edits_between(wrong, *near) <= std::max<std::size_t>(2, near->size() / 3)) {
+    return "; did you mean '" + *near + "'?";
+  }
+  std::string all = "; allowed:";
+  for (const std::string& name : names) all += " " + name;
+  return all;
+}
+
+Error refused(const std::string& place, std::string_view value, std::string_view allowed) {
+  return make_error(Code::kInvalidArgument, place + ": '" + std::string(value.substr(0, 200)) +
+                                                "' is not allowed; allowed: " + std::string(allowed));
+}
+
+// ---- sources
+
+struct Value {
+  std::string place;  // For errors: "--name", "environment CMSD_NAME", "/etc/cms/a.toml:3: name"
+  std::string text;
+};
+using Values = std::map<const Option*, std::vector<Value>>;  // Of one source.
+
+std::string_view form_name(Form form) {
+  switch (form) {
+    case Form::kText: return "a string";
+    case Form::kNumber: return "an integer";
+    case Form::kSize: return "a string or an integer";
+    case Form::kList: return "an array of strings";
+  }
+  return "";
+}
+
+Result<Values> from_file(const std::string& path) {
+  const auto place = [&](const toml::source_region& source) {
+    return path + ":" + std::to_string(source.begin.line) + ": ";
+  };
+  std::error_code ignored;  // Whatever it is, the parser says it better.
+  if (std::filesystem::is_directory(path, ignored)) {
+    return make_error(Code::kInvalidArgument, path + ": a directory; allowed: a TOML file");
+  }
+  toml::table table;
+  try {
+    table = toml::parse_file(path);
+  } catch (const toml::parse_error& error) {
+    if (error.source().begin.line == 0) {
+      return make_error(Code::kInvalidArgument, path + ": " + std::string(error.description()));
+    }
+    return make_error(Code::kInvalidArgument, place(error.source()) + std::string(error.description()));
+  }
+  Values values;
+  for (const auto& [key, node] : table) {
+    const std::string where = place(key.source()) + std::string(key.str());
+    const auto option = std::find_if(std::begin(kOptions), std::end(kOptions),
+                                     [&name = key](const Option& o) { return o.key == name.str(); });
+    if (option == std::end(kOptions)) {
+      std::vector<std::string> keys;
+      for (const Option& known : kOptions) keys.emplace_back(known.key);
+      return make_error(Code::kInvalidArgument, where + ": unknown key" + suggestion(key.str(), keys));
+    }
+    const Error wrong_type = make_error(
+        Code::kInvalidArgument, where + ": the value must be " + std::string(form_name(option->form)) +
+                                    "; allowed: " + std::string(option->allowed));
+    std::vector<Value>& found = values[option];
+    if (option->form == Form::kList) {
+      const toml::array* array = node.as_array();
+      if (array == nullptr) return wrong_type;
+      for (const toml::node& element : *array) {
+        const auto text = element.value_exact<std::string>();
+        if (!text) return wrong_type;
+        found.push_back(Value{place(element.source()) + std::string(key.str()), *text});
+      }
+      continue;
+    }
+    const auto text = node.value_exact<std::string>();
+    const auto number = node.value_exact<std::int64_t>();
+    if (text && option->form != Form::kNumber) {
+      found.push_back(Value{where, *text});
+    } else if (number && option->form != Form::kText) {
+      found.push_back(Value{where, std::to_string(*number)});
+    } else {
+      return wrong_type;
+    }
+  }
+  return values;
+}
+
+Values from_environment(const Surroundings& surroundings) {
+  Values values;
+  for (const Option& option : kOptions) {
+    const std::string variable = variable_of(option);
+    const char* set = surroundings.environment(variable.c_str());
+    if (set == nullptr || *set == '\0') continue;  // An empty one counts as not set.
+    std::string_view text = set;
+    while (true) {
+      const std::size_t comma = option.form == Form::kList ? text.find(',') : text.npos;
+      values[&option].push_back(Value{"environment " + variable, std::string(text.substr(0, comma))});
+      if (comma == text.npos) break;
+      text.remove_prefix(comma + 1);
+    }
+  }
+  return values;
+}
+
+struct Flags {
+  Values values;
+  std::string config_file;
+  bool help = false;
+  bool version = false;
+};
+
+Result<Flags> from_flags(int argc, const char* const* argv) {
+  Flags flags;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    const std::size_t equals = argument.find('=');
+    const std::string flag(argument.substr(0, equals));
+    if (argument == "--help" || argument == "-h") {
+      flags.help = true;
+      return flags;
+    }
+    if (argument == "--version") {
+      flags.version = true;
+      return flags;
+    }
+    const auto option = std::find_if(std::begin(kOptions), std::end(kOptions),
+                                     [&](const Option& o) { return flag_of(o) == flag; });
+    if (option == std::end(kOptions) && flag != "--config") {
+      std::vector<std::string> known = {"--config", "--help", "--version"};
+      for (const Option& o : kOptions) known.push_back(flag_of(o));
+      const std::string what = flag.rfind('-', 0) == 0 ? "unknown flag '" : "unexpected argument '";
+      return make_error(Code::kInvalidArgument, what + flag.substr(0, 200) + "'" + suggestion(flag, known));
+    }
+    std::string value;
+    if (equals != argument.npos) {
+      value = argument.substr(equals + 1);
+    } else if (++i < argc) {
+      value = argv[i];
+    } else {
+      return make_error(Code::kInvalidArgument,
+                        flag + ": the value is missing; allowed: " +
+                            std::string(option == std::end(kOptions) ? "a TOML file" : option->allowed));
+    }
+    if (option == std::end(kOptions)) {
+      if (value.empty()) return refused(flag, value, "a TOML file");
+      flags.config_file = value;
+      continue;
+    }
+    std::vector<Value>& values = flags.values[option];
+    if (!values.empty() && option->form != Form::kList) {
+      return make_error(Code::kInvalidArgument, flag + ": given twice; allowed: once");
+    }
+    values.push_back(Value{flag, value});
+  }
+  return flags;
+}
+
+// ---- what depends on more than one option
+
+bool is_loopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0;
+}
+
+Status complete_admin(const Surroundings& surroundings, const std::string& place, Config& config) {
+  constexpr std::string_view kTcp = "tcp://";
+  if (config.admin.empty()) {
+    std::string directory = "/run";
+    if (!surroundings.root) {
+      const char* runtime = surroundings.environment("XDG_RUNTIME_DIR");
+      if (runtime == nullptr || *runtime != '/') {
+        return make_error(
+            Code::kInvalidArgument,
+            "no place for the admin socket: set --admin ipc://PATH or XDG_RUNTIME_DIR (a directory)");
+      }
+      directory = runtime;
+    }
+    const std::string path = directory + "/cms/" + config.name + ".sock";
+    if (path.size() > kSocketPathBytesMax) {
+      return make_error(Code::kInvalidArgument, "the default admin socket '" + path.substr(0, 200) +
+                                                    "' is longer than 107 bytes: set --admin ipc://PATH");
+    }
+    config.admin = "ipc://" + path;
+    return ok_status();
+  }
+  if (config.admin.rfind(kTcp, 0) != 0) return ok_status();
+
+  const std::string port = std::to_string(config.port_base + net::kAdminPort);
+  const std::size_t colon = config.admin.rfind(':');
+  std::string host = config.admin.substr(kTcp.size(), std::max(colon, kTcp.size()) - kTcp.size());
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (config.admin.substr(colon + 1) != port || (host != "*" && !is_address(host))) {
+    return refused(place, config.admin, "tcp://ADDR:" + port + " (port_base + 4) with '*' or an IP address");
+  }
+  config.admin = net::Endpoint{host, config.port_base}.channel(net::kAdminPort);
+  return ok_status();
+}
+
+Status check_peers(const std::string& place, const Config& config) {
+  for (const net::Endpoint& peer : config.peers) {
+    const bool reaches_loopback = config.bind == "*" || is_loopback(config.bind);
+    if (peer.port == config.port_base &&
+        (peer.host == config.bind || (is_loopback(peer.host) && reaches_loopback))) {
+      return refused(place, peer.channel(net::kNotifyPort), "other cmsds; this is the one being started");
+    }
+  }
+  return ok_status();
+}
+
+Result<Config> assemble(const Surroundings& surroundings, Flags flags) {
+  const char* variable = surroundings.environment("CMSD_CONFIG");
+  if (flags.config_file.empty() && variable != nullptr) flags.config_file = variable;
+  Values file;
+  if (!flags.config_file.empty()) {
+    auto read = from_file(flags.config_file);
+    if (!read) return std::move(read).error();
+    file = std::move(*read);
+  }
+  const Values environment = from_environment(surroundings);
+
+  Config config;
+  std::map<std::string_view, std::string> places;
+  std::string missing;
+  for (const Option& option : kOptions) {
+    const std::vector<Value>* chosen = nullptr;
+    for (const Values* source : {&std::as_const(flags.values), &environment, &std::as_const(file)}) {
+      const auto found = source->find(&option);
+      if (found == source->end()) continue;
+      chosen = &found->second;
+      break;
+    }
+    if (chosen == nullptr) {
+      if (option.required) {
+        missing += (missing.empty() ? "" : ", ") + flag_of(option) + " (" + std::string(option.allowed) + ")";
+      }
+      if (!option.fallback.empty()) CMS_ASSERT(option.set(option.fallback, config));
+      continue;
+    }
+    for (const Value& value : *chosen) {
+      if (!option.set(value.text, config)) return refused(value.place, value.text, option.allowed);
+      places[option.key] = value.place;
+    }
+  }
+  if (!missing.empty()) {
+    return make_error(Code::kInvalidArgument, "missing: " + missing);
+  }
+  if (Status status = complete_admin(surroundings, places["admin"], config); !status.ok())
+    return status.error();
+  if (Status status = check_peers(places["peer"], config); !status.ok()) return status.error();
+  return config;
+}
+
+std::string help_text() {
+  std::string text =
+      "usage: cmsd --name NAME --store URL --index DIR [FLAG VALUE]...\n\n"
+      "Receives checkpoints of programs, keeps them in the store and gives them back.\n"
+      "Each flag is also a key of the TOML file (--port-base: port_base) and an environment variable\n"
+      "(CMSD_PORT_BASE; lists with commas). A flag wins over the variable, the variable over the file.\n\n";
+  constexpr std::size_t kColumn = 28;
+  const auto add = [&](std::string left, std::string_view right) {
+    left.resize(std::max(left.size() + 1, kColumn), ' ');
+    text += left;
+    while (!right.empty()) {
+      const std::size_t end = std::min(right.find('\n'), right.size());
+      text += std::string(right.substr(0, end)) + '\n';
+      right.remove_prefix(std::min(end + 1, right.size()));
+      if (!right.empty()) text += std::string(kColumn, ' ');
+    }
+  };
+  for (const Option& option : kOptions) {
+    std::string right(option.help);
+    if (option.form == Form::kList) right += "; may be repeated";
+    if (option.required) right += "; required";
+    if (!option.fallback.empty()) right += " (default: " + std::string(option.fallback) + ")";
+    right += "\nallowed: " + std::string(option.allowed);
+    add("  " + flag_of(option) + " " + std::string(option.value), right);
+  }
+  add("  --config FILE", "TOML file (also CMSD_CONFIG)");
+  add("  --version", "print the version");
+  add("  --help", "print this");
+  text += "\nexit codes: 0 ended as asked, 1 failed, 2 wrong usage\n";
+  return text;
+}
+
+}  // namespace
+
+Surroundings process_surroundings() {
+  Surroundings surroundings;
+  surroundings.environment = [](const char* name) -> const char* { return std::getenv(name); };
+  surroundings.root = ::geteuid() == 0;
+  return surroundings;
+}
+
+ParsedConfig parse_config(int argc, const char* const* argv, const Surroundings& surroundings) {
+  ParsedConfig parsed;
+  const auto usage = [&](const Error& error) {
+    parsed.exit_code = 2;
+    parsed.text = "cmsd: " + error.context + "\n";
+    return parsed;
+  };
+  auto flags = from_flags(argc, argv);
+  if (!flags) return usage(flags.error());
+  if (flags->help || flags->version) {
+    parsed.text = flags->help ? help_text() : "cmsd " CMS_VERSION "\n";
+    return parsed;
+  }
+  auto config = assemble(surroundings, std::move(*flags));
+  if (!config) return usage(config.error());
+  parsed.config = std::move(*config);
+  return parsed;
+}
+
+}  // namespace cms::daemon

@@ -1,0 +1,545 @@
+#include "cms/daemon/server.h"
+
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/crash_point.h"
+#include "base/prng.h"
+#include "cms/core/cms_core.h"
+#include "cms/daemon/admin_answers.h"
+#include "cms/daemon/admin_socket.h"
+#include "cms/daemon/blob_server.h"
+#include "cms/daemon/index_keeper.h"
+#include "cms/daemon/store_watch.h"
+#include "cms/daemon/store_workers.h"
+#include "cms/daemon/worker.h"
+#include "net/socket.h"
+#include "schemas/messages.h"
+
+namespace cms::daemon {
+namespace {
+
+// How much of each input one turn takes, so that none starves the others.
+constexpr int kMessagesPerTurn = 1000;
+constexpr int kChunksPerLinkAndTurn = 32;
+constexpr Duration kDrainMax = std::chrono::seconds(10);
+constexpr Duration kExpireInterval = std::chrono::seconds(5);
+constexpr std::size_t kAdminRequestsMax = 256;  // Waiting for the worker.
+
+// An index that cannot be read is moved aside; what it knew is in the store's names.
+Result<std::unique_ptr<storage::CheckpointIndex>> open_index(const std::string& directory) {
+  auto index = storage::open_rocksdb_index(directory);
+  if (index.ok() || index.error().code != Code::kCorrupt) return index;
+  const std::string aside = directory + ".damaged-" + std::to_string(wall_time_us());
+  spdlog::error("the index is damaged ({}); it is moved to {} and built anew from the store",
+                index.error().message(), aside);
+  std::error_code failed;
+  std::filesystem::rename(directory, aside, failed);
+  if (failed)
+    return error_from_errno(failed.value(), "cannot move the damaged index " + directory + " aside");
+  return storage::open_rocksdb_index(directory);
+}
+
+std::uint64_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t total_pages = 0;
+  std::uint64_t resident_pages = 0;
+  statm >> total_pages >> resident_pages;
+  return resident_pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(const Config& config, std::unique_ptr<AdminLock> lock, std::unique_ptr<storage::BlobStore> store,
+       std::unique_ptr<storage::CheckpointIndex> index)
+      : config_(config),
+        lock_(std::move(lock)),
+        store_(std::move(store)),
+        index_(std::move(index)),
+        core_(core_config(config)),
+        notify_(net::make_notify_sub(context_)),
+        control_(net::make_control_router(context_)),
+        bulk_(net::make_bulk_router(context_)),
+        admin_(net::make_admin_router(context_)),
+        started_at_(BootClock::now()),
+        store_workers_(StoreWorkers::Config{config.store_workers, config.keep_latest}, core_, *store_,
+                       *index_, outbox_),
+        keeper_(core_, *store_, *index_, outbox_),
+        blob_server_(*store_, keeper_, outbox_),
+        query_worker_("query"),
+        watch_(*store_, outbox_, [this](Instant now, const Status& status, core::Effects& effects) {
+          if (status.ok()) keeper_.reconcile();
+          keeper_.on_store_looked_at();
+          core_.on_store_state(now, status, effects);
+        }) {}
+
+  ~Impl() {
+    // The workers' answers name the core and the sockets: they end first.
+    watch_.stop();
+    store_workers_.stop();
+    blob_server_.stop();
+    query_worker_.stop();
+    keeper_.stop();
+    if (signal_fd_ >= 0) ::close(signal_fd_);
+  }
+
+  Status open() {
+    context_.set(zmq::ctxopt::max_sockets, 4096);
+    const net::Endpoint here{config_.bind, config_.port_base};
+    for (const auto& [socket, offset] : {std::pair<zmq::socket_t*, std::uint16_t>{&notify_, net::kNotifyPort},
+                                         {&control_, net::kControlPort},
+                                         {&bulk_, net::kBulkPort}}) {
+      const Status bound = net::bind(*socket, here.channel(offset));
+      if (!bound.ok()) return bound;
+    }
+    const Status bound = bind_admin(admin_, config_.admin);
+    if (!bound.ok()) return bound;
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    signal_fd_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signal_fd_ < 0) return error_from_errno(errno, "signalfd");
+    return ok_status();
+  }
+
+  void run() {
+    std::uint64_t watchdog_us = 0;
+    const bool has_watchdog = ::sd_watchdog_enabled(0, &watchdog_us) > 0;
+    Instant next_watchdog_at{};
+    ::sd_notify(0, "READY=1");
+    spdlog::info("cmsd {} is ready on port base {}, store {}, index {}, admin {}", config_.name,
+                 config_.port_base, config_.store_url, config_.index_directory, config_.admin);
+    core::Effects effects;
+    while (!done(BootClock::now())) {
+      wait();
+      const Instant now = BootClock::now();
+      take_completions(now, effects);
+      receive_control(now, effects);
+      receive_notify(now, effects);
+      receive_links(now, effects);
+      receive_bulk(now, effects);
+      receive_admin(now, effects);
+      if (now >= core_.next_deadline()) core_.on_time(now, wall_time_us(), effects);
+      carry_out(now, effects);
+      look_after_store(now);
+      measure_pull_rate(now);
+      if (now >= next_expire_at_) {
+        next_expire_at_ = now + kExpireInterval;
+        blob_server_.expire(now);
+      }
+      if (has_watchdog && now >= next_watchdog_at) {
+        next_watchdog_at = now + std::chrono::microseconds(watchdog_us / 3);
+        ::sd_notify(0, "WATCHDOG=1");
+      }
+    }
+    spdlog::info("cmsd {} has ended; {} checkpoints were stored", config_.name, core_.counters().stored);
+  }
+
+ private:
+  static core::CmsCoreConfig core_config(const Config& config) {
+    core::CmsCoreConfig core;
+    core.name = config.name;
+    core.pull_budget_bytes = config.pull_budget_bytes;
+    core.ecu_dead = config.ecu_dead;
+    core.seed = random_u64();
+    core.advertise_allowed = config.advertise_allowed;
+    return core;
+  }
+
+  bool done(Instant now) {
+    if (!stopping_at_) return false;
+    if (core_.transfer_count() == 0) return true;
+    if (now < *stopping_at_ + kDrainMax) return false;
+    spdlog::warn("{} pulls were still under way when the time to drain was over", core_.transfer_count());
+    return true;
+  }
+
+  void wait() {
+    items_.clear();
+    items_.push_back({nullptr, outbox_.waker().fd(), ZMQ_POLLIN, 0});
+    items_.push_back({nullptr, signal_fd_, ZMQ_POLLIN, 0});
+    for (zmq::socket_t* socket : {&control_, &notify_, &bulk_, &admin_}) {
+      items_.push_back({socket->handle(), 0, ZMQ_POLLIN, 0});
+    }
+    for (auto& [link, socket] : links_) items_.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
+    constexpr Duration kLongest = std::chrono::milliseconds(500);
+    const Duration left =
+        std::clamp<Duration>(core_.next_deadline() - BootClock::now(), Duration::zero(), kLongest);
+    net::poll(items_, std::chrono::ceil<std::chrono::milliseconds>(left));
+    if ((items_[0].revents & ZMQ_POLLIN) != 0) outbox_.waker().drain();
+    if ((items_[1].revents & ZMQ_POLLIN) != 0) take_signal();
+  }
+
+  void take_signal() {
+    signalfd_siginfo info{};
+    if (::read(signal_fd_, &info, sizeof(info)) != sizeof(info)) return;
+    if (stopping_at_) {
+      spdlog::warn("a second signal: ending at once");
+      *stopping_at_ -= kDrainMax;
+      return;
+    }
+    stopping_at_ = BootClock::now();
+    core_.drain();
+    ::sd_notify(0, "STOPPING=1");
+    spdlog::info("ending: {} pulls under way are finished first", core_.transfer_count());
+  }
+
+  // ---- inputs
+
+  void take_completions(Instant now, core::Effects& effects) {
+    outbox_.take(completions_);
+    for (Completion& completion : completions_) {
+      completion(now, effects);
+      completion = nullptr;
+    }
+  }
+
+  void receive_control(Instant now, core::Effects& effects) {
+    for (int i = 0; i < kMessagesPerTurn && net::receive(control_, frames_); ++i) {
+      const core::PeerId peer = frames_[0].to_string();
+      const std::string address = net::peer_address_of(frames_.back());
+      if (frames_.size() != 2) {
+        core_.on_malformed_control(now, peer, address, wrong_frame_count(2), effects);
+        continue;
+      }
+      const auto message = wire::decode_control(frames_[1].data(), frames_[1].size());
+      if (message.ok()) {
+        core_.on_control(now, peer, address, *message, effects);
+      } else {
+        core_.on_malformed_control(now, peer, address, message.error(), effects);
+      }
+    }
+  }
+
+  void receive_notify(Instant now, core::Effects& effects) {
+    for (int i = 0; i < kMessagesPerTurn && net::receive(notify_, frames_); ++i) {
+      const auto message = frames_.size() == 1 ? wire::decode_notify(frames_[0].data(), frames_[0].size())
+                                               : Result<wire::NotifyMessage>(wrong_frame_count(1));
+      if (message.ok()) {
+        core_.on_notify(now, *message, effects);
+      } else {
+        core_.on_malformed_notify(now, "the notify channel, " + net::peer_address_of(frames_[0]),
+                                  message.error(), effects);
+      }
+    }
+  }
+
+  void receive_links(Instant now, core::Effects& effects) {
+    for (auto& [link, socket] : links_) {
+      for (int i = 0; i < kChunksPerLinkAndTurn && net::receive(socket, frames_); ++i) {
+        receive_blob_bytes(now, link, effects);
+      }
+    }
+  }
+
+  void receive_blob_bytes(Instant now, core::LinkId link, core::Effects& effects) {
+    const auto message = wire::decode_bulk(frames_[0].data(), frames_[0].size());
+    if (!message.ok()) {
+      core_.on_malformed_bulk(now, link, message.error(), effects);
+    } else if (const auto* chunk = std::get_if<wire::Chunk>(&*message);
+               chunk != nullptr && frames_.size() == 2) {
+      CMS_CRASH_POINT("cmsd.chunk_received");
+      // The frame goes on to the store as it came; no copy of ours.
+      const auto body = std::make_shared<zmq::message_t>(std::move(frames_[1]));
+      core_.on_chunk(now, link, *chunk, core::ChunkView{body->data(), body->size(), body}, effects);
+    } else if (const auto* error = std::get_if<wire::TransferError>(&*message); error != nullptr) {
+      core_.on_transfer_error(now, link, *error, effects);
+    } else {
+      core_.on_malformed_bulk(now, link, make_error(Code::kProtocol, "not what a holder of blobs sends"),
+                              effects);
+    }
+  }
+
+  void receive_bulk(Instant now, core::Effects& effects) {
+    for (int i = 0; i < kMessagesPerTurn && net::receive(bulk_, frames_); ++i) {
+      const auto message = frames_.size() == 2 ? wire::decode_bulk(frames_[1].data(), frames_[1].size())
+                                               : Result<wire::BulkBody>(wrong_frame_count(2));
+      if (message.ok()) {
+        blob_server_.on_message(now, bulk_, frames_[0].to_string(), *message);
+      } else {
+        core_.on_malformed_notify(now, "the bulk channel, " + net::peer_address_of(frames_.back()),
+                                  message.error(), effects);
+      }
+    }
+  }
+
+  void receive_admin(Instant now, core::Effects& effects) {
+    for (int i = 0; i < kMessagesPerTurn && net::receive(admin_, frames_); ++i) {
+      if (frames_.size() != 2) {
+        core_.on_malformed_notify(now, "the admin channel", wrong_frame_count(2), effects);
+        continue;
+      }
+      const std::string peer = frames_[0].to_string();
+      const auto admin = wire::decode_admin(frames_[1].data(), frames_[1].size());
+      if (admin.ok()) {
+        if (const auto* request = std::get_if<wire::AdminRequest>(&*admin)) on_admin(peer, *request, effects);
+        continue;
+      }
+      const auto bulk = wire::decode_bulk(frames_[1].data(), frames_[1].size());
+      if (bulk.ok()) {
+        blob_server_.on_message(now, admin_, peer, *bulk);
+      } else {
+        core_.on_malformed_notify(now, "the admin channel", admin.error(), effects);
+      }
+    }
+  }
+
+  static Error wrong_frame_count(int expected) {
+    return make_error(Code::kProtocol, "a message that is not of " + std::to_string(expected) + " frames");
+  }
+
+  // ---- admin
+
+  void send_answer(const std::string& peer, const wire::AdminAnswer& answer) {
+    if (net::send(admin_, peer.data(), peer.size(), true) != net::Sent::kYes) return;  // It has gone.
+    const wire::Bytes bytes = wire::encode(wire::AdminBody{answer});
+    (void)net::send(admin_, bytes.data(), bytes.size(), false);
+  }
+
+  void on_admin(const std::string& peer, const wire::AdminRequest& request, core::Effects& effects) {
+    if (request.method == wire::AdminMethod::kRetire) {
+      if (!request.has_ecu_mac || !request.has_program_id) {
+        wire::AdminAnswer answer;
+        answer.request_id = request.request_id;
+        answer.code = Code::kInvalidArgument;
+        answer.context = "retire needs an ecu_mac and a program_id";
+        send_answer(peer, answer);
+        return;
+      }
+      const ProgramKey program{request.ecu_mac, request.program_id};
+      retiring_[core_.retire(program, effects)] = [this, peer, request,
+                                                   program](const Result<Version>& up_to) {
+        wire::AdminAnswer answer;
+        answer.request_id = request.request_id;
+        if (up_to.ok()) {
+          answer.json = retired_json(program, *up_to);
+        } else {
+          answer.code = up_to.error().code;
+          answer.context = up_to.error().message();
+        }
+        send_answer(peer, answer);
+      };
+      return;
+    }
+    if (query_worker_.queue_length() >= kAdminRequestsMax) {
+      wire::AdminAnswer answer;
+      answer.request_id = request.request_id;
+      answer.code = Code::kLimit;
+      answer.context = std::to_string(kAdminRequestsMax) + " admin requests wait already";
+      send_answer(peer, answer);
+      return;
+    }
+    if (request.has_ecu_mac && request.has_program_id) {
+      // What is said of one program is what the store has, also right after the start.
+      keeper_.prepare(ProgramKey{request.ecu_mac, request.program_id},
+                      [this, peer, request](const Status& prepared) { ask_worker(peer, request, prepared); });
+    } else {
+      ask_worker(peer, request, ok_status());
+    }
+  }
+
+  void ask_worker(const std::string& peer, const wire::AdminRequest& request, const Status& prepared) {
+    const Instant now = BootClock::now();
+    auto snapshot = std::make_shared<CoreSnapshot>(snapshot_of(core_, now, facts(now), request));
+    query_worker_.post([this, peer, request, prepared, snapshot] {
+      wire::AdminAnswer made = answer(request, *snapshot, *index_, *store_);
+      if (made.code == Code::kNotFound && !prepared.ok()) {
+        made.code = Code::kUnavailable;
+        made.context += ", but the store could not be asked: " + prepared.error().message();
+      }
+      outbox_.push([this, peer, made](Instant, core::Effects&) { send_answer(peer, made); });
+    });
+  }
+
+  DaemonFacts facts(Instant now) const {
+    const IndexKeeper::Progress& progress = keeper_.progress();
+    DaemonFacts facts;
+    facts.name = config_.name;
+    facts.version = CMS_VERSION;
+    facts.pid = ::getpid();
+    facts.uptime = now - started_at_;
+    facts.wall_us = wall_time_us();
+    facts.port_base = config_.port_base;
+    facts.draining = stopping_at_.has_value();
+    facts.store_url = config_.store_url;
+    facts.store_since = watch_.since() == Instant{} ? facts.uptime : now - watch_.since();
+    facts.space = watch_.space();
+    facts.reconcile_running = progress.running;
+    facts.reconcile_done = progress.done;
+    facts.reconcile_shards_done = progress.shards_done;
+    facts.reconcile_trouble = progress.trouble;
+    facts.unknown_files = progress.unknown_files;
+    facts.store_queue_length = store_workers_.queue_length();
+    facts.index_queue_length = keeper_.queue_length();
+    facts.query_queue_length = query_worker_.queue_length();
+    facts.pull_bytes_per_s = pull_rate_.bytes_per_s;
+    facts.rss_bytes = resident_bytes();
+    return facts;
+  }
+
+  // Of the last whole second or more.
+  struct PullRate {
+    Instant since{};
+    std::uint64_t bytes_at_since = 0;
+    std::uint64_t bytes_per_s = 0;
+  };
+  void measure_pull_rate(Instant now) {
+    const Duration span = now - pull_rate_.since;
+    if (span < std::chrono::seconds(1)) return;
+    const std::uint64_t bytes = core_.counters().pulled_bytes;
+    const double seconds = std::chrono::duration<double>(span).count();
+    pull_rate_.bytes_per_s =
+        static_cast<std::uint64_t>(static_cast<double>(bytes - pull_rate_.bytes_at_since) / seconds);
+    pull_rate_.since = now;
+    pull_rate_.bytes_at_since = bytes;
+  }
+
+  // ---- the store
+
+  void look_after_store(Instant now) {
+    if (core_.counters().store_troubles != store_troubles_seen_) {
+      store_troubles_seen_ = core_.counters().store_troubles;
+      watch_.suspect(now);
+    }
+    watch_.on_time(now);
+    // Reconciling stops when the store goes away between two looks; it starts over by itself.
+    if (watch_.status().ok() && !keeper_.progress().trouble.empty() && now >= next_reconcile_at_) {
+      next_reconcile_at_ = now + std::chrono::seconds(5);
+      keeper_.reconcile();
+    }
+  }
+
+  // ---- effects
+
+  void carry_out(Instant now, core::Effects& effects) {
+    for (core::Effect& effect : effects) {
+      std::visit([this, now](auto& one) { carry_out_one(now, one); }, effect);
+    }
+    effects.clear();
+    // A closed link can only be taken away when nobody iterates over the links.
+    core::Effects more;
+    for (const auto& [link, error] : failed_links_) core_.on_malformed_bulk(now, link, error, more);
+    failed_links_.clear();
+    if (!more.empty()) carry_out(now, more);
+  }
+
+  void carry_out_one(Instant, core::SendControl& effect) {
+    if (const auto* receipt = std::get_if<wire::Receipt>(&effect.message.body);
+        receipt != nullptr && receipt->level == wire::ReceiptLevel::kStored) {
+      CMS_CRASH_POINT("cmsd.before_receipt");
+    }
+    // A peer that has gone says Hello when it is back; LIST brings up again what it missed.
+    if (net::send(control_, effect.peer.data(), effect.peer.size(), true) != net::Sent::kYes) return;
+    const wire::Bytes bytes = wire::encode(effect.message);
+    (void)net::send(control_, bytes.data(), bytes.size(), false);
+  }
+  void carry_out_one(Instant, core::OpenLink& effect) {
+    zmq::socket_t socket = net::make_bulk_dealer(context_);
+    const Status connected = net::connect(socket, effect.endpoint);
+    if (!connected.ok()) failed_links_.emplace_back(effect.link, connected.error());
+    links_.emplace(effect.link, std::move(socket));
+  }
+  void carry_out_one(Instant, core::CloseLink& effect) { links_.erase(effect.link); }
+  void carry_out_one(Instant, core::SendBulk& effect) {
+    const auto it = links_.find(effect.link);
+    if (it == links_.end()) return;
+    const wire::Bytes bytes = wire::encode(effect.message);
+    (void)net::send(it->second, bytes.data(), bytes.size(), false);  // Full: the stall check asks anew.
+  }
+  void carry_out_one(Instant, core::StartStore& effect) { store_workers_.start(std::move(effect)); }
+  void carry_out_one(Instant, core::AppendStore& effect) { store_workers_.append(std::move(effect)); }
+  void carry_out_one(Instant, core::FinishStore& effect) { store_workers_.finish(effect); }
+  void carry_out_one(Instant, core::DropStore& effect) { store_workers_.drop(effect); }
+  void carry_out_one(Instant, core::StoreSmall& effect) { store_workers_.put_small(std::move(effect)); }
+  void carry_out_one(Instant, core::LookUpProgram& effect) { keeper_.look_up(effect); }
+  void carry_out_one(Instant, core::ReserveIncarnation& effect) {
+    keeper_.reserve_incarnation(std::move(effect));
+  }
+  void carry_out_one(Instant, core::WithdrawProgram& effect) {
+    std::function<void(const Result<Version>&)> then;
+    const auto it = retiring_.find(effect.ticket);
+    if (it != retiring_.end()) {
+      then = std::move(it->second);
+      retiring_.erase(it);
+    }
+    keeper_.withdraw(effect, std::move(then));
+  }
+  void carry_out_one(Instant, core::RemoveBlobs& effect) { keeper_.remove(std::move(effect)); }
+  void carry_out_one(Instant, core::LogEvent& effect) {
+    switch (effect.level) {
+      case core::LogEvent::Level::kInfo: spdlog::info("{}", effect.text); break;
+      case core::LogEvent::Level::kWarning: spdlog::warn("{}", effect.text); break;
+      case core::LogEvent::Level::kError: spdlog::error("{}", effect.text); break;
+    }
+  }
+
+  const Config config_;
+  std::unique_ptr<AdminLock> lock_;
+  std::unique_ptr<storage::BlobStore> store_;
+  std::unique_ptr<storage::CheckpointIndex> index_;
+  Outbox outbox_;
+  core::CmsCore core_;
+  zmq::context_t context_{2};
+  zmq::socket_t notify_;
+  zmq::socket_t control_;
+  zmq::socket_t bulk_;
+  zmq::socket_t admin_;
+  std::map<core::LinkId, zmq::socket_t> links_;
+  std::vector<std::pair<core::LinkId, Error>> failed_links_;
+  int signal_fd_ = -1;
+  Instant started_at_;
+  std::optional<Instant> stopping_at_;
+  Instant next_expire_at_{};
+  Instant next_reconcile_at_{};
+  std::uint64_t store_troubles_seen_ = 0;
+  PullRate pull_rate_;
+  std::map<std::uint64_t, std::function<void(const Result<Version>&)>> retiring_;  // By ticket.
+  std::vector<zmq::pollitem_t> items_;
+  std::vector<zmq::message_t> frames_;
+  std::vector<Completion> completions_;
+  StoreWorkers store_workers_;
+  IndexKeeper keeper_;
+  BlobServer blob_server_;
+  Worker query_worker_;
+  StoreWatch watch_;
+};
+
+Result<std::unique_ptr<Server>> Server::create(const Config& config) {
+  auto lock = AdminLock::take(config.admin);
+  if (!lock.ok()) return std::move(lock).error();
+  storage::StoreOptions options;
+  options.url = config.store_url;
+  options.node = config.name;
+  options.node_incarnation = random_u64();
+  auto store = storage::make_blob_store(options);
+  if (!store.ok()) return std::move(store).error();
+  auto index = open_index(config.index_directory);
+  if (!index.ok()) return std::move(index).error();
+  try {
+    auto impl = std::make_unique<Impl>(config, std::move(*lock), std::move(*store), std::move(*index));
+    const Status opened = impl->open();
+    if (!opened.ok()) return opened.error();
+    return std::unique_ptr<Server>(new Server(std::move(impl)));
+  } catch (const zmq::error_t& error) {
+    return error_from_errno(error.num(), "cannot make the sockets of cmsd");
+  }
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+void Server::run() { impl_->run(); }
+
+}  // namespace cms::daemon

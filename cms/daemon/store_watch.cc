@@ -1,0 +1,61 @@
+#include "cms/daemon/store_watch.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cms::daemon {
+namespace {
+
+constexpr Duration kWhileUnusable = std::chrono::seconds(1);
+constexpr Duration kWhileUsable = std::chrono::seconds(10);
+
+}  // namespace
+
+StoreWatch::StoreWatch(storage::BlobStore& store, Outbox& outbox,
+                       std::function<void(Instant, const Status&, core::Effects&)> on_change)
+    : store_(store), outbox_(outbox), on_change_(std::move(on_change)), worker_("store-watch") {}
+
+void StoreWatch::suspect(Instant now) {
+  suspected_ = true;
+  next_look_at_ = std::min(next_look_at_, now);
+}
+
+void StoreWatch::on_time(Instant now) {
+  if (looking_ || now < next_look_at_) return;
+  looking_ = true;
+  next_look_at_ = now + (status_.ok() ? kWhileUsable : kWhileUnusable);
+  look();
+}
+
+void StoreWatch::look() {
+  const bool open_first = !status_.ok();
+  const bool write_too = suspected_ || open_first;
+  suspected_ = false;
+  worker_.post([this, open_first, write_too] {
+    Status status = open_first ? store_.open_store() : ok_status();
+    std::optional<storage::SpaceInfo> space;
+    if (status.ok()) {
+      const auto found = store_.space();
+      if (found.ok()) {
+        space = *found;
+      } else {
+        status = found.error();
+      }
+    }
+    if (status.ok() && write_too) status = store_.probe();
+    outbox_.push([this, status, space](Instant now, core::Effects& effects) {
+      looking_ = false;
+      if (space) space_ = space;
+      const bool same = looked_ && status.ok() == status_.ok() &&
+                        (status.ok() || status.error().message() == status_.error().message());
+      if (same) return;
+      if (!looked_ || status.ok() != status_.ok()) since_ = now;
+      looked_ = true;
+      status_ = status;
+      next_look_at_ = now + (status_.ok() ? kWhileUsable : kWhileUnusable);
+      on_change_(now, status_, effects);
+    });
+  });
+}
+
+}  // namespace cms::daemon

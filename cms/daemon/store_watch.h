@@ -1,0 +1,49 @@
+#pragma once
+// StoreWatch opens the store, notices when it can no longer be written, and opens it again when it is
+// back, so that no restart is ever needed for that.
+//
+// Threads: loop only; the looking is done by a worker, at most one look at a time.
+#include <functional>
+#include <optional>
+
+#include "base/result.h"
+#include "cms/daemon/worker.h"
+#include "storage/blob_store.h"
+
+namespace cms::daemon {
+
+class StoreWatch {
+ public:
+  // `on_change` runs on the loop: first when the first look has ended, then whenever the store has
+  // become usable (ok) or unusable, or is unusable for another reason.
+  StoreWatch(storage::BlobStore& store, Outbox& outbox,
+             std::function<void(Instant now, const Status& status, core::Effects& effects)> on_change);
+  void stop() { worker_.stop(); }
+
+  // Looks when it is time to: at once the first time, each second while the store is unusable, each
+  // ten seconds otherwise.
+  void on_time(Instant now);
+  // Something could not be stored: looks soon.
+  void suspect(Instant now);
+
+  const Status& status() const { return status_; }
+  Instant since() const { return since_; }  // Of the present status.
+  const std::optional<storage::SpaceInfo>& space() const { return space_; }
+
+ private:
+  void look();
+
+  storage::BlobStore& store_;
+  Outbox& outbox_;
+  std::function<void(Instant, const Status&, core::Effects&)> on_change_;
+  Status status_ = make_error(Code::kUnavailable, "the store has not been looked at yet");
+  Instant since_{};
+  std::optional<storage::SpaceInfo> space_;
+  Instant next_look_at_{};
+  bool looked_ = false;
+  bool suspected_ = true;
+  bool looking_ = false;
+  Worker worker_;  // Last: its end precedes that of what it uses.
+};
+
+}  // namespace cms::daemon

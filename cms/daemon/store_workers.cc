@@ -1,0 +1,301 @@
+#include "cms/daemon/store_workers.h"
+
+#include <pthread.h>
+#include <algorithm>
+#include <utility>
+
+#include "base/crash_point.h"
+
+namespace cms::daemon {
+
+using core::TransferId;
+using storage::BlobName;
+using storage::IndexRow;
+
+namespace {
+
+IndexRow row_of(const BlobName& name, const wire::Manifest& manifest) {
+  IndexRow row;
+  row.name = name;
+  for (std::size_t i = 0; i < manifest.zero_chunks.size(); ++i) {
+    if (manifest.zero_chunks[i]) continue;
+    const std::uint64_t offset_bytes = i * std::uint64_t{manifest.chunk_size_bytes};
+    row.stored_bytes += std::min<std::uint64_t>(manifest.chunk_size_bytes, name.size_bytes - offset_bytes);
+  }
+  row.stored_at_us = manifest.stored_at_us;
+  row.taken_at_us = manifest.notification.taken_at_us;
+  row.pause_us = manifest.notification.pause_us;
+  row.program_name = manifest.notification.program_name;
+  row.blob_digest = manifest.blob_digest;
+  return row;
+}
+
+Error wrong_digest(const char* what, const Digest& got, const Digest& expected) {
+  return make_error(Code::kCorrupt, std::string(what) + " has digest " + to_string(got) +
+                                        ", the publisher said " + to_string(expected));
+}
+
+}  // namespace
+
+Result<std::vector<BlobName>> beyond_keep(storage::CheckpointIndex& index, const ProgramKey& program,
+                                          std::size_t keep_latest) {
+  std::vector<BlobName> beyond;
+  std::map<Lineage, std::vector<Version>> kept;  // Distinct versions, newest first.
+  const Status scanned = index.scan_program(program, [&](const IndexRow& row) {
+    std::vector<Version>& versions = kept[row.name.lineage];
+    const Version version = row.name.checkpoint.version;
+    if (!versions.empty() && versions.back() == version) return true;  // A second store of the same.
+    if (versions.size() < keep_latest) {
+      versions.push_back(version);
+    } else {
+      beyond.push_back(row.name);
+    }
+    return true;
+  });
+  if (!scanned.ok()) return scanned.error();
+  return beyond;
+}
+
+// A withdrawal marks the index, then removes the rows it finds; we write the row, then read the mark.
+// So at least one of the two sees the other, in whatever order they come.
+Result<std::vector<BlobName>> StoreWorkers::settle(const BlobName& name) {
+  const auto program = index_.program(name.checkpoint.program);
+  if (!program.ok()) return program.error();
+  if (*program && (*program)->withdrawn && name.checkpoint.version <= *(*program)->withdrawn) {
+    const Status removed = store_.remove(name);
+    if (!removed.ok()) return removed.error();
+    const Status forgotten = index_.remove({name});
+    if (!forgotten.ok()) return forgotten.error();
+    return make_error(Code::kWithdrawn, "the program was withdrawn while it was stored");
+  }
+  return beyond_keep(index_, name.checkpoint.program, config_.keep_latest);
+}
+
+// ---- large blobs
+
+struct StoreWorkers::OpenBlob {
+  BlobName name;
+  std::unique_ptr<storage::BlobWriter> writer;  // Null once it has failed.
+  std::vector<Digest> digests;
+};
+
+// A worker and the blobs that it writes; a blob stays in its lane.
+class StoreWorkers::Lane {
+ public:
+  explicit Lane(const std::string& name) : worker(name) {}
+  std::map<TransferId, OpenBlob> blobs;  // Touched by the worker only.
+  Worker worker;                         // Last: its end precedes that of the blobs.
+};
+
+StoreWorkers::StoreWorkers(const Config& config, core::CmsCore& core, storage::BlobStore& store,
+                           storage::CheckpointIndex& index, Outbox& outbox)
+    : config_(config), core_(core), store_(store), index_(index), outbox_(outbox) {
+  CMS_ASSERT(config_.worker_count >= 1 && config_.keep_latest >= 1);
+  for (std::size_t i = 0; i < config_.worker_count; ++i) {
+    lanes_.push_back(std::make_unique<Lane>("store-" + std::to_string(i)));
+  }
+  group_thread_ = std::thread([this] { run_groups(); });
+  pthread_setname_np(group_thread_.native_handle(), "store-group");
+}
+
+StoreWorkers::~StoreWorkers() { stop(); }
+
+void StoreWorkers::stop() {
+  for (const auto& lane : lanes_) lane->worker.stop();
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  if (group_thread_.joinable()) group_thread_.join();
+}
+
+std::size_t StoreWorkers::queue_length() const {
+  std::size_t length = 0;
+  for (const auto& lane : lanes_) length += lane->worker.queue_length();
+  const std::lock_guard lock(mutex_);
+  return length + waiting_.size();
+}
+
+void StoreWorkers::start(core::StartStore effect) {
+  Lane& lane = lane_of(effect.transfer);
+  lane.worker.post([this, &lane, effect = std::move(effect)]() mutable {
+    OpenBlob& blob = lane.blobs[effect.transfer];
+    blob.name = effect.name;
+    effect.manifest.stored_at_us = wall_time_us();
+    auto writer = store_.create(effect.name, std::move(effect.manifest));
+    if (writer.ok()) {
+      blob.writer = std::move(*writer);
+      return;
+    }
+    outbox_.push(
+        [this, id = effect.transfer, error = std::move(writer).error()](Instant now, core::Effects& effects) {
+          core_.on_transfer_failed(now, id, error, effects);
+        });
+  });
+}
+
+void StoreWorkers::append(core::AppendStore effect) {
+  Lane& lane = lane_of(effect.transfer);
+  lane.worker.post([this, &lane, effect = std::move(effect)] {
+    const auto it = lane.blobs.find(effect.transfer);
+    if (it == lane.blobs.end() || it->second.writer == nullptr) return;  // Failed before.
+    const Digest digest = digest_of(effect.bytes.data, effect.bytes.size_bytes);
+    Status taken;
+    if (digest != effect.digest) {
+      taken =
+          wrong_digest(("chunk " + std::to_string(it->second.digests.size())).c_str(), digest, effect.digest);
+    } else {
+      taken = it->second.writer->append(effect.bytes.data, effect.bytes.size_bytes, digest);
+    }
+    const TransferId id = effect.transfer;
+    if (!taken.ok()) {
+      it->second.writer.reset();
+      outbox_.push([this, id, error = taken.error()](Instant now, core::Effects& effects) {
+        core_.on_transfer_failed(now, id, error, effects);
+      });
+      return;
+    }
+    CMS_CRASH_POINT("cmsd.after_chunk_written");
+    it->second.digests.push_back(digest);
+    outbox_.push([this, id, size_bytes = effect.bytes.size_bytes](Instant now, core::Effects& effects) {
+      core_.on_chunk_taken(now, id, size_bytes, effects);
+    });
+  });
+}
+
+void StoreWorkers::finish(core::FinishStore effect) {
+  Lane& lane = lane_of(effect.transfer);
+  lane.worker.post([this, &lane, effect] {
+    const TransferId id = effect.transfer;
+    const auto it = lane.blobs.find(id);
+    if (it == lane.blobs.end() || it->second.writer == nullptr) return;  // Failed before.
+    OpenBlob blob = std::move(it->second);
+    lane.blobs.erase(it);
+    const auto store = [&]() -> Result<std::vector<BlobName>> {
+      const Digest digest = blob_digest_of(blob.digests);
+      if (digest != effect.blob_digest) return wrong_digest("the blob", digest, effect.blob_digest);
+      CMS_CRASH_POINT("cmsd.before_publish");
+      auto manifest = blob.writer->publish();
+      if (!manifest.ok()) return manifest.error();
+      CMS_CRASH_POINT("cmsd.before_index");
+      const Status indexed = index_.put({row_of(blob.name, *manifest)});
+      if (!indexed.ok()) return indexed.error();
+      CMS_CRASH_POINT("cmsd.after_index");
+      return settle(blob.name);
+    };
+    auto beyond = store();
+    blob.writer.reset();
+    outbox_.push(
+        [this, id, name = blob.name, beyond = std::move(beyond)](Instant now, core::Effects& effects) {
+          if (beyond.ok()) {
+            core_.on_transfer_stored(now, id, name, *beyond, effects);
+          } else {
+            core_.on_transfer_failed(now, id, beyond.error(), effects);
+          }
+        });
+  });
+}
+
+void StoreWorkers::drop(core::DropStore effect) {
+  Lane& lane = lane_of(effect.transfer);
+  lane.worker.post([&lane, id = effect.transfer] { lane.blobs.erase(id); });
+}
+
+// ---- small blobs
+
+void StoreWorkers::put_small(core::StoreSmall effect) {
+  {
+    const std::lock_guard lock(mutex_);
+    waiting_.push_back(std::move(effect));
+  }
+  wake_.notify_one();
+}
+
+void StoreWorkers::run_groups() {
+  std::vector<core::StoreSmall> group;
+  while (true) {
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+      if (stopping_) return;
+      std::size_t count = 0;
+      std::size_t bytes = 0;
+      while (count < waiting_.size() && count < kGroupCountMax && bytes < kGroupBytesMax) {
+        bytes += waiting_[count].bytes.size_bytes;
+        ++count;
+      }
+      const auto end = waiting_.begin() + static_cast<std::ptrdiff_t>(count);
+      group.assign(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(end));
+      waiting_.erase(waiting_.begin(), end);
+    }
+    put_group(group);
+    group.clear();
+  }
+}
+
+void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
+  std::vector<Result<std::vector<BlobName>>> results(group.size(), std::vector<BlobName>{});
+  std::vector<storage::SmallBlob> blobs;
+  std::vector<std::size_t> places;  // blobs[i] is group[places[i]]
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    core::StoreSmall& effect = group[i];
+    const Digest digest = digest_of(effect.bytes.data, effect.bytes.size_bytes);
+    const Digest blob_digest = blob_digest_of({digest});
+    if (digest != effect.digest || blob_digest != effect.blob_digest) {
+      results[i] = wrong_digest("chunk 0", digest, effect.digest);
+      continue;
+    }
+    storage::SmallBlob blob;
+    blob.name = effect.name;
+    blob.manifest = std::move(effect.manifest);
+    blob.manifest.stored_at_us = wall_time_us();
+    blob.manifest.chunk_digests = {digest};
+    blob.manifest.zero_chunks = {false};  // The store looks.
+    blob.manifest.blob_digest = blob_digest;
+    blob.data = effect.bytes.data;
+    blob.size_bytes = effect.bytes.size_bytes;
+    blobs.push_back(std::move(blob));
+    places.push_back(i);
+  }
+  const std::vector<Status> stored = store_.put_small(blobs);
+  CMS_ASSERT(stored.size() == blobs.size());
+  CMS_CRASH_POINT("cmsd.before_group_index");
+  std::vector<IndexRow> rows;
+  for (std::size_t i = 0; i < blobs.size(); ++i) {
+    if (stored[i].ok()) {
+      rows.push_back(row_of(blobs[i].name, blobs[i].manifest));
+    } else {
+      results[places[i]] = stored[i].error();
+    }
+  }
+  const Status indexed = index_.put(rows);
+  CMS_CRASH_POINT("cmsd.after_group_index");
+  for (std::size_t i = 0; i < blobs.size(); ++i) {
+    if (!stored[i].ok()) continue;
+    results[places[i]] =
+        indexed.ok() ? settle(blobs[i].name) : Result<std::vector<BlobName>>(indexed.error());
+  }
+
+  struct Outcome {
+    TransferId transfer;
+    BlobName name;
+    Result<std::vector<BlobName>> beyond;
+  };
+  std::vector<Outcome> outcomes;
+  outcomes.reserve(group.size());
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    outcomes.push_back(Outcome{group[i].transfer, group[i].name, std::move(results[i])});
+  }
+  outbox_.push([this, outcomes = std::move(outcomes)](Instant now, core::Effects& effects) {
+    for (const Outcome& outcome : outcomes) {
+      if (outcome.beyond.ok()) {
+        core_.on_transfer_stored(now, outcome.transfer, outcome.name, *outcome.beyond, effects);
+      } else {
+        core_.on_transfer_failed(now, outcome.transfer, outcome.beyond.error(), effects);
+      }
+    }
+  });
+}
+
+}  // namespace cms::daemon

@@ -1,0 +1,198 @@
+#include "rtcr-client/cli/arguments.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+#include <map>
+
+#include "rtcr-client/cli/values.h"
+#include "rtcr/rtcr.h"
+
+namespace cms::cli {
+namespace {
+
+const char* const kExitCodes = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no CMS reachable.";
+
+// Sets `target` from what `parse` makes of the text; CLI11 shows the Error as that of the option.
+template <typename T, typename Parse>
+CLI::Option* add_value(CLI::App* app, const std::string& flags, T& target, const Parse& parse,
+                       const std::string& help) {
+  return app->add_option_function<std::string>(
+      flags,
+      [&target, parse, flags](const std::string& text) {
+        auto value = parse(text);
+        if (!value.ok()) throw CLI::ValidationError(flags, value.error().context);
+        target = std::move(value).value();
+      },
+      help);
+}
+
+// One of a few words.
+template <typename T>
+CLI::Option* add_choice(CLI::App* app, const std::string& flags, T& target,
+                        const std::map<std::string, T>& choices, const std::string& help) {
+  std::string allowed;
+  for (const auto& [word, value] : choices) allowed += (allowed.empty() ? "" : ", ") + word;
+  const auto parse = [choices, allowed](const std::string& text) -> Result<T> {
+    const auto it = choices.find(text);
+    if (it != choices.end()) return it->second;
+    return make_error(Code::kInvalidArgument, "'" + text + "' is not one of: " + allowed);
+  };
+  return add_value(app, flags, target, parse, help)->type_name("{" + allowed + "}");
+}
+
+Result<Version> parse_version(const std::string& text) {
+  const std::size_t dot = text.find('.');
+  const auto incarnation = parse_u64(std::string_view(text).substr(0, dot));
+  const auto seq = dot == std::string::npos ? incarnation : parse_u64(std::string_view(text).substr(dot + 1));
+  if (dot == std::string::npos || !incarnation.ok() || !seq.ok() || *incarnation == 0 || *seq == 0) {
+    return make_error(Code::kInvalidArgument,
+                      "'" + text + "' is not a version: expected INCARNATION.SEQ, each from 1");
+  }
+  return Version{*incarnation, *seq};
+}
+
+void add_common(CLI::App* app, CommonArguments& common, const char* timeout_help) {
+  add_value(
+      app, "--cms", common.cms,
+      [&common](const std::string& text) -> Result<std::vector<net::Endpoint>> {
+        common.cms_text = text;
+        auto cms = net::parse_endpoint_list(text);
+        if (cms.ok() && cms->size() > 16) return make_error(Code::kInvalidArgument, "more than 16 endpoints");
+        return cms;
+      },
+      "The CMS instances, by their notify endpoints: tcp://HOST:PORT, with commas between")
+      ->envname("RTCR_CMS")
+      ->required()
+      ->type_name("LIST");
+  add_value(app, "--ecu-mac", common.ecu_mac, parse_ecu_mac, "The ECU, for example 02:00:00:00:00:01")
+      ->envname("RTCR_ECU_MAC")
+      ->required()
+      ->type_name("ECU_MAC");
+  add_value(app, "--program", common.program_id, parse_u64, "The program_id, unique on its ECU")
+      ->required()
+      ->type_name("N");
+  add_value(app, "--timeout", common.timeout, parse_duration, timeout_help)->type_name("DURATION");
+  add_choice<Output>(app, "--output", common.output, {{"table", Output::kTable}, {"json", Output::kJson}},
+                     "Text for people (table), or a JSON object per line");
+}
+
+Result<std::string> parse_ports_text(const std::string& text) {
+  const auto ports = net::parse_port_range(text);
+  if (!ports.ok()) return ports.error();
+  return text;
+}
+
+void add_bulk_ports(CLI::App* app, std::string& target) {
+  add_value(app, "--bulk-ports", target, parse_ports_text,
+            "CMS instances pull from the first free one of these ports (7600-7999)")
+      ->type_name("A-B");
+}
+
+// "--cms, --ecu-mac, …": of the command that was given, or of `rtcr` itself.
+std::string allowed_options(const CLI::App& app) {
+  std::string allowed;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->nonpositional()) allowed += (allowed.empty() ? "" : ", ") + option->get_name(false, true);
+  }
+  return allowed;
+}
+
+Exit wrong_usage(const CLI::App& app, const std::string& problem) {
+  std::fprintf(stderr, "%s: %s\n", app.get_parent() == nullptr ? "rtcr" : ("rtcr " + app.get_name()).c_str(),
+               problem.c_str());
+  return Exit{kExitUsage};
+}
+
+}  // namespace
+
+std::variant<PublishArguments, GetArguments, WithdrawArguments, Exit> parse_arguments(
+    int argc, const char* const* argv) {
+  CLI::App app("Publishes checkpoints of programs to a Checkpoint Management System, and gets them back.",
+               "rtcr");
+  app.set_version_flag("--version", std::string("rtcr ") + rtcr_version());
+  app.set_help_flag("--help,-h", "Print this help and end");
+  app.footer(std::string(kExitCodes) + "\n`rtcr COMMAND --help` tells more.");
+
+  PublishArguments publish;
+  CLI::App* publish_app = app.add_subcommand("publish", "Publish a file as the checkpoint of a program");
+  add_common(publish_app, publish.common, "Give up after so long without a receipt or progress (5s)");
+  publish_app->add_option("FILE", publish.file, "The checkpoint; - is standard input")
+      ->required()
+      ->type_name("");
+  publish_app->add_option("--name", publish.program_name, "The program's name, for people")
+      ->type_name("NAME");
+  add_choice<wire::ReceiptLevel>(publish_app, "--wait", publish.wait,
+                                 {{"announced", wire::ReceiptLevel::kAnnounced},
+                                  {"stored", wire::ReceiptLevel::kStored},
+                                  {"replicated", wire::ReceiptLevel::kReplicated}},
+                                 "How far it must have come (stored). It is held only until then");
+  add_choice<wire::Release>(publish_app, "--release", publish.release,
+                            {{"stored", wire::Release::kStored}, {"replicated", wire::Release::kReplicated}},
+                            "When it need not be held any more (replicated)");
+  publish_app->add_flag("--new-lineage", publish.new_lineage,
+                        "Begin a new life of the program, apart from what was published before");
+  add_bulk_ports(publish_app, publish.bulk_ports);
+  publish_app->add_option("--bulk-host", publish.bulk_host, "Address to listen on for pulls (all)")
+      ->type_name("HOST");
+  publish_app->add_option("--advertise", publish.advertise_host, "Where CMS instances reach this host")
+      ->type_name("HOST");
+  add_value(publish_app, "--memory-budget", publish.memory_budget_bytes, parse_size,
+            "How much memory standard input may take (256MiB)")
+      ->type_name("SIZE");
+  publish_app->footer(
+      "Prints each receipt as it comes. Ends with 1 when the checkpoint is superseded or\n"
+      "dropped before it has come as far as --wait asks. A file that changes is dropped.\n" +
+      std::string(kExitCodes));
+
+  GetArguments get;
+  CLI::App* get_app = app.add_subcommand("get", "Get the newest STORED checkpoint of a program back");
+  add_common(get_app, get.common, "Give up after so long without an answer or progress (5s)");
+  get_app->add_option("-o", get.file, "The file, replaced only when all has arrived; - is standard output")
+      ->required()
+      ->type_name("FILE");
+  add_value(get_app, "--version", get.version, parse_version, "This one instead of the newest")
+      ->type_name("I.S");
+  get_app->footer(
+      "Every chunk and the whole are verified. With -o - only exit code 0 makes what was\n"
+      "written a checkpoint. Ends with 1 when there is none; never waits for one.\n" +
+      std::string(kExitCodes));
+
+  WithdrawArguments withdraw;
+  CLI::App* withdraw_app =
+      app.add_subcommand("withdraw", "Say that a program has ended for good: its checkpoints are removed");
+  add_common(withdraw_app, withdraw.common, "Give up after so long without an answer (5s)");
+  add_bulk_ports(withdraw_app, withdraw.bulk_ports);
+  withdraw_app->footer(kExitCodes);
+
+  for (CLI::App* command : {publish_app, get_app, withdraw_app})
+    command->set_help_flag("--help,-h", "Print this help and end");
+  const auto given = [&]() -> const CLI::App& {
+    const auto commands = app.get_subcommands();
+    return commands.empty() ? app : *commands.front();
+  };
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    return Exit{app.exit(success)};
+  } catch (const CLI::ExtrasError&) {
+    const auto extras = given().remaining().empty() ? app.remaining() : given().remaining();
+    const std::string extra = extras.empty() ? std::string() : extras.front();
+    const bool option = extra.size() > 1 && extra.front() == '-';
+    if (&given() == &app && !option)
+      return wrong_usage(app, "unknown command '" + extra + "'; allowed: publish, get, withdraw");
+    return wrong_usage(given(), (option ? "unknown option '" : "unexpected argument '") + extra +
+                                    "'; allowed: " + allowed_options(given()));
+  } catch (const CLI::ParseError& error) {
+    return wrong_usage(given(), error.what());
+  }
+  if (app.get_subcommands().empty()) return wrong_usage(app, "no command; allowed: publish, get, withdraw");
+  if (app.got_subcommand(get_app)) return get;
+  if (app.got_subcommand(withdraw_app)) return withdraw;
+  if (publish.wait == wire::ReceiptLevel::kReplicated && publish.release == wire::Release::kStored) {
+    return wrong_usage(*publish_app, "--wait replicated can never be reached with --release stored");
+  }
+  return publish;
+}
+
+}  // namespace cms::cli

@@ -1,0 +1,60 @@
+#pragma once
+// The command line of `rtcr`, checked: what comes out of here can be carried out.
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "net/endpoint.h"
+#include "schemas/messages.h"
+
+namespace cms::cli {
+
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitUnreachable = 3;
+
+enum class Output { kTable, kJson };
+
+// What every command has.
+struct CommonArguments {
+  std::string cms_text{};
+  std::vector<net::Endpoint> cms{};
+  EcuMac ecu_mac{};
+  ProgramId program_id = 0;
+  std::chrono::milliseconds timeout{5000};
+  Output output = Output::kTable;
+};
+struct PublishArguments {
+  CommonArguments common{};
+  std::string file{};  // "-": standard input
+  std::string program_name{};
+  wire::ReceiptLevel wait = wire::ReceiptLevel::kStored;  // Up to kReplicated.
+  wire::Release release = wire::Release::kReplicated;
+  bool new_lineage = false;
+  std::string bulk_ports{};
+  std::string bulk_host{};
+  std::string advertise_host{};
+  std::uint64_t memory_budget_bytes = 0;  // 0: the library's default
+};
+struct GetArguments {
+  CommonArguments common{};
+  std::optional<Version> version{};
+  std::string file{};  // "-": standard output
+};
+struct WithdrawArguments {
+  CommonArguments common{};
+  std::string bulk_ports{};
+};
+struct Exit {  // Help was asked for and printed, or the usage was wrong and the error printed.
+  int code = kExitDone;
+};
+
+std::variant<PublishArguments, GetArguments, WithdrawArguments, Exit> parse_arguments(
+    int argc, const char* const* argv);
+
+}  // namespace cms::cli

@@ -1,0 +1,112 @@
+#include "rtcr-client/cli/arguments.h"
+
+#include <gtest/gtest.h>
+
+namespace cms::cli {
+namespace {
+
+using Parsed = std::variant<PublishArguments, GetArguments, WithdrawArguments, Exit>;
+
+Parsed parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "rtcr");
+  return parse_arguments(static_cast<int>(arguments.size()), arguments.data());
+}
+
+// Appends what every command needs.
+Parsed parse_with_program(std::vector<const char*> arguments) {
+  arguments.insert(arguments.end(),
+                   {"--cms", "tcp://h:7400", "--ecu-mac", "02:00:00:00:00:01", "--program", "7"});
+  return parse(std::move(arguments));
+}
+
+// What is wrong, as printed; the exit code must be that of wrong usage.
+template <typename Parse>
+std::string refusal(const Parse& parse_it) {
+  testing::internal::CaptureStderr();
+  const Parsed parsed = parse_it();
+  const std::string text = testing::internal::GetCapturedStderr();
+  const auto* exit = std::get_if<Exit>(&parsed);
+  EXPECT_TRUE(exit != nullptr && exit->code == kExitUsage) << text;
+  return text;
+}
+
+TEST(ArgumentsTest, PublishHasTheDefaultsThatScriptsRelyOn) {
+  const Parsed parsed = parse_with_program({"publish", "core"});
+  const auto* publish = std::get_if<PublishArguments>(&parsed);
+  ASSERT_NE(publish, nullptr);
+  EXPECT_EQ(publish->file, "core");
+  EXPECT_EQ(publish->wait, wire::ReceiptLevel::kStored);
+  EXPECT_EQ(publish->release, wire::Release::kReplicated);
+  EXPECT_EQ(publish->common.timeout, std::chrono::seconds(5));
+  EXPECT_EQ(publish->common.program_id, 7U);
+  EXPECT_EQ(publish->common.cms.size(), 1U);
+  EXPECT_EQ(publish->common.output, Output::kTable);
+}
+
+TEST(ArgumentsTest, DashesNameStandardInputAndOutput) {
+  const Parsed publish = parse_with_program({"publish", "-"});
+  EXPECT_EQ(std::get<PublishArguments>(publish).file, "-");
+  const Parsed get = parse_with_program({"get", "-o", "-"});
+  EXPECT_EQ(std::get<GetArguments>(get).file, "-");
+}
+
+TEST(ArgumentsTest, GetTakesAnExactVersion) {
+  const Parsed get = parse_with_program({"get", "-o", "f", "--version", "65536.3"});
+  const auto version = std::get<GetArguments>(get).version;
+  ASSERT_TRUE(version.has_value());
+  EXPECT_EQ(version->incarnation, 65536U);
+  EXPECT_EQ(version->seq, 3U);
+  for (const char* wrong : {"65536", "1.", ".1", "0.1", "1.0", "1.2.3"}) {
+    EXPECT_NE(refusal([&] {
+                return parse_with_program({"get", "-o", "f", "--version", wrong});
+              }).find("INCARNATION.SEQ"),
+              std::string::npos);
+  }
+}
+
+TEST(ArgumentsTest, ADefaultOfTheCmsListAndTheEcuComesFromTheEnvironment) {
+  ::setenv("RTCR_CMS", "tcp://a:7400,tcp://b:7400", 1);
+  ::setenv("RTCR_ECU_MAC", "02:00:00:00:00:05", 1);
+  const Parsed parsed = parse({"withdraw", "--program", "0"});
+  ::unsetenv("RTCR_CMS");
+  ::unsetenv("RTCR_ECU_MAC");
+  const auto* withdraw = std::get_if<WithdrawArguments>(&parsed);
+  ASSERT_NE(withdraw, nullptr);
+  EXPECT_EQ(withdraw->common.cms.size(), 2U);
+  EXPECT_EQ(to_string(withdraw->common.ecu_mac), "02:00:00:00:00:05");
+}
+
+TEST(ArgumentsTest, WrongUsageNamesWhatIsAllowed) {
+  const auto contains = [](const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+  };
+  EXPECT_TRUE(contains(refusal([] { return parse({}); }), "allowed: publish, get, withdraw"));
+  EXPECT_TRUE(contains(refusal([] { return parse({"pubish"}); }),
+                       "unknown command 'pubish'; allowed: publish, get, withdraw"));
+  EXPECT_TRUE(contains(refusal([] {
+                         return parse_with_program({"publish", "--wat", "f"});
+                       }),
+                       "'--wat'; allowed: --cms, --ecu-mac"));
+  EXPECT_TRUE(contains(refusal([] {
+                         return parse_with_program({"publish", "f", "g"});
+                       }),
+                       "unexpected argument 'g'"));
+  EXPECT_TRUE(contains(refusal([] {
+                         return parse_with_program({"publish", "f", "--wait", "never"});
+                       }),
+                       "'never' is not one of: announced, replicated, stored"));
+  EXPECT_TRUE(contains(refusal([] { return parse_with_program({"publish"}); }), "FILE"));
+  EXPECT_TRUE(contains(refusal([] { return parse_with_program({"get"}); }), "-o"));
+  EXPECT_TRUE(contains(refusal([] {
+                         return parse_with_program({"get", "-o", "f", "--program", "x"});
+                       }),
+                       "--program"));
+  EXPECT_TRUE(
+      contains(refusal([] {
+                 return parse_with_program({"publish", "f", "--wait", "replicated", "--release", "stored"});
+               }),
+               "never be reached"));
+}
+
+}  // namespace
+}  // namespace cms::cli

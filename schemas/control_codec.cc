@@ -1,0 +1,237 @@
+#include <algorithm>
+
+#include "control_generated.h"
+#include "schemas/common_codec.h"
+
+namespace cms::wire {
+namespace {
+
+using internal::Builder;
+using internal::Offset;
+using internal::read_text;
+using internal::write_text;
+
+static_assert(static_cast<int>(fb::ReceiptLevel::MAX) == static_cast<int>(ReceiptLevel::kFenced));
+static_assert(kListPageCountMax * kNotificationBytesMax < kControlFrameBytesMax);
+
+// ---- writing: one overload for each alternative of ControlBody
+
+struct Body {
+  fb::ControlBody type;
+  Offset<void> table;
+};
+
+Body write(Builder& builder, const Hello& hello) {
+  const auto advertise_host = write_text(builder, hello.advertise_host);
+  const auto software = write_text(builder, hello.software);
+  const fb::Id128 host_id = internal::write_id128(hello.host_id);
+  fb::HelloBuilder table(builder);
+  table.add_protocol_version(hello.protocol_version);
+  table.add_protocol_version_min(hello.protocol_version_min);
+  table.add_features(hello.features);
+  table.add_ecu_mac(hello.ecu_mac.bits);
+  table.add_incarnation(hello.incarnation);
+  table.add_nonce(hello.nonce);
+  table.add_guarded(hello.guarded);
+  table.add_host_id(&host_id);
+  table.add_bulk_port(hello.bulk_port);
+  table.add_advertise_host(advertise_host);
+  table.add_software(software);
+  table.add_last_seq(hello.last_seq);
+  return {fb::ControlBody::Hello, table.Finish().Union()};
+}
+
+Body write(Builder& builder, const HelloAnswer& answer) {
+  const auto cms_name = write_text(builder, answer.cms_name);
+  const auto context = write_text(builder, internal::cleaned_free_text(answer.context));
+  fb::HelloAnswerBuilder table(builder);
+  table.add_protocol_version(answer.protocol_version);
+  table.add_features(answer.features);
+  table.add_nonce(answer.nonce);
+  table.add_incarnation(answer.incarnation);
+  table.add_cms_name(cms_name);
+  table.add_heartbeat_interval_ms(answer.heartbeat_interval_ms);
+  table.add_code(static_cast<std::uint16_t>(answer.code));
+  table.add_context(context);
+  return {fb::ControlBody::HelloAnswer, table.Finish().Union()};
+}
+
+Body write(Builder& builder, const Heartbeat& heartbeat) {
+  return {fb::ControlBody::Heartbeat,
+          fb::CreateHeartbeat(builder, heartbeat.number, heartbeat.last_seq, heartbeat.waiting).Union()};
+}
+
+Body write(Builder& builder, const HeartbeatAnswer& answer) {
+  return {fb::ControlBody::HeartbeatAnswer,
+          fb::CreateHeartbeatAnswer(builder, answer.number, answer.notify_heard).Union()};
+}
+
+Body write(Builder& builder, const List& list) {
+  return {fb::ControlBody::List, fb::CreateList(builder, list.from_seq).Union()};
+}
+
+Body write(Builder& builder, const ListPage& page) {
+  std::vector<Offset<fb::Notification>> offsets;
+  offsets.reserve(page.notifications.size());
+  for (const Notification& notification : page.notifications) {
+    offsets.push_back(internal::write_notification(builder, notification));
+  }
+  const auto notifications = builder.CreateVector(offsets);
+  return {fb::ControlBody::ListPage,
+          fb::CreateListPage(builder, notifications, page.next_seq, page.last_seq, page.end).Union()};
+}
+
+Body write(Builder& builder, const Receipt& receipt) {
+  const auto reason = write_text(builder, internal::cleaned_free_text(receipt.reason));
+  return {fb::ControlBody::Receipt, fb::CreateReceipt(builder, receipt.program_id, receipt.seq,
+                                                      static_cast<fb::ReceiptLevel>(receipt.level),
+                                                      static_cast<std::uint16_t>(receipt.code), reason)
+                                        .Union()};
+}
+
+Body write(Builder& builder, const Withdraw& withdraw) {
+  return {fb::ControlBody::Withdraw,
+          fb::CreateWithdraw(builder, withdraw.request_id, withdraw.program_id, withdraw.seq).Union()};
+}
+
+Body write(Builder& builder, const WithdrawAnswer& answer) {
+  const auto context = write_text(builder, internal::cleaned_free_text(answer.context));
+  return {
+      fb::ControlBody::WithdrawAnswer,
+      fb::CreateWithdrawAnswer(builder, answer.request_id, static_cast<std::uint16_t>(answer.code), context)
+          .Union()};
+}
+
+Body write(Builder& builder, const Bye&) { return {fb::ControlBody::Bye, fb::CreateBye(builder).Union()}; }
+
+// ---- reading: one overload for each table
+
+Result<ControlBody> read(const fb::Hello& table) {
+  Hello hello;
+  hello.protocol_version = table.protocol_version();
+  hello.protocol_version_min = table.protocol_version_min();
+  hello.features = table.features();
+  hello.ecu_mac = EcuMac{table.ecu_mac()};
+  hello.incarnation = table.incarnation();
+  hello.nonce = table.nonce();
+  hello.guarded = table.guarded();
+  hello.host_id = internal::read_id128(table.host_id());
+  hello.bulk_port = table.bulk_port();
+  hello.advertise_host = read_text(table.advertise_host(), kNameBytesMax);
+  hello.software = read_text(table.software(), kNameBytesMax);
+  hello.last_seq = table.last_seq();
+  return ControlBody(std::move(hello));
+}
+
+Result<ControlBody> read(const fb::HelloAnswer& table) {
+  HelloAnswer answer;
+  answer.protocol_version = table.protocol_version();
+  answer.features = table.features();
+  answer.nonce = table.nonce();
+  answer.incarnation = table.incarnation();
+  answer.cms_name = read_text(table.cms_name(), kNameBytesMax);
+  answer.heartbeat_interval_ms = table.heartbeat_interval_ms();
+  answer.code = static_cast<Code>(table.code());
+  answer.context = read_text(table.context(), kReasonBytesMax);
+  return ControlBody(std::move(answer));
+}
+
+Result<ControlBody> read(const fb::Heartbeat& table) {
+  return ControlBody(Heartbeat{table.number(), table.last_seq(), table.waiting()});
+}
+
+Result<ControlBody> read(const fb::HeartbeatAnswer& table) {
+  return ControlBody(HeartbeatAnswer{table.number(), table.notify_heard()});
+}
+
+Result<ControlBody> read(const fb::List& table) { return ControlBody(List{table.from_seq()}); }
+
+Result<ControlBody> read(const fb::ListPage& table) {
+  ListPage page;
+  page.next_seq = table.next_seq();
+  page.last_seq = table.last_seq();
+  page.end = table.end();
+  if (table.notifications() != nullptr) {
+    // One more than allowed is enough for the check to refuse the page.
+    const std::size_t count = std::min<std::size_t>(table.notifications()->size(), kListPageCountMax + 1);
+    page.notifications.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      auto notification =
+          internal::read_notification(*table.notifications()->Get(static_cast<flatbuffers::uoffset_t>(i)));
+      if (!notification) return std::move(notification).error();
+      page.notifications.push_back(std::move(notification).value());
+    }
+  }
+  return ControlBody(std::move(page));
+}
+
+Result<ControlBody> read(const fb::Receipt& table) {
+  Receipt receipt;
+  receipt.program_id = table.program_id();
+  receipt.seq = table.seq();
+  receipt.level = static_cast<ReceiptLevel>(table.level());
+  receipt.code = static_cast<Code>(table.code());
+  receipt.reason = read_text(table.reason(), kReasonBytesMax);
+  return ControlBody(std::move(receipt));
+}
+
+Result<ControlBody> read(const fb::Withdraw& table) {
+  return ControlBody(Withdraw{table.request_id(), table.program_id(), table.seq()});
+}
+
+Result<ControlBody> read(const fb::WithdrawAnswer& table) {
+  return ControlBody(WithdrawAnswer{table.request_id(), static_cast<Code>(table.code()),
+                                    read_text(table.context(), kReasonBytesMax)});
+}
+
+Result<ControlBody> read(const fb::Bye&) { return ControlBody(Bye{}); }
+
+template <typename Table>
+Result<ControlBody> read_as(const fb::ControlMessage& root) {
+  const auto* table = root.body_as<Table>();
+  if (table == nullptr)
+    return internal::unknown_body("ControlMessage", static_cast<unsigned>(root.body_type()));
+  return read(*table);
+}
+
+Result<ControlBody> read_body(const fb::ControlMessage& root) {
+  switch (root.body_type()) {
+    case fb::ControlBody::Hello: return read_as<fb::Hello>(root);
+    case fb::ControlBody::HelloAnswer: return read_as<fb::HelloAnswer>(root);
+    case fb::ControlBody::Heartbeat: return read_as<fb::Heartbeat>(root);
+    case fb::ControlBody::HeartbeatAnswer: return read_as<fb::HeartbeatAnswer>(root);
+    case fb::ControlBody::List: return read_as<fb::List>(root);
+    case fb::ControlBody::ListPage: return read_as<fb::ListPage>(root);
+    case fb::ControlBody::Receipt: return read_as<fb::Receipt>(root);
+    case fb::ControlBody::Withdraw: return read_as<fb::Withdraw>(root);
+    case fb::ControlBody::WithdrawAnswer: return read_as<fb::WithdrawAnswer>(root);
+    case fb::ControlBody::Bye: return read_as<fb::Bye>(root);
+    case fb::ControlBody::NONE: break;
+  }
+  return internal::unknown_body("ControlMessage", static_cast<unsigned>(root.body_type()));
+}
+
+}  // namespace
+
+Bytes encode(const ControlMessage& message) {
+  internal::assert_sendable(message);
+  Builder builder(1024);
+  const Body body =
+      std::visit([&](const auto& alternative) { return write(builder, alternative); }, message.body);
+  const auto root = fb::CreateControlMessage(builder, message.incarnation, body.type, body.table);
+  return internal::finished(builder, root, fb::ControlMessageIdentifier(), kControlFrameBytesMax);
+}
+
+Result<ControlMessage> decode_control(const void* data, std::size_t size_bytes) {
+  Status envelope = internal::check_envelope("ControlMessage", fb::ControlMessageIdentifier(), data,
+                                             size_bytes, kControlFrameBytesMax);
+  if (!envelope.ok()) return std::move(envelope).error();
+  const internal::AlignedFrame frame(data, size_bytes);
+  const auto* root = internal::verified_root<fb::ControlMessage>(frame, fb::ControlMessageIdentifier());
+  if (root == nullptr) return internal::malformed("ControlMessage");
+  auto body = read_body(*root);
+  if (!body) return std::move(body).error();
+  return internal::checked(ControlMessage{root->incarnation(), std::move(body).value()});
+}
+
+}  // namespace cms::wire

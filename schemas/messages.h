@@ -1,0 +1,269 @@
+#pragma once
+// Every message of the four channels and every record at rest, as plain values. decode_* is the one
+// entry for bytes of a peer or a disk: it copies the frame to aligned memory (unless it is aligned),
+// runs the FlatBuffers verifier, then checks the limits below; nothing else in the tree reads a
+// FlatBuffer. encode() asserts the same limits, but for free text (reason, context), which it cuts
+// to kReasonBytesMax and cleans: bytes that are not printable UTF-8 become '?'.
+//
+// Threads: pure functions. Memory: the values own what they hold, nothing refers to the frame.
+// Errors: kProtocol (kCorrupt for records at rest), with what is wrong and the limit; kUnsupported
+// for a record of a newer format. The sender's session is to be dropped, the record quarantined.
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace cms::wire {
+
+inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::uint16_t kProtocolVersionMin = 1;
+
+// Limits of what a peer may send. A frame above kControlFrameBytesMax is refused by the socket.
+inline constexpr std::size_t kControlFrameBytesMax = 64 * 1024;
+inline constexpr std::size_t kNotificationBytesMax = 1024;
+inline constexpr std::size_t kNameBytesMax = 128;    // program_name, arch, os, …
+inline constexpr std::size_t kReasonBytesMax = 512;  // reason, context
+inline constexpr std::size_t kLabelCountMax = 16;
+inline constexpr std::size_t kLabelBytesMax = 64;
+inline constexpr std::size_t kListPageCountMax = 60;  // x kNotificationBytesMax < one frame
+inline constexpr std::uint64_t kBlobSizeBytesMax = std::uint64_t{1} << 44;  // 16 TiB
+inline constexpr std::uint32_t kChunkSizeBytesMin = 64 * 1024;
+inline constexpr std::uint32_t kChunkSizeBytes = 1024 * 1024;  // docs/adr/0004
+inline constexpr std::uint32_t kChunkSizeBytesMax = 4 * 1024 * 1024;
+inline constexpr std::uint64_t kChunkCountMax = std::uint64_t{1} << 24;  // so 16 TiB need 1 MiB chunks
+inline constexpr std::size_t kAdminFrameBytesMax = 4 * 1024 * 1024;
+inline constexpr std::size_t kJsonBytesMax = kAdminFrameBytesMax - 4096;  // AdminAnswer.json
+// All names and labels of a notification together, so that it fits kNotificationBytesMax.
+inline constexpr std::size_t kNotificationTextBytesMax = 400;
+inline constexpr std::uint32_t kHeartbeatIntervalMsMax = 60 * 1000;
+inline constexpr std::uint16_t kManifestFormatVersion = 1;
+inline constexpr std::size_t kManifestBytesMax = kChunkCountMax * 16 + kChunkCountMax / 8 + 4096;
+
+enum class CheckpointKind : std::uint8_t { kFull = 0, kDelta = 1 };
+enum class Release : std::uint8_t { kReplicated = 0, kStored = 1 };
+enum class OnIsolation : std::uint8_t { kKeep = 0, kStop = 1 };
+enum class OnLoss : std::uint8_t { kAsk = 0, kRestore = 1 };
+
+struct Requirements {
+  std::string arch{};
+  std::string os{};
+  std::string checkpoint_format{};
+  std::uint32_t format_version = 0;
+  std::uint64_t ram_bytes = 0;
+  std::vector<std::string> labels{};
+};
+struct RealTime {
+  std::int32_t priority = 0;
+  std::uint64_t period_us = 0;
+  std::uint64_t deadline_us = 0;
+  std::uint64_t wcet_us = 0;
+};
+struct Policies {
+  Release release = Release::kReplicated;
+  OnIsolation on_isolation = OnIsolation::kKeep;
+  OnLoss on_loss = OnLoss::kAsk;
+};
+struct Notification {
+  ProgramId program_id = 0;
+  Seq seq = 0;
+  Lineage lineage{};  // Zero: lineage_of(the program's key).
+  OwnerEpoch owner_epoch = 0;
+  std::uint64_t size_bytes = 0;
+  std::uint32_t chunk_size_bytes = kChunkSizeBytes;
+  CheckpointKind kind = CheckpointKind::kFull;
+  std::uint64_t taken_at_us = 0;
+  std::uint64_t pause_us = 0;
+  std::string program_name{};
+  Requirements requirements{};
+  RealTime real_time{};
+  Policies policies{};
+};
+
+// ---- notify channel
+struct Beat {
+  Seq last_seq = 0;
+};
+struct NotifyMessage {
+  SessionId session{};
+  std::variant<Notification, Beat> body{};
+};
+
+// ---- control channel
+enum class ReceiptLevel : std::uint8_t {
+  kAnnounced = 0,
+  kPulling = 1,
+  kStored = 2,
+  kReplicated = 3,
+  kVerified = 4,
+  kSuperseded = 5,
+  kDropped = 6,
+  kFenced = 7,
+};
+std::string_view to_string(ReceiptLevel level);  // "STORED"
+
+struct Hello {
+  std::uint16_t protocol_version = kProtocolVersion;
+  std::uint16_t protocol_version_min = kProtocolVersionMin;
+  std::uint64_t features = 0;
+  EcuMac ecu_mac{};
+  Incarnation incarnation = 0;
+  std::uint64_t nonce = 0;
+  bool guarded = false;
+  Id128 host_id{};
+  std::uint16_t bulk_port = 0;
+  std::string advertise_host{};
+  std::string software{};
+  Seq last_seq = 0;
+};
+struct HelloAnswer {
+  std::uint16_t protocol_version = kProtocolVersion;
+  std::uint64_t features = 0;
+  std::uint64_t nonce = 0;
+  Incarnation incarnation = 0;
+  std::string cms_name{};
+  std::uint32_t heartbeat_interval_ms = 1000;
+  Code code = Code::kOk;
+  std::string context{};
+};
+struct Heartbeat {
+  std::uint64_t number = 0;
+  Seq last_seq = 0;
+  std::uint32_t waiting = 0;
+};
+struct HeartbeatAnswer {
+  std::uint64_t number = 0;
+  std::uint64_t notify_heard = 0;
+};
+struct List {
+  Seq from_seq = 0;
+};
+struct ListPage {
+  std::vector<Notification> notifications{};
+  Seq next_seq = 0;
+  Seq last_seq = 0;
+  bool end = true;
+};
+struct Receipt {
+  ProgramId program_id = 0;
+  Seq seq = 0;
+  ReceiptLevel level = ReceiptLevel::kAnnounced;
+  Code code = Code::kOk;
+  std::string reason{};
+};
+struct Withdraw {
+  std::uint64_t request_id = 0;
+  ProgramId program_id = 0;
+  Seq seq = 0;
+};
+struct WithdrawAnswer {
+  std::uint64_t request_id = 0;
+  Code code = Code::kOk;
+  std::string context{};
+};
+struct Bye {};
+using ControlBody = std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt,
+                                 Withdraw, WithdrawAnswer, Bye>;
+struct ControlMessage {
+  Incarnation incarnation = 0;
+  ControlBody body{};
+};
+
+// ---- bulk channel
+struct Fetch {
+  std::uint64_t transfer_id = 0;
+  CheckpointId checkpoint{};  // seq 0: the newest (asked of a CMS only)
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t limit_bytes = 0;
+};
+struct Credit {
+  std::uint64_t transfer_id = 0;
+  std::uint64_t limit_bytes = 0;
+};
+struct Cancel {
+  std::uint64_t transfer_id = 0;
+};
+struct Chunk {
+  std::uint64_t transfer_id = 0;
+  std::uint64_t offset_bytes = 0;
+  std::uint32_t size_bytes = 0;
+  Digest digest{};
+  Version version{};
+  std::uint64_t blob_size_bytes = 0;
+  std::uint32_t chunk_size_bytes = 0;
+  bool last = false;
+  Digest blob_digest{};
+};
+struct TransferError {
+  std::uint64_t transfer_id = 0;
+  Code code = Code::kNotFound;
+  std::string context{};
+};
+using BulkBody = std::variant<Fetch, Credit, Cancel, Chunk, TransferError>;
+
+// ---- admin channel
+enum class AdminMethod : std::uint8_t { kStatus = 0, kEcus = 1, kCheckpoints = 2, kShow = 3, kRetire = 4 };
+struct AdminRequest {
+  std::uint64_t request_id = 0;
+  AdminMethod method = AdminMethod::kStatus;
+  bool has_ecu_mac = false;
+  EcuMac ecu_mac{};
+  bool has_program_id = false;
+  ProgramId program_id = 0;
+  bool has_version = false;
+  Version version{};
+  bool all = false;
+  std::string continue_after{};
+};
+struct AdminAnswer {
+  std::uint64_t request_id = 0;
+  Code code = Code::kOk;
+  std::string context{};
+  std::string json{};
+  std::string next{};
+};
+using AdminBody = std::variant<AdminRequest, AdminAnswer>;
+
+// ---- records at rest
+struct Manifest {
+  SessionId session{};
+  Notification notification{};  // seq, program_id, lineage (never zero here), owner_epoch, size_bytes, …
+  std::uint32_t chunk_size_bytes = kChunkSizeBytes;
+  std::vector<Digest> chunk_digests{};
+  std::vector<bool> zero_chunks{};  // As long as chunk_digests.
+  Digest blob_digest{};
+  std::uint64_t stored_at_us = 0;
+  std::string stored_by{};
+};
+
+using Bytes = std::vector<std::uint8_t>;
+
+Bytes encode(const NotifyMessage& message);
+Bytes encode(const ControlMessage& message);
+Bytes encode(const BulkBody& message);
+Bytes encode(const AdminBody& message);
+Bytes encode(const Manifest& manifest);
+
+Result<NotifyMessage> decode_notify(const void* data, std::size_t size_bytes);
+Result<ControlMessage> decode_control(const void* data, std::size_t size_bytes);
+Result<BulkBody> decode_bulk(const void* data, std::size_t size_bytes);
+Result<AdminBody> decode_admin(const void* data, std::size_t size_bytes);
+// Also checks that sizes, digest count and zero bits agree with each other.
+Result<Manifest> decode_manifest(const void* data, std::size_t size_bytes);
+
+// The number of chunks of a blob: at least 1 (an empty blob has one empty chunk).
+constexpr std::uint64_t chunk_count_of(std::uint64_t size_bytes, std::uint32_t chunk_size_bytes) {
+  return size_bytes == 0 ? 1 : (size_bytes + chunk_size_bytes - 1) / chunk_size_bytes;
+}
+
+// Checks what a publisher says of a checkpoint against the limits above (also used by the client
+// library before it announces). kInvalidArgument: names the field and what is allowed.
+Status check_notification(const Notification& notification);
+
+}  // namespace cms::wire

@@ -1,0 +1,527 @@
+#include "schemas/messages.h"
+
+#include <cstring>
+#include <tuple>
+#include <type_traits>
+
+#include <gtest/gtest.h>
+
+#include "base/prng.h"
+
+namespace cms::wire {
+namespace {
+
+// ---- the fields of each message, for comparing; a structured binding fails to compile when a
+// field is added to a message and not here.
+
+auto fields(const Beat& m) { return std::tie(m.last_seq); }
+auto fields(const Requirements& m) {
+  const auto& [arch, os, format, format_version, ram, labels] = m;
+  return std::tie(arch, os, format, format_version, ram, labels);
+}
+auto fields(const RealTime& m) {
+  const auto& [priority, period, deadline, wcet] = m;
+  return std::tie(priority, period, deadline, wcet);
+}
+auto fields(const Policies& m) {
+  const auto& [release, on_isolation, on_loss] = m;
+  return std::tie(release, on_isolation, on_loss);
+}
+auto fields(const Notification& m) {
+  const auto& [program_id, seq, lineage, epoch, size, chunk_size, kind, taken, pause, name, requirements,
+               real_time, policies] = m;
+  return std::tuple_cat(std::tie(program_id, seq, lineage, epoch, size, chunk_size, kind, taken, pause, name),
+                        fields(requirements), fields(real_time), fields(policies));
+}
+auto fields(const Hello& m) {
+  const auto& [version, version_min, features, ecu_mac, incarnation, nonce, guarded, host_id, port, host,
+               software, last_seq] = m;
+  return std::tie(version, version_min, features, ecu_mac, incarnation, nonce, guarded, host_id, port, host,
+                  software, last_seq);
+}
+auto fields(const HelloAnswer& m) {
+  const auto& [version, features, nonce, incarnation, name, interval, code, context] = m;
+  return std::tie(version, features, nonce, incarnation, name, interval, code, context);
+}
+auto fields(const Heartbeat& m) { return std::tie(m.number, m.last_seq, m.waiting); }
+auto fields(const HeartbeatAnswer& m) { return std::tie(m.number, m.notify_heard); }
+auto fields(const List& m) { return std::tie(m.from_seq); }
+auto fields(const Receipt& m) {
+  const auto& [program_id, seq, level, code, reason] = m;
+  return std::tie(program_id, seq, level, code, reason);
+}
+auto fields(const Withdraw& m) { return std::tie(m.request_id, m.program_id, m.seq); }
+auto fields(const WithdrawAnswer& m) { return std::tie(m.request_id, m.code, m.context); }
+auto fields(const Bye&) { return std::tuple<>(); }
+auto fields(const Fetch& m) { return std::tie(m.transfer_id, m.checkpoint, m.offset_bytes, m.limit_bytes); }
+auto fields(const Credit& m) { return std::tie(m.transfer_id, m.limit_bytes); }
+auto fields(const Cancel& m) { return std::tie(m.transfer_id); }
+auto fields(const Chunk& m) {
+  const auto& [transfer, offset, size, digest, version, blob_size, chunk_size, last, blob_digest] = m;
+  return std::tie(transfer, offset, size, digest, version, blob_size, chunk_size, last, blob_digest);
+}
+auto fields(const TransferError& m) { return std::tie(m.transfer_id, m.code, m.context); }
+auto fields(const AdminRequest& m) {
+  const auto& [request, method, has_ecu_mac, ecu_mac, has_program, program, has_version, version, all,
+               after] = m;
+  return std::tie(request, method, has_ecu_mac, ecu_mac, has_program, program, has_version, version, all,
+                  after);
+}
+auto fields(const AdminAnswer& m) { return std::tie(m.request_id, m.code, m.context, m.json, m.next); }
+
+template <typename T>
+bool same(const T& a, const T& b) {
+  return fields(a) == fields(b);
+}
+bool same(const ListPage& a, const ListPage& b) {
+  if (a.notifications.size() != b.notifications.size()) return false;
+  for (std::size_t i = 0; i < a.notifications.size(); ++i) {
+    if (!same(a.notifications[i], b.notifications[i])) return false;
+  }
+  return std::tie(a.next_seq, a.last_seq, a.end) == std::tie(b.next_seq, b.last_seq, b.end);
+}
+template <typename... Ts>
+bool same(const std::variant<Ts...>& a, const std::variant<Ts...>& b) {
+  return a.index() == b.index() &&
+         std::visit([&b](const auto& left) { return same(left, std::get<std::decay_t<decltype(left)>>(b)); },
+                    a);
+}
+bool same(const NotifyMessage& a, const NotifyMessage& b) {
+  return a.session == b.session && same(a.body, b.body);
+}
+bool same(const ControlMessage& a, const ControlMessage& b) {
+  return a.incarnation == b.incarnation && same(a.body, b.body);
+}
+bool same(const Manifest& a, const Manifest& b) {
+  const auto& [session, notification, chunk_size, digests, zeros, blob_digest, stored_at, stored_by] = a;
+  return std::tie(session, chunk_size, digests, zeros, blob_digest, stored_at, stored_by) ==
+             std::tie(b.session, b.chunk_size_bytes, b.chunk_digests, b.zero_chunks, b.blob_digest,
+                      b.stored_at_us, b.stored_by) &&
+         same(notification, b.notification);
+}
+
+// ---- one message of each kind with every field different from its default
+
+constexpr EcuMac kEcu{0x020000000001};
+constexpr SessionId kSession{kEcu, 65536};
+
+Notification full_notification() {
+  Notification n;
+  n.program_id = 7;
+  n.seq = 3;
+  n.lineage = Lineage{0x0123456789abcdef, 0xfedcba9876543210};
+  n.owner_epoch = 5;
+  n.size_bytes = 5 * 65536 + 1;
+  n.chunk_size_bytes = 65536;
+  n.kind = CheckpointKind::kDelta;
+  n.taken_at_us = 1'700'000'000'000'000;
+  n.pause_us = 1234;
+  n.program_name = "Wärmepumpe";
+  n.requirements = Requirements{"aarch64", "linux", "criu", 3, 64 << 20, {"camera", "", "gpu"}};
+  n.real_time = RealTime{-20, 10'000, 9'000, 800};
+  n.policies = Policies{Release::kStored, OnIsolation::kStop, OnLoss::kRestore};
+  return n;
+}
+
+Manifest full_manifest() {
+  Manifest m;
+  m.session = kSession;
+  m.notification = full_notification();
+  m.chunk_size_bytes = 65536;
+  for (std::uint64_t i = 0; i < 6; ++i) m.chunk_digests.push_back(Digest{i + 1, ~i});
+  m.zero_chunks = {true, false, false, true, false, true};
+  m.blob_digest = blob_digest_of(m.chunk_digests);
+  m.stored_at_us = 42;
+  m.stored_by = "cms-a";
+  return m;
+}
+
+std::vector<NotifyMessage> notify_messages() {
+  return {NotifyMessage{kSession, full_notification()}, NotifyMessage{kSession, Beat{9}}};
+}
+
+std::vector<ControlMessage> control_messages() {
+  ListPage page;
+  page.notifications = {full_notification(), full_notification()};
+  page.notifications[1].seq = 4;
+  page.next_seq = 5;
+  page.last_seq = 11;
+  page.end = false;
+  std::vector<ControlBody> bodies = {
+      Hello{2, 3, 4, kEcu, 65536, 6, true, Id128{7, 8}, 7600, "ecu-1.example", "rtcr 1.0", 12},
+      HelloAnswer{2, 3, 4, 5, "cms-a", 250, Code::kNotFound, "say hello again"},
+      Heartbeat{1, 2, 3},
+      HeartbeatAnswer{1, 2},
+      List{8},
+      page,
+      Receipt{7, 3, ReceiptLevel::kDropped, Code::kSourceChanged, "file grew"},
+      Withdraw{1, 2, 3},
+      WithdrawAnswer{1, Code::kFenced, "epoch 4 < 5"},
+      Bye{},
+  };
+  std::vector<ControlMessage> messages;
+  for (ControlBody& body : bodies) messages.push_back(ControlMessage{65536, std::move(body)});
+  return messages;
+}
+
+std::vector<BulkBody> bulk_messages() {
+  const Version version{65536, 3};
+  return {Fetch{1, CheckpointId{ProgramKey{kEcu, 7}, version}, 2 << 20, 4 << 20},
+          Fetch{1, CheckpointId{ProgramKey{kEcu, 7}, Version{}}, 0, UINT64_MAX},
+          Credit{1, 8 << 20},
+          Cancel{9},
+          Chunk{1, 65536, 65536, Digest{1, 2}, version, 65536 * 3 + 1, 65536, false, Digest{}},
+          Chunk{1, 65536, 100, Digest{1, 2}, version, 65636, 65536, true, Digest{3, 4}},
+          Chunk{1, 0, 0, Digest{1, 2}, version, 0, 65536, true, Digest{3, 4}},
+          TransferError{1, Code::kWithdrawn, "program 7 has ended"}};
+}
+
+std::vector<AdminBody> admin_messages() {
+  return {AdminRequest{1, AdminMethod::kRetire, true, kEcu, true, 7, true, Version{65536, 3}, true, "after"},
+          AdminRequest{}, AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
+}
+
+// ---- the same properties for every message of every channel
+
+// Decodes at each of the eight alignments; all must agree.
+template <typename Decode>
+auto decode_everywhere(Decode decode, const Bytes& frame) {
+  auto first = decode(frame.data(), frame.size());
+  for (std::size_t shift = 0; shift < 8; ++shift) {
+    Bytes shifted(frame.size() + shift);
+    std::memcpy(shifted.data() + shift, frame.data(), frame.size());
+    const auto again = decode(shifted.data() + shift, frame.size());
+    EXPECT_EQ(first.ok(), again.ok()) << "at alignment " << shift;
+    if (first.ok() && again.ok()) {
+      EXPECT_TRUE(same(first.value(), again.value())) << "at alignment " << shift;
+    }
+  }
+  return first;
+}
+
+template <typename Message, typename Decode>
+void expect_round_trip(const std::vector<Message>& messages, Decode decode) {
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const auto decoded = decode_everywhere(decode, encode(messages[i]));
+    ASSERT_TRUE(decoded.ok()) << "message " << i << ": " << decoded.error().message();
+    EXPECT_TRUE(same(messages[i], *decoded)) << "message " << i;
+  }
+}
+
+// What a damaged frame decodes to, if it decodes, is within all limits: encode() asserts them, and
+// what it writes decodes to the same again.
+template <typename Decode>
+void expect_harmless(Decode decode, const std::uint8_t* data, std::size_t size_bytes, Code code) {
+  const auto decoded = decode(data, size_bytes);
+  if (!decoded) {
+    EXPECT_TRUE(decoded.error().code == code || decoded.error().code == Code::kUnsupported)
+        << decoded.error().message();
+    EXPECT_FALSE(decoded.error().context.empty());
+    return;
+  }
+  const Bytes again = encode(*decoded);
+  const auto twice = decode(again.data(), again.size());
+  ASSERT_TRUE(twice.ok()) << twice.error().message();
+  EXPECT_TRUE(same(*decoded, *twice));
+}
+
+template <typename Message, typename Decode>
+void expect_damage_is_harmless(const std::vector<Message>& messages, Decode decode,
+                               Code code = Code::kProtocol) {
+  Prng prng(1);
+  for (const Message& message : messages) {
+    const Bytes frame = encode(message);
+    for (std::size_t size = 0; size < frame.size(); ++size) {
+      // A copy of its own, so that a sanitizer sees every read beyond the end.
+      const Bytes truncated(frame.begin(), frame.begin() + static_cast<std::ptrdiff_t>(size));
+      expect_harmless(decode, truncated.data(), truncated.size(), code);
+    }
+    for (std::size_t i = 0; i < frame.size(); ++i) {
+      for (const int flip : {0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff}) {
+        Bytes damaged = frame;
+        damaged[i] = static_cast<std::uint8_t>(damaged[i] ^ flip);
+        expect_harmless(decode, damaged.data(), damaged.size(), code);
+      }
+    }
+    for (int round = 0; round < 2000; ++round) {
+      Bytes damaged = frame;
+      const std::uint64_t count = 1 + prng.below(8);
+      for (std::uint64_t i = 0; i < count; ++i) {
+        const std::size_t at = prng.below(damaged.size());
+        damaged[at] = static_cast<std::uint8_t>(prng.next());
+      }
+      expect_harmless(decode, damaged.data(), damaged.size(), code);
+    }
+  }
+}
+
+TEST(NotifyCodecTest, RoundTripsEveryFieldAtEveryAlignment) {
+  expect_round_trip(notify_messages(), decode_notify);
+}
+TEST(ControlCodecTest, RoundTripsEveryFieldAtEveryAlignment) {
+  expect_round_trip(control_messages(), decode_control);
+}
+TEST(BulkCodecTest, RoundTripsEveryFieldAtEveryAlignment) { expect_round_trip(bulk_messages(), decode_bulk); }
+TEST(AdminCodecTest, RoundTripsEveryFieldAtEveryAlignment) {
+  expect_round_trip(admin_messages(), decode_admin);
+}
+TEST(ManifestCodecTest, RoundTripsEveryFieldAtEveryAlignment) {
+  expect_round_trip(std::vector<Manifest>{full_manifest()}, decode_manifest);
+}
+
+TEST(NotifyCodecTest, DamagedFramesAreRefusedOrWithinLimits) {
+  expect_damage_is_harmless(notify_messages(), decode_notify);
+}
+TEST(ControlCodecTest, DamagedFramesAreRefusedOrWithinLimits) {
+  expect_damage_is_harmless(control_messages(), decode_control);
+}
+TEST(BulkCodecTest, DamagedFramesAreRefusedOrWithinLimits) {
+  expect_damage_is_harmless(bulk_messages(), decode_bulk);
+}
+TEST(AdminCodecTest, DamagedFramesAreRefusedOrWithinLimits) {
+  expect_damage_is_harmless(admin_messages(), decode_admin);
+}
+TEST(ManifestCodecTest, DamagedRecordsAreRefusedOrWithinLimits) {
+  expect_damage_is_harmless(std::vector<Manifest>{full_manifest()}, decode_manifest, Code::kCorrupt);
+}
+
+TEST(MessagesTest, FramesOfOneChannelAreRefusedOnTheOthers) {
+  const Bytes frames[] = {encode(notify_messages()[1]), encode(control_messages()[2]),
+                          encode(bulk_messages()[2]), encode(admin_messages()[1]), encode(full_manifest())};
+  for (int i = 0; i < 5; ++i) {
+    const auto* data = frames[i].data();
+    const std::size_t size = frames[i].size();
+    EXPECT_EQ(decode_notify(data, size).ok(), i == 0);
+    EXPECT_EQ(decode_control(data, size).ok(), i == 1);
+    EXPECT_EQ(decode_bulk(data, size).ok(), i == 2);
+    EXPECT_EQ(decode_admin(data, size).ok(), i == 3);
+    EXPECT_EQ(decode_manifest(data, size).ok(), i == 4);
+  }
+}
+
+TEST(MessagesTest, NothingAtAllIsRefused) {
+  EXPECT_FALSE(decode_notify(nullptr, 0).ok());
+  EXPECT_FALSE(decode_control(nullptr, 0).ok());
+  EXPECT_FALSE(decode_bulk(nullptr, 0).ok());
+  EXPECT_FALSE(decode_admin(nullptr, 0).ok());
+  EXPECT_FALSE(decode_manifest(nullptr, 0).ok());
+}
+
+TEST(MessagesTest, FrameSizesAreCheckedAtTheLimitAndOver) {
+  // Trailing bytes do not disturb a FlatBuffer, so padding brings a frame to any size.
+  const auto padded = [](Bytes frame, std::size_t size_bytes) {
+    frame.resize(size_bytes);
+    return frame;
+  };
+  const auto expect_limit = [&](auto decode, const Bytes& frame, std::size_t limit) {
+    const Bytes at = padded(frame, limit);
+    const Bytes over = padded(frame, limit + 1);
+    EXPECT_TRUE(decode(at.data(), at.size()).ok());
+    EXPECT_FALSE(decode(over.data(), over.size()).ok());
+  };
+  expect_limit(decode_notify, encode(notify_messages()[0]), kNotificationBytesMax);
+  expect_limit(decode_control, encode(control_messages()[0]), kControlFrameBytesMax);
+  expect_limit(decode_bulk, encode(bulk_messages()[0]), kControlFrameBytesMax);
+  expect_limit(decode_admin, encode(admin_messages()[0]), kAdminFrameBytesMax);
+}
+
+// ---- sizes that must fit
+
+// Every field of 8 bytes in use, and text cut into the lengths that cost most padding.
+Notification largest_notification() {
+  Notification n = full_notification();
+  n.program_id = n.seq = n.owner_epoch = n.taken_at_us = n.pause_us = UINT64_MAX;
+  n.program_name = std::string(36, 'p');
+  n.requirements.arch = std::string(36, 'a');
+  n.requirements.os = std::string(36, 'o');
+  n.requirements.checkpoint_format = std::string(36, 'f');
+  n.requirements.labels.assign(kLabelCountMax, std::string(16, 'l'));
+  return n;
+}
+
+TEST(NotifyCodecTest, LargestNotificationFitsItsFrame) {
+  const NotifyMessage message{kSession, largest_notification()};
+  ASSERT_TRUE(check_notification(largest_notification()).ok());
+  const Bytes frame = encode(message);
+  EXPECT_LE(frame.size(), kNotificationBytesMax);
+  EXPECT_TRUE(decode_notify(frame.data(), frame.size()).ok());
+}
+
+TEST(ControlCodecTest, FullListPageFitsItsFrame) {
+  ListPage page;
+  page.notifications.assign(kListPageCountMax, largest_notification());
+  const Bytes frame = encode(ControlMessage{1, page});
+  EXPECT_LE(frame.size(), kControlFrameBytesMax);
+  const auto decoded = decode_control(frame.data(), frame.size());
+  ASSERT_TRUE(decoded.ok()) << decoded.error().message();
+  EXPECT_EQ(std::get<ListPage>(decoded->body).notifications.size(), kListPageCountMax);
+}
+
+TEST(AdminCodecTest, LargestJsonFitsItsFrame) {
+  AdminAnswer answer;
+  answer.json = std::string(kJsonBytesMax, 'j');
+  answer.context = std::string(kReasonBytesMax, 'c');
+  answer.next = std::string(kNameBytesMax, 'n');
+  const Bytes frame = encode(AdminBody(answer));
+  EXPECT_LE(frame.size(), kAdminFrameBytesMax);
+  EXPECT_TRUE(decode_admin(frame.data(), frame.size()).ok());
+}
+
+TEST(ManifestCodecTest, EmptyBlobHasOneChunk) {
+  Manifest manifest = full_manifest();
+  manifest.notification.size_bytes = 0;
+  manifest.chunk_digests = {digest_of("", 0)};
+  manifest.zero_chunks = {false};
+  manifest.blob_digest = blob_digest_of(manifest.chunk_digests);
+  const Bytes record = encode(manifest);
+  const auto decoded = decode_manifest(record.data(), record.size());
+  ASSERT_TRUE(decoded.ok()) << decoded.error().message();
+  EXPECT_TRUE(same(manifest, *decoded));
+}
+
+TEST(ManifestCodecTest, NotificationChunkSizeMayDifferFromTheStoredOne) {
+  Manifest manifest = full_manifest();
+  manifest.notification.chunk_size_bytes = 4 << 20;
+  const Bytes record = encode(manifest);
+  EXPECT_TRUE(decode_manifest(record.data(), record.size()).ok());
+}
+
+// ---- what encode() refuses, and what it cuts
+
+TEST(ControlCodecTest, FreeTextIsCutBetweenCharactersAndCleaned) {
+  const auto reason_after = [](const std::string& reason) {
+    const Bytes frame = encode(ControlMessage{1, Receipt{1, 1, ReceiptLevel::kDropped, Code::kIo, reason}});
+    const auto decoded = decode_control(frame.data(), frame.size());
+    EXPECT_TRUE(decoded.ok());
+    return decoded.ok() ? std::get<Receipt>(decoded->body).reason : std::string("refused");
+  };
+  const std::string full(kReasonBytesMax, 'x');
+  EXPECT_EQ(reason_after(full), full);
+  EXPECT_EQ(reason_after(full + "y"), full);
+  const std::string almost(kReasonBytesMax - 1, 'x');
+  EXPECT_EQ(reason_after(almost + "\u00e4"), almost);  // Two bytes do not fit into one.
+  EXPECT_EQ(reason_after("a\nb\x7f"
+                         "c\xff"
+                         "d\xc3"),
+            "a?b?c?d?");
+  EXPECT_EQ(reason_after("\u00e4\u20ac\U0001f600"), "\u00e4\u20ac\U0001f600");
+  EXPECT_EQ(reason_after("\xed\xa0\x80"), "???");       // A surrogate is no character.
+  EXPECT_EQ(reason_after("\xc0\xaf"), "??");            // An overlong form of '/'.
+  EXPECT_EQ(reason_after("\xf4\x90\x80\x80"), "????");  // Beyond U+10FFFF.
+}
+
+TEST(MessagesDeathTest, EncodeStopsAtAValueOverItsLimit) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  NotifyMessage without_incarnation{SessionId{kEcu, 0}, Beat{1}};
+  EXPECT_DEATH((void)encode(without_incarnation), "");
+  ControlMessage long_name{1, HelloAnswer{}};
+  std::get<HelloAnswer>(long_name.body).cms_name = std::string(kNameBytesMax + 1, 'n');
+  EXPECT_DEATH((void)encode(long_name), "");
+  Manifest manifest = full_manifest();
+  manifest.zero_chunks.pop_back();
+  EXPECT_DEATH((void)encode(manifest), "");
+}
+
+// ---- check_notification: each limit, at it and over it
+
+template <typename Change>
+Status checked(Change change) {
+  Notification n = full_notification();
+  n.program_name.clear();
+  n.requirements = Requirements{};
+  change(n);
+  return check_notification(n);
+}
+
+void expect_refused(const Status& status, const std::string& field) {
+  ASSERT_FALSE(status.ok()) << field;
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_NE(status.error().context.find("Notification." + field), std::string::npos)
+      << status.error().context;
+}
+
+TEST(CheckNotificationTest, AcceptsEveryLimitAndRefusesOneMore) {
+  using N = Notification;
+  EXPECT_TRUE(checked([](N& n) { n.seq = 1; }).ok());
+  expect_refused(checked([](N& n) { n.seq = 0; }), "seq");
+
+  EXPECT_TRUE(checked([](N& n) { n.size_bytes = 0; }).ok());
+  EXPECT_TRUE(
+      checked([](N& n) { n.size_bytes = std::uint64_t{1} << 44, n.chunk_size_bytes = 1 << 20; }).ok());
+  expect_refused(
+      checked([](N& n) { n.size_bytes = (std::uint64_t{1} << 44) + 1, n.chunk_size_bytes = 4 << 20; }),
+      "size_bytes");
+  expect_refused(checked([](N& n) { n.size_bytes = std::uint64_t{1} << 44, n.chunk_size_bytes = 1 << 19; }),
+                 "chunk count");
+  expect_refused(checked([](N& n) { n.size_bytes = UINT64_MAX; }), "size_bytes");
+
+  EXPECT_TRUE(checked([](N& n) { n.chunk_size_bytes = 64 << 10; }).ok());
+  EXPECT_TRUE(checked([](N& n) { n.chunk_size_bytes = 4 << 20; }).ok());
+  expect_refused(checked([](N& n) { n.chunk_size_bytes = 0; }), "chunk_size_bytes");
+  expect_refused(checked([](N& n) { n.chunk_size_bytes = 32 << 10; }), "chunk_size_bytes");
+  expect_refused(checked([](N& n) { n.chunk_size_bytes = 8 << 20; }), "chunk_size_bytes");
+  expect_refused(checked([](N& n) { n.chunk_size_bytes = 3 << 18; }), "chunk_size_bytes");
+
+  expect_refused(checked([](N& n) { n.kind = static_cast<CheckpointKind>(2); }), "kind");
+  expect_refused(checked([](N& n) { n.policies.release = static_cast<Release>(2); }), "policies.release");
+  expect_refused(checked([](N& n) { n.policies.on_isolation = static_cast<OnIsolation>(2); }),
+                 "policies.on_isolation");
+  expect_refused(checked([](N& n) { n.policies.on_loss = static_cast<OnLoss>(2); }), "policies.on_loss");
+}
+
+TEST(CheckNotificationTest, AcceptsTextUpToItsLimitAndRefusesOneMore) {
+  using N = Notification;
+  const std::string name(128, 'n');
+  EXPECT_TRUE(checked([&](N& n) { n.program_name = name; }).ok());
+  EXPECT_TRUE(checked([&](N& n) { n.requirements.arch = name; }).ok());
+  EXPECT_TRUE(checked([&](N& n) { n.requirements.os = name; }).ok());
+  EXPECT_TRUE(checked([&](N& n) { n.requirements.checkpoint_format = name; }).ok());
+  expect_refused(checked([&](N& n) { n.program_name = name + "n"; }), "program_name");
+  expect_refused(checked([&](N& n) { n.requirements.arch = name + "n"; }), "requirements.arch");
+  expect_refused(checked([&](N& n) { n.requirements.os = name + "n"; }), "requirements.os");
+  expect_refused(checked([&](N& n) { n.requirements.checkpoint_format = name + "n"; }),
+                 "requirements.checkpoint_format");
+
+  EXPECT_TRUE(checked([](N& n) { n.requirements.labels.assign(16, "label"); }).ok());
+  expect_refused(checked([](N& n) { n.requirements.labels.assign(17, "label"); }), "requirements.labels");
+  EXPECT_TRUE(checked([](N& n) { n.requirements.labels.assign(1, std::string(64, 'l')); }).ok());
+  expect_refused(checked([](N& n) { n.requirements.labels.assign(1, std::string(65, 'l')); }),
+                 "requirements.labels");
+
+  EXPECT_TRUE(checked([](N& n) { n.requirements.labels.assign(16, std::string(25, 'l')); }).ok());
+  expect_refused(
+      checked([](N& n) { n.requirements.labels.assign(16, std::string(25, 'l')), n.program_name = "n"; }),
+      "bytes of all names and labels");
+
+  expect_refused(checked([](N& n) { n.program_name = "tab\there"; }), "program_name");
+  expect_refused(checked([](N& n) { n.program_name = std::string("nul\0", 4); }), "program_name");
+  expect_refused(checked([](N& n) { n.program_name = "latin-1 \xe4"; }), "program_name");
+  expect_refused(checked([](N& n) {
+                   n.program_name =
+                       "\xc2\x9b"
+                       "31m";
+                 }),
+                 "program_name");  // A C1 control.
+}
+
+TEST(MessagesTest, ChunkCountRoundsUpAndIsNeverZero) {
+  static_assert(chunk_count_of(0, 65536) == 1);
+  static_assert(chunk_count_of(1, 65536) == 1);
+  static_assert(chunk_count_of(65536, 65536) == 1);
+  static_assert(chunk_count_of(65537, 65536) == 2);
+  static_assert(chunk_count_of(kBlobSizeBytesMax, kChunkSizeBytes) == 16'777'216);
+}
+
+TEST(MessagesTest, ReceiptLevelsHaveTheirNames) {
+  EXPECT_EQ(to_string(ReceiptLevel::kAnnounced), "ANNOUNCED");
+  EXPECT_EQ(to_string(ReceiptLevel::kPulling), "PULLING");
+  EXPECT_EQ(to_string(ReceiptLevel::kStored), "STORED");
+  EXPECT_EQ(to_string(ReceiptLevel::kReplicated), "REPLICATED");
+  EXPECT_EQ(to_string(ReceiptLevel::kVerified), "VERIFIED");
+  EXPECT_EQ(to_string(ReceiptLevel::kSuperseded), "SUPERSEDED");
+  EXPECT_EQ(to_string(ReceiptLevel::kDropped), "DROPPED");
+  EXPECT_EQ(to_string(ReceiptLevel::kFenced), "FENCED");
+}
+
+}  // namespace
+}  // namespace cms::wire

@@ -1,0 +1,305 @@
+#include "storage/directory/store_root.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <string_view>
+#include <vector>
+
+#include "base/crash_point.h"
+#include "base/prng.h"
+
+namespace cms::storage {
+namespace {
+
+constexpr std::array<const char*, 5> kOwnDirs = {"d", "tmp", "quarantine", "claims", "nodes"};
+// Kept free for what must always fit: claim records, tombstones.
+constexpr std::uint64_t kSpaceReserveBytes = 1024 * 1024;
+
+std::string hex16(std::uint64_t value) {
+  std::array<char, 17> text{};
+  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(value));
+  return text.data();
+}
+
+std::string own_tmp_name(const RootOptions& options) {
+  return options.node + "." + hex16(options.node_incarnation);
+}
+
+bool is_hex16(std::string_view text) {
+  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+Result<std::string> first_name(int dir_fd, const std::string& path) {
+  std::string found;
+  const Status status = visit_names(dir_fd, path, [&](const std::string& name) {
+    found = name;
+    return false;
+  });
+  if (!status.ok()) return status.error();
+  return found;
+}
+
+Result<std::string> read_format(int root_fd, const std::string& path) {
+  auto file = open_at(root_fd, "FORMAT", O_RDONLY, path + "/FORMAT");
+  if (!file) return file.error();
+  std::string text(kFormatBytesMax + 1, '\0');
+  const auto got = read_fully(file->get(), text.data(), text.size(), 0, path + "/FORMAT");
+  if (!got) return got.error();
+  if (*got > kFormatBytesMax) {
+    return make_error(Code::kCorrupt,
+                      path + "/FORMAT: longer than " + std::to_string(kFormatBytesMax) + " bytes");
+  }
+  text.resize(*got);
+  return text;
+}
+
+// An empty directory, or one in which an initialisation of ours was cut short, may be initialised:
+// it has nothing but our own directories, and these hold no checkpoint and no record.
+Status check_may_initialise(int root_fd, const std::string& path) {
+  std::string foreign;
+  Status status = visit_names(root_fd, path, [&](const std::string& name) {
+    bool ours = name == "lost+found";  // what mkfs leaves in an empty file system
+    for (const char* own : kOwnDirs) ours = ours || name == own;
+    if (!ours) foreign = name;
+    return ours;
+  });
+  if (!status.ok()) return status;
+  const auto refuse = [&](const std::string& what) {
+    return make_error(Code::kForeign, path + " has no FORMAT file but " + what +
+                                          "; a store is made only in an empty directory");
+  };
+  if (!foreign.empty()) return refuse("holds '" + foreign + "'");
+  for (const char* own : {"claims", "nodes", "quarantine", "d"}) {
+    auto dir = open_dir_at(root_fd, own, path + "/" + own);
+    if (!dir && dir.error().code == Code::kNotFound && dir.error().os_errno == ENOENT) continue;
+    if (!dir) return dir.error();
+    const bool shards = std::string_view(own) == "d";
+    Status inner;
+    status = visit_names(dir->get(), path + "/" + own, [&](const std::string& name) {
+      std::string held = name;
+      if (shards) {
+        auto shard = open_dir_at(dir->get(), name, path + "/d/" + name);
+        if (shard) {
+          const auto first = first_name(shard->get(), path + "/d/" + name);
+          if (!first) {
+            inner = first.error();
+            return false;
+          }
+          if (first->empty()) return true;
+          held += "/" + *first;
+        }
+      }
+      inner = refuse("holds '" + std::string(own) + "/" + held + "'");
+      return false;
+    });
+    if (!status.ok()) return status;
+    if (!inner.ok()) return inner;
+  }
+  return ok_status();
+}
+
+Status make_directories(int root_fd, const std::string& path) {
+  for (const char* name : kOwnDirs) {
+    if (Status status = make_dir_at(root_fd, name, path + "/" + name); !status.ok()) return status;
+  }
+  auto shards = open_dir_at(root_fd, "d", path + "/d");
+  if (!shards) return shards.error();
+  for (std::uint32_t shard = 0; shard < kShardCount; ++shard) {
+    const std::string name = shard_name(shard);
+    if (Status status = make_dir_at(shards->get(), name, path + "/d/" + name); !status.ok()) return status;
+  }
+  if (Status status = sync_dir(shards->get(), path + "/d"); !status.ok()) return status;
+  return sync_dir(root_fd, path);
+}
+
+Result<UniqueFd> make_own_tmp(int root_fd, const RootOptions& options, const std::string& path) {
+  auto all = open_dir_at(root_fd, "tmp", options.path + "/tmp");
+  if (!all) return all;
+  const std::string name = own_tmp_name(options);
+  if (Status status = make_dir_at(all->get(), name, path); !status.ok()) return status.error();
+  return open_dir_at(all->get(), name, path);
+}
+
+// Puts the FORMAT file in its place unless another cmsd was faster; either way it is there, and
+// durable, after this.
+Status publish_format(int root_fd, const RootOptions& options) {
+  const std::string tmp_path = options.path + "/tmp/" + own_tmp_name(options);
+  auto tmp = make_own_tmp(root_fd, options, tmp_path);
+  if (!tmp) return tmp.error();
+  const std::string temp_name = "FORMAT." + hex16(random_u64());
+  auto file = open_at(tmp->get(), temp_name, O_WRONLY | O_CREAT | O_EXCL, tmp_path + "/" + temp_name);
+  if (!file) return file.error();
+  StoreFormat format;
+  const std::uint64_t high = random_u64();
+  const std::uint64_t low = random_u64();
+  format.fleet_id = to_string(Id128{high, low});
+  const std::string text = encode_format(format);
+  Status status = write_all(file->get(), text.data(), text.size(), 0, tmp_path + "/" + temp_name);
+  if (status.ok()) status = sync_data(file->get(), tmp_path + "/" + temp_name);
+  CMS_CRASH_POINT("store.init_before_format");
+  if (status.ok()) {
+    status = rename_no_replace(tmp->get(), temp_name, root_fd, "FORMAT", options.path + "/FORMAT");
+  }
+  if (!status.ok()) (void)::unlinkat(tmp->get(), temp_name.c_str(), 0);  // swept later if this fails
+  if (!status.ok() && status.code() != Code::kAlreadyExists) return status;
+  CMS_CRASH_POINT("store.init_after_format");
+  return sync_dir(root_fd, options.path);
+}
+
+// Removes what dead incarnations of our node left in tmp, and says whether there were any. Best
+// effort: what stays is tried again at the next start and harms nobody.
+bool sweep_tmp(int root_fd, const RootOptions& options) {
+  auto all = open_dir_at(root_fd, "tmp", options.path + "/tmp");
+  if (!all) return false;
+  std::vector<std::string> dead;
+  (void)visit_names(all->get(), options.path + "/tmp", [&](const std::string& name) {
+    const std::string prefix = options.node + ".";
+    const bool of_our_node =
+        name.compare(0, prefix.size(), prefix) == 0 && is_hex16(std::string_view(name).substr(prefix.size()));
+    if (of_our_node && name != own_tmp_name(options)) dead.push_back(name);
+    return true;
+  });
+  for (const std::string& name : dead) {
+    auto dir = open_dir_at(all->get(), name, options.path + "/tmp/" + name);
+    if (!dir) continue;
+    std::vector<std::string> files;
+    (void)visit_names(dir->get(), options.path + "/tmp/" + name, [&](const std::string& file) {
+      files.push_back(file);
+      return true;
+    });
+    for (const std::string& file : files) (void)::unlinkat(dir->get(), file.c_str(), 0);
+    (void)::unlinkat(all->get(), name.c_str(), AT_REMOVEDIR);
+  }
+  return !dead.empty();
+}
+
+// Since Linux 5.8 syncfs fails when any page of the file system could not be written since the
+// descriptor was opened; of the file systems, those on which we rely on that are listed.
+bool syncfs_reports_errors(int fd) {
+  constexpr decltype(statfs::f_type) kExt4 = 0xef53;
+  constexpr decltype(statfs::f_type) kXfs = 0x58465342;
+  struct statfs fs {};
+  utsname kernel{};
+  int major = 0;
+  int minor = 0;
+  if (::fstatfs(fd, &fs) != 0 || ::uname(&kernel) != 0) return false;
+  if (std::sscanf(kernel.release, "%d.%d", &major, &minor) != 2) return false;
+  return (fs.f_type == kExt4 || fs.f_type == kXfs) && (major > 5 || (major == 5 && minor >= 8));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options) {
+  auto root = std::make_shared<StoreRoot>();
+  root->path = options.path;
+  auto fd = open_dir_at(AT_FDCWD, options.path, options.path);
+  if (!fd) return fd.error();
+  root->root = std::move(*fd);
+  struct stat info {};
+  if (::fstat(root->root.get(), &info) != 0) return error_from_errno(errno, "stat " + options.path);
+  root->device = info.st_dev;
+  root->inode = info.st_ino;
+
+  auto text = read_format(root->root.get(), options.path);
+  if (!text && text.error().os_errno == ENOENT) {
+    if (!options.fleet_id_expected.empty()) {
+      return make_error(Code::kUnavailable, options.path + " no longer holds the store of fleet " +
+                                                options.fleet_id_expected + " (no FORMAT; is it mounted?)");
+    }
+    if (Status status = check_may_initialise(root->root.get(), options.path); !status.ok())
+      return status.error();
+    if (Status status = make_directories(root->root.get(), options.path); !status.ok()) return status.error();
+    if (Status status = publish_format(root->root.get(), options); !status.ok()) return status.error();
+    text = read_format(root->root.get(), options.path);
+  }
+  if (!text) return text.error();
+  auto format = decode_format(*text);
+  if (!format) return make_error(format.error().code, options.path + "/" + format.error().context);
+  root->format = std::move(*format);
+  if (!options.fleet_id_expected.empty() && root->format.fleet_id != options.fleet_id_expected) {
+    return make_error(Code::kForeign, options.path + " now holds the store of fleet " +
+                                          root->format.fleet_id + ", not of " + options.fleet_id_expected);
+  }
+
+  auto shards = open_dir_at(root->root.get(), "d", options.path + "/d");
+  if (!shards) return shards.error();
+  root->shards = std::move(*shards);
+  root->syncfs_reports_errors = syncfs_reports_errors(root->root.get());
+  // A name that a dead incarnation gave and did not live to sync must not be listed, and then be
+  // acknowledged as STORED, before it is durable.
+  if (sweep_tmp(root->root.get(), options) && ::syncfs(root->root.get()) != 0) {
+    return error_from_errno(errno, "syncfs " + options.path);
+  }
+  root->tmp_name = "tmp/" + own_tmp_name(options);
+  root->tmp_path = options.path + "/" + root->tmp_name;
+  auto tmp = make_own_tmp(root->root.get(), options, root->tmp_path);
+  if (tmp) {
+    root->tmp = std::move(*tmp);
+  } else {
+    root->tmp_error = tmp.error();
+  }
+  return std::shared_ptr<const StoreRoot>(std::move(root));
+}
+
+Status check_still_there(const StoreRoot& root) {
+  struct stat info {};
+  if (::stat(root.path.c_str(), &info) != 0) {
+    return Error{Code::kUnavailable, errno, "store " + root.path};
+  }
+  if (info.st_dev != root.device || info.st_ino != root.inode) {
+    return make_error(Code::kUnavailable,
+                      "store " + root.path + " is not the directory it was (is it mounted?)");
+  }
+  return ok_status();
+}
+
+Status check_writable(const StoreRoot& root) {
+  if (Status status = check_still_there(root); !status.ok()) return status;
+  if (!root.tmp.valid()) return root.tmp_error;
+  return ok_status();
+}
+
+Result<SpaceInfo> space_of(const StoreRoot& root) {
+  struct statvfs fs {};
+  if (::fstatvfs(root.root.get(), &fs) != 0) return error_from_errno(errno, "statvfs " + root.path);
+  SpaceInfo space;
+  space.total_bytes = std::uint64_t{fs.f_blocks} * fs.f_frsize;
+  space.free_bytes = std::uint64_t{fs.f_bavail} * fs.f_frsize;
+  return space;
+}
+
+Status check_space(const StoreRoot& root, std::uint64_t bytes) {
+  const auto space = space_of(root);
+  if (!space) return space.error();
+  if (space->free_bytes >= bytes && space->free_bytes - bytes >= kSpaceReserveBytes) return ok_status();
+  return make_error(Code::kNoSpace, "store " + root.path + ": " + std::to_string(space->free_bytes) +
+                                        " bytes are free; needed are " + std::to_string(bytes) +
+                                        " and a reserve of " + std::to_string(kSpaceReserveBytes));
+}
+
+std::string shard_name(std::uint32_t shard) {
+  CMS_ASSERT(shard < kShardCount);
+  constexpr char kDigits[] = "0123456789abcdef";
+  return {kDigits[shard >> 8], kDigits[(shard >> 4) & 0xf], kDigits[shard & 0xf]};
+}
+
+std::string entry_path(const StoreRoot& root, const BlobName& name) {
+  return root.path + "/d/" + shard_name(shard_of(name.lineage)) + "/" + to_file_name(name);
+}
+
+Status absent_is_unavailable(Status status) {
+  if (status.code() != Code::kNotFound) return status;
+  Error error = std::move(status).error();
+  error.code = Code::kUnavailable;
+  return error;
+}
+
+}  // namespace cms::storage

@@ -1,0 +1,60 @@
+#pragma once
+// An opened store directory: found, initialised or refused; with descriptors of the places where
+// everything else happens. docs/formats/store-layout.md shows the layout.
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "storage/blob_store.h"
+#include "storage/directory/posix_file.h"
+#include "storage/store_format.h"
+
+namespace cms::storage {
+
+struct StoreRoot {
+  std::string path;  // For people and for the check that it is still there.
+  UniqueFd root;
+  UniqueFd shards;  // DIR/d
+  UniqueFd tmp;     // DIR/tmp/<node>.<incarnation>; invalid: nothing can be written, see `tmp_error`.
+  Error tmp_error{};
+  std::string tmp_name;  // "tmp/<node>.<incarnation>"
+  std::string tmp_path;
+  StoreFormat format;
+  dev_t device = 0;
+  ino_t inode = 0;
+  // syncfs on this file system tells of every write-back error (small_batch.cc).
+  bool syncfs_reports_errors = false;
+};
+
+struct RootOptions {
+  std::string path;
+  std::string node;
+  std::uint64_t node_incarnation = 0;
+  std::string fleet_id_expected;  // Empty: any. Else an empty or other store is not taken for ours.
+};
+
+// Opens the store, initialising an empty one; see BlobStore::open_store for the errors. When only
+// our private directory cannot be made (read-only, full), the root is usable for reading and
+// removing: then tmp is invalid.
+Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options);
+
+// kUnavailable: the path no longer leads to the directory that was opened (a mount that went away).
+Status check_still_there(const StoreRoot& root);
+// The same, and that it can be written to.
+Status check_writable(const StoreRoot& root);
+// kNoSpace: fewer than `bytes` and a reserve are free.
+Status check_space(const StoreRoot& root, std::uint64_t bytes);
+Result<SpaceInfo> space_of(const StoreRoot& root);
+
+// "0a7": the directory of a shard, below d.
+std::string shard_name(std::uint32_t shard);
+std::string entry_path(const StoreRoot& root, const BlobName& name);
+
+// Inside an open store a missing directory means that somebody took it away: retry after
+// open_store. Files that may rightly be absent do not pass here.
+Status absent_is_unavailable(Status status);
+
+}  // namespace cms::storage

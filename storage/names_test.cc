@@ -1,0 +1,69 @@
+#include <gtest/gtest.h>
+
+#include "storage/blob_file.h"
+#include "storage/blob_store.h"
+
+namespace cms::storage {
+namespace {
+
+BlobName sample() {
+  BlobName name;
+  name.checkpoint = CheckpointId{{EcuMac{0x0200000000ab}, 7}, {65536, 3}};
+  name.lineage = Lineage{0xabc0000000000001, 2};
+  name.owner_epoch = 4;
+  name.size_bytes = 0x1000;
+  name.uid = 0xffffffffffffffff;
+  return name;
+}
+
+// Written out by hand: files of today must be found by the programs of all years to come.
+constexpr char kSampleFileName[] =
+    "0200000000ab-0000000000000007-abc00000000000010000000000000002-0000000000000004-"
+    "0000000000010000-0000000000000003-0000000000001000-ffffffffffffffff.ckpt";
+
+TEST(FileName, IsTheDocumentedText) {
+  EXPECT_EQ(to_file_name(sample()), kSampleFileName);
+  BlobName tombstone = sample();
+  tombstone.kind = EntryKind::kTombstone;
+  const std::string text = to_file_name(tombstone);
+  EXPECT_EQ(text.substr(text.size() - 5), ".gone");
+}
+
+TEST(FileName, ParsesBackToTheSameName) {
+  const auto name = parse_file_name(kSampleFileName);
+  ASSERT_TRUE(name.ok());
+  EXPECT_TRUE(*name == sample());
+  EXPECT_EQ(shard_of(name->lineage), 0xabcU);
+}
+
+TEST(FileName, RefusesEverythingElse) {
+  const std::string good = kSampleFileName;
+  for (std::size_t length = 0; length < good.size(); ++length) {
+    EXPECT_FALSE(parse_file_name(good.substr(0, length)).ok()) << length;
+  }
+  EXPECT_FALSE(parse_file_name(good + "x").ok());
+  EXPECT_FALSE(parse_file_name("x" + good).ok());
+  for (std::size_t at = 0; at < good.size(); ++at) {
+    for (const char wrong : {'g', 'A', '/', '\0'}) {
+      std::string text = good;
+      text[at] = wrong;
+      if (text == good) continue;
+      EXPECT_EQ(parse_file_name(text).error().code, Code::kCorrupt) << text;
+    }
+  }
+}
+
+TEST(IsAllZero, FindsASingleByteAnywhere) {
+  std::vector<unsigned char> bytes(1000);
+  EXPECT_TRUE(is_all_zero(bytes.data(), bytes.size()));
+  EXPECT_TRUE(is_all_zero(bytes.data(), 1));
+  EXPECT_FALSE(is_all_zero(bytes.data(), 0)) << "an empty chunk is not a zero chunk";
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    bytes[at] = 1;
+    ASSERT_FALSE(is_all_zero(bytes.data(), bytes.size())) << at;
+    bytes[at] = 0;
+  }
+}
+
+}  // namespace
+}  // namespace cms::storage

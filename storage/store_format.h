@@ -1,0 +1,22 @@
+#pragma once
+// The FORMAT file of a store: a few lines of `key = value`, written once, by the first cmsd, last of
+// all (docs/formats/store-layout.md). Pure functions; no I/O.
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+
+namespace cms::storage {
+
+inline constexpr std::uint64_t kLayoutVersion = 1;
+inline constexpr std::size_t kFormatBytesMax = 4096;
+
+struct StoreFormat {
+  std::uint64_t layout_version = kLayoutVersion;
+  std::string fleet_id;  // 32 lower-case hexadecimal digits, random
+};
+std::string encode_format(const StoreFormat& format);
+// kUnsupported: of a newer layout; kCorrupt: not such a file, or of a layout with other constants.
+Result<StoreFormat> decode_format(const std::string& text);
+
+}  // namespace cms::storage

@@ -1,0 +1,111 @@
+#pragma once
+// The ledger is what the simulator knows and no part of the system does: every checkpoint that was
+// ever published, its bytes, and what its publisher was told. The invariants on receipts are here.
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "broker/core/ecu_core.h"
+#include "schemas/messages.h"
+
+namespace cms::sim {
+
+// An invariant does not hold; ends the run.
+class Violation : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+[[noreturn]] void violated(const std::string& what);
+
+inline constexpr std::uint32_t kChunkSizeBytes = wire::kChunkSizeBytesMin;
+
+// One start of one client; publishes as one session once it has its incarnation.
+struct ClientRecord;
+
+struct Published {
+  ClientRecord* client = nullptr;
+  ProgramKey program{};
+  Seq seq = 0;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t content = 0;  // Which bytes; see content_at.
+  wire::Release release = wire::Release::kReplicated;
+  bool source_alive = true;
+  bool told_stored = false;
+  std::optional<wire::ReceiptLevel> final_level;
+  Code final_code = Code::kOk;
+  std::uint32_t spoiled_chunks = 0;  // Chunks of it that the network altered.
+  bool source_failed = false;        // Its file was altered while it was read.
+};
+
+struct ClientRecord {
+  EcuMac ecu_mac{};
+  std::uint64_t nonce = 0;
+  std::string name;
+  Incarnation incarnation = 0;
+  Incarnation floor = 0;                    // The largest incarnation of the ECU when it was started.
+  std::deque<Published> published;          // By seq; the first has seq 1.
+  std::size_t final_count = 0;              // Of final receipts.
+  std::size_t freed_count = 0;              // Of sources that were destroyed.
+  std::map<ProgramId, Seq> withdraw_asked;  // Up to which seq.
+
+  Published* find(Seq seq) { return seq == 0 || seq > published.size() ? nullptr : &published[seq - 1]; }
+};
+
+// The bytes of a blob from a chunk boundary on, at least one chunk of them. All blobs share one
+// buffer of noise; which part of it a chunk shows depends on blob and place, so that a chunk in the
+// wrong blob or place does not compare equal.
+const void* content_at(std::uint64_t content, std::uint64_t offset_bytes);
+
+class Ledger {
+ public:
+  ClientRecord& start_client(EcuMac ecu_mac, std::uint64_t nonce);
+  // Invariant: an incarnation is unique on its ECU and above all that existed when the client started.
+  void set_incarnation(ClientRecord& client, Incarnation incarnation);
+  Published& publish(ClientRecord& client, ProgramId program_id, std::uint64_t size_bytes,
+                     wire::Release release);
+  // nullptr: never published under this identity.
+  Published* find(const CheckpointId& checkpoint);
+  Published* find(const SessionId& session, Seq seq);
+  // The version that its publisher knows it by; incarnation 0 while it has none.
+  static Version version_of(const Published& published) {
+    return Version{published.client->incarnation, published.seq};
+  }
+
+  // A tombstone became durable.
+  void note_withdrawn(const ProgramKey& program, const Version& up_to);
+  // The publisher was told that its withdrawal is done.
+  void note_withdraw_answered(const ProgramKey& program, const Version& up_to);
+  const std::map<ProgramKey, Version>& withdraw_answered() const { return withdraw_answered_; }
+
+  // Invariants: the checkpoint exists, has no final receipt yet; what was superseded has a successor;
+  // what was dropped has a reason that really came up. What STORED means is checked by the store.
+  void on_receipt(ClientRecord& client, const broker::ReceiptEvent& event);
+  // After a step of a client: a blob is freed by its final receipt and by nothing else.
+  static void check_freed(const ClientRecord& client);
+  // Everything healed: every blob of a living client has come to its end, or what is missing.
+  std::optional<std::string> unfinished(const ClientRecord& client) const;
+  // Of the newest checkpoint of each program that had to be stored. Call when nothing is unfinished.
+  void check_newest_stored(const ClientRecord& client) const;
+
+  const std::deque<ClientRecord>& clients() const { return clients_; }
+
+ private:
+  bool is_withdrawn(const Published& published) const;
+
+  std::deque<ClientRecord> clients_;
+  std::map<SessionId, ClientRecord*> sessions_;
+  std::map<EcuMac, Incarnation> max_incarnation_;
+  std::map<ProgramKey, std::vector<const Published*>> of_program_;
+  std::map<ProgramKey, Version> withdrawn_;
+  std::map<ProgramKey, Version> withdraw_answered_;
+  std::uint64_t content_count_ = 0;
+};
+
+std::string to_string(const Published& published);
+
+}  // namespace cms::sim

@@ -1,0 +1,61 @@
+#pragma once
+// What one seed stands for: how many take part, how large and how often they publish, how slow and
+// how faulty the world is. Some seeds are quiet in some respect, so that rare paths get time.
+#include <cstdint>
+
+#include "base/prng.h"
+#include "base/time.h"
+
+namespace cms::sim {
+
+// A fault that comes up after a random time around `mean`; never when it is zero.
+using MeanTime = Duration;
+
+struct Scenario {
+  std::uint64_t seed = 0;
+  // Who takes part.
+  std::size_t ecu_count = 1;         // Different ecu_macs.
+  std::size_t sessions_per_ecu = 1;  // Clients that live at once on one ecu_mac.
+  bool shared_programs = false;      // They publish the same program_ids.
+  std::size_t program_count = 1;     // Of one client.
+  std::size_t cms_count = 1;         // Named in --cms; all but the first are never there.
+  // What they do.
+  Duration publish_interval{};
+  std::uint64_t blob_bytes_max = 0;
+  std::uint64_t memory_budget_bytes = 0;
+  std::uint64_t pull_budget_bytes = 0;
+  MeanTime withdraw_every{};
+  MeanTime retire_every{};
+  MeanTime client_restart_every{};
+  std::uint32_t source_fail_per_10k = 0;  // Of chunks read.
+  // The network.
+  Duration net_delay_max{};
+  std::uint32_t notify_drop_percent = 0;
+  std::uint32_t notify_repeat_percent = 0;
+  std::uint32_t notify_stuck_percent = 0;  // Of the times a notify connection is made.
+  MeanTime control_break_every{};
+  std::uint32_t control_drop_percent = 0;  // Of messages to clients: a ROUTER drops when its queue is full.
+  MeanTime bulk_break_every{};
+  MeanTime stall_every{};
+  std::uint32_t stuck_percent = 0;    // Of breaks: a connection that never recovers by itself.
+  std::uint32_t corrupt_per_10k = 0;  // Of chunks.
+  std::uint32_t lie_per_10k = 0;      // Of chunks: their header says what is not so.
+  MeanTime malformed_every{};
+  bool encode_frames = false;  // Every message passes encode and decode.
+  // The store.
+  Duration store_delay_max{};
+  MeanTime outage_every{};
+  Duration outage_max{};
+  std::uint32_t store_fail_per_10k = 0;  // Of single operations.
+  MeanTime cms_crash_every{};
+  Duration cms_down_max{};
+  // How long it all goes wrong.
+  Duration fault_time{};
+};
+
+Scenario make_scenario(std::uint64_t seed);
+
+// A random time around `mean`: evenly from 0 to twice of it.
+Duration around(Prng& prng, Duration mean);
+
+}  // namespace cms::sim

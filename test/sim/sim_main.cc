@@ -1,0 +1,166 @@
+// cms_sim: runs seeds of the simulator; README.md here says how to use it.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "test/sim/world.h"
+
+namespace cms::sim {
+namespace {
+
+volatile std::uint64_t current_seed = 0;  // For the handler.
+
+// A broken CMS_ASSERT ends the process; say with which seed.
+void on_abort(int) {
+  char digits[24];
+  std::size_t count = 0;
+  std::uint64_t rest = current_seed;
+  do {
+    digits[sizeof(digits) - ++count] = static_cast<char>('0' + rest % 10);
+    rest /= 10;
+  } while (rest != 0);
+  constexpr char kText[] = "seed ";
+  (void)!::write(STDERR_FILENO, kText, sizeof(kText) - 1);
+  (void)!::write(STDERR_FILENO, digits + sizeof(digits) - count, count);
+  (void)!::write(STDERR_FILENO, ": an assertion failed\n", 22);
+}
+
+struct Totals {
+  std::uint64_t passed_count = 0;
+  std::uint64_t failed_count = 0;
+  std::uint64_t event_count = 0;
+};
+
+bool run_seed(std::uint64_t seed, Plant plant, bool verbose, Totals& totals) {
+  current_seed = seed;
+  World world(seed, plant, verbose);
+  std::string what;
+  try {
+    world.run();
+  } catch (const std::exception& error) {  // Also what a core's map.at() throws.
+    what = error.what();
+  }
+  totals.event_count += world.event_count();
+  if (what.empty()) {
+    ++totals.passed_count;
+    return true;
+  }
+  ++totals.failed_count;
+  std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), what.c_str());
+  return false;
+}
+
+int read_regressions(const std::string& path, std::vector<std::uint64_t>& seeds) {
+  std::ifstream file(path);
+  if (!file) {
+    std::fprintf(stderr, "cms_sim: cannot read %s, the seeds that once failed\n", path.c_str());
+    return 2;
+  }
+  for (std::string line; std::getline(file, line);) {
+    line = line.substr(0, line.find_first_of(" #"));
+    if (line.empty()) continue;
+    const Result<std::uint64_t> seed = parse_u64(line);
+    if (!seed.ok()) {
+      std::fprintf(stderr,
+                   "cms_sim: %s: '%s' is not a seed; allowed: one decimal number a line, then a # comment\n",
+                   path.c_str(), line.c_str());
+      return 2;
+    }
+    seeds.push_back(*seed);
+  }
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app(
+      "Runs both cores under a virtual network, store and clock. Exit: 0 all seeds passed "
+      "(with --plant: the bug was found), 1 not so, 2 usage.");
+  std::uint64_t one_seed = 0;
+  std::uint64_t start = 1;
+  std::uint64_t count = 100;
+  bool verbose = false;
+  bool list_plants = false;
+  std::string plant_name;
+  std::string regressions;
+  CLI::Option* seed_option = app.add_option("--seed", one_seed, "Run this one seed");
+  app.add_option("--seeds", count, "How many seeds to run")->excludes(seed_option);
+  app.add_option("--start", start, "The first of them")->excludes(seed_option);
+  app.add_option("--plant", plant_name, "Plant this bug; it must be found");
+  app.add_option("--regressions", regressions, "A file of seeds to run first")->excludes(seed_option);
+  app.add_flag("--verbose", verbose, "Print what happens (one seed)")->needs(seed_option);
+  app.add_flag("--list-plants", list_plants, "Print the bugs that can be planted");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (list_plants) {
+    for (const PlantInfo& info : plants()) {
+      std::printf("%-28s %s\n", std::string(info.name).c_str(), std::string(info.what).c_str());
+    }
+    return 0;
+  }
+  Plant plant = Plant::kNone;
+  if (!plant_name.empty()) {
+    const std::optional<Plant> parsed = parse_plant(plant_name);
+    if (!parsed) {
+      std::fprintf(stderr, "cms_sim: no plant '%s'; --list-plants prints those there are\n",
+                   plant_name.c_str());
+      return 2;
+    }
+    plant = *parsed;
+  }
+  std::vector<std::uint64_t> seeds;
+  if (seed_option->count() != 0) {
+    seeds.push_back(one_seed);
+  } else {
+    if (!regressions.empty()) {
+      if (const int bad = read_regressions(regressions, seeds); bad != 0) return bad;
+    }
+    for (std::uint64_t i = 0; i < count; ++i) seeds.push_back(start + i);
+  }
+
+  std::signal(SIGABRT, on_abort);
+  const auto begun_at = std::chrono::steady_clock::now();
+  auto shown_at = begun_at;
+  const bool terminal = ::isatty(STDERR_FILENO) != 0;
+  Totals totals;
+  for (std::size_t i = 0; i < seeds.size(); ++i) {
+    const bool passed = run_seed(seeds[i], plant, verbose, totals);
+    if (!passed && plant != Plant::kNone) {
+      std::printf("found %s in seed %llu, the %zu. tried\n", plant_name.c_str(),
+                  static_cast<unsigned long long>(seeds[i]), i + 1);
+      return 0;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (terminal && now - shown_at >= std::chrono::seconds(1)) {
+      shown_at = now;
+      std::fprintf(stderr, "\r%zu of %zu seeds, %llu failed ", i + 1, seeds.size(),
+                   static_cast<unsigned long long>(totals.failed_count));
+    }
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_at).count();
+  if (terminal) std::fprintf(stderr, "\r");
+  std::printf("%llu events in %.1f s (%.0f/s)\n", static_cast<unsigned long long>(totals.event_count),
+              seconds, static_cast<double>(totals.event_count) / seconds);
+  std::printf("%llu passed, %llu failed\n", static_cast<unsigned long long>(totals.passed_count),
+              static_cast<unsigned long long>(totals.failed_count));
+  if (plant != Plant::kNone) {
+    std::printf("%s was not found\n", plant_name.c_str());
+    return 1;
+  }
+  return totals.failed_count == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace cms::sim
+
+int main(int argc, char** argv) { return cms::sim::run(argc, argv); }

@@ -1,0 +1,144 @@
+#include "test/support/cmsd_process.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <csignal>
+#include <fstream>
+#include <sstream>
+
+#include "base/assert.h"
+#include "base/prng.h"
+#include "base/result.h"
+
+namespace cms::test {
+namespace {
+
+// systemd's side of Type=notify: tells when a service says READY=1.
+class ReadySocket {
+ public:
+  explicit ReadySocket(const std::string& path) : path_(path) {
+    ::unlink(path.c_str());
+    fd_ = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    CMS_ASSERT(path.size() < sizeof(address.sun_path));
+    path.copy(address.sun_path, path.size());
+    CMS_ASSERT(fd_ >= 0 && ::bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
+  }
+  ~ReadySocket() {
+    ::close(fd_);
+    ::unlink(path_.c_str());
+  }
+  ReadySocket(const ReadySocket&) = delete;
+  ReadySocket& operator=(const ReadySocket&) = delete;
+
+  // False: the process ended first.
+  bool wait(Process& process) const {
+    for (int i = 0; i < 600 && process.running(); ++i) {
+      pollfd item{fd_, POLLIN, 0};
+      if (::poll(&item, 1, 100) != 1) continue;
+      char bytes[4096];
+      const ssize_t got = ::read(fd_, bytes, sizeof(bytes));
+      if (got > 0 && std::string(bytes, static_cast<std::size_t>(got)).find("READY=1") != std::string::npos)
+        return true;
+    }
+    return false;
+  }
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+};
+
+}  // namespace
+
+std::string program_path(const std::string& name) {
+  for (const char* directory : {CMS_PROGRAM_DIRS}) {
+    const std::string path = std::string(directory) + "/" + name;
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  }
+  const bool program_was_built = false;
+  CMS_ASSERT(program_was_built);
+  return {};
+}
+
+CmsdProcess::CmsdProcess(const TempDir& dir, const Options& options) : dir_(dir), options_(options) {
+  if (options_.make_store) std::filesystem::create_directory(store_path());
+  // Below the ephemeral range; another test may have taken the ports, then others are tried.
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    port_base_ = static_cast<std::uint16_t>(10000 + random_u64() % 2000 * 10);
+    start(options_.crash_point);
+    if (!options_.expect_ready || process_->running()) return;
+    if (log().find("the address is in use") == std::string::npos) return;
+    std::filesystem::remove(log_path());
+  }
+}
+
+CmsdProcess::~CmsdProcess() = default;
+
+void CmsdProcess::start(const std::string& crash_point) {
+  std::vector<std::string> command = {program_path("cmsd"),
+                                      "--name",
+                                      options_.name,
+                                      "--store",
+                                      "file://" + store_path(),
+                                      "--index",
+                                      index_path(),
+                                      "--port-base",
+                                      std::to_string(port_base_),
+                                      "--bind",
+                                      "127.0.0.1",
+                                      "--admin",
+                                      admin()};
+  command.insert(command.end(), options_.arguments.begin(), options_.arguments.end());
+  const ReadySocket ready(dir_.path() + "/ready-" + options_.name);
+  Process::Options process;
+  process.stderr_path = log_path();
+  process.environment["NOTIFY_SOCKET"] = dir_.path() + "/ready-" + options_.name;
+  if (!crash_point.empty()) process.environment["CMS_CRASH_POINT"] = crash_point;
+  process_ = std::make_unique<Process>(command, process);
+  (void)ready.wait(*process_);
+}
+
+void CmsdProcess::kill() {
+  process_->signal(SIGKILL);
+  (void)process_->wait();
+}
+
+int CmsdProcess::terminate() {
+  process_->signal(SIGTERM);
+  return process_->wait();
+}
+
+std::string CmsdProcess::log() const {
+  std::ifstream file(log_path());
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+CmsdProcess::Outcome CmsdProcess::admin(std::vector<std::string> arguments) const {
+  std::vector<std::string> command = {program_path("cms-admin"), "--cms", admin()};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  Process process(command);
+  Outcome outcome;
+  outcome.output = process.output();  // Until it closes its stdout.
+  outcome.exit_code = process.wait();
+  return outcome;
+}
+
+std::uint64_t CmsdProcess::peak_memory_bytes() const {
+  std::ifstream file("/proc/" + std::to_string(process_->pid()) + "/status");
+  std::uint64_t peak_kib = 0;
+  std::uint64_t mapped_kib = 0;
+  std::string word;
+  while (file >> word) {
+    if (word == "VmHWM:") file >> peak_kib;
+    if (word == "RssFile:") file >> mapped_kib;
+  }
+  return (peak_kib - mapped_kib) * 1024;
+}
+
+}  // namespace cms::test

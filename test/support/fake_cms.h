@@ -1,0 +1,73 @@
+#pragma once
+// FakeCms is a CMS as its publishers see it, on real loopback sockets, in the process of the test: it
+// answers Hello, asks LIST, pulls, says receipts, and gives offered blobs back. What it shall do
+// differently, a Plan says; what it has seen, a State. It stores nothing.
+//
+// Threads: one of its own; every function may be called from any other.
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "schemas/messages.h"
+
+namespace cms::test {
+
+struct FakePlan {
+  bool silent = false;                            // Answers nothing on control.
+  std::string refusal{};                          // Not empty: every Hello is refused with it.
+  bool pull = true;                               // Fetches whatever it hears of.
+  std::uint64_t credit_bytes_max = UINT64_MAX;    // A pull gets no credit beyond this.
+  bool store = true;                              // Says STORED when a pull is whole.
+  std::optional<Code> withdraw_code = Code::kOk;  // nullopt: no answer.
+  // For Fetch of an offered blob, each until it is used up:
+  int unavailable_count = 0;                          // so often "not yet",
+  int damage_count = 0;                               // so many chunks damaged,
+  std::optional<std::uint64_t> silent_after_bytes{};  // silent once after so many bytes.
+};
+
+struct FakeState {
+  int hello_count = 0;
+  int bye_count = 0;
+  Incarnation incarnation = 0;                  // The last one assigned; the next four are of its session.
+  std::map<Seq, wire::Notification> heard{};    // By notify or LIST.
+  std::map<Seq, std::uint64_t> pulled_bytes{};  // So far.
+  std::map<Seq, std::string> pulled{};          // The whole ones.
+  std::map<Seq, Code> pull_errors{};            // TransferError instead.
+  std::vector<ProgramId> withdrawn{};
+  int fetch_count = 0;  // Of offered blobs.
+};
+
+class FakeCms {
+ public:
+  explicit FakeCms(FakePlan plan = {});
+  FakeCms(const FakeCms&) = delete;
+  FakeCms& operator=(const FakeCms&) = delete;
+  ~FakeCms();
+
+  std::string endpoint() const;  // Of its notify channel.
+  FakeState state() const;
+  // False: it did not become so within 20 s.
+  bool wait_until(const std::function<bool(const FakeState&)>& condition) const;
+
+  void set_plan(FakePlan plan);
+  // Says a receipt to the last session.
+  void say(ProgramId program_id, Seq seq, wire::ReceiptLevel level, Code code = Code::kOk,
+           std::string reason = {});
+  // Gives it to whoever fetches it, or (the last one offered of its program) the newest.
+  void offer(const CheckpointId& checkpoint, std::string bytes);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cms::test

@@ -1,0 +1,112 @@
+#include "test/support/process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+
+#include "base/assert.h"
+
+namespace cms::test {
+namespace {
+
+// Returns whether `fd` is readable (or at its end) before `deadline`.
+bool wait_readable(int fd, std::chrono::steady_clock::time_point deadline) {
+  while (true) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    pollfd item{fd, POLLIN, 0};
+    const int ready = ::poll(&item, 1, left.count() < 0 ? 0 : static_cast<int>(left.count()));
+    if (ready > 0) return true;
+    if (ready == 0) return false;
+    CMS_ASSERT(errno == EINTR);
+  }
+}
+
+}  // namespace
+
+Process::Process(const std::vector<std::string>& command, const Options& options) {
+  std::vector<char*> arguments;
+  for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  int out[2];
+  CMS_ASSERT(::pipe2(out, O_CLOEXEC) == 0);
+  const pid_t parent = ::getpid();
+  pid_ = ::fork();
+  CMS_ASSERT(pid_ >= 0);
+  if (pid_ == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(127);
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::dup2(out[1], STDOUT_FILENO);
+    const int in = ::open(options.stdin_path.c_str(), O_RDONLY);
+    if (in >= 0) ::dup2(in, STDIN_FILENO);
+    if (!options.stderr_path.empty()) {
+      const int err = ::open(options.stderr_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+      if (err >= 0) ::dup2(err, STDERR_FILENO);
+    }
+    for (const auto& [name, value] : options.environment) ::setenv(name.c_str(), value.c_str(), 1);
+    ::execvp(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  ::close(out[1]);
+  stdout_fd_ = out[0];
+  pid_fd_ = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
+  CMS_ASSERT(pid_fd_ >= 0);
+}
+
+Process::~Process() {
+  if (exit_code_ == -1) {
+    ::kill(pid_, SIGKILL);
+    (void)wait();
+  }
+  ::close(pid_fd_);
+  ::close(stdout_fd_);
+}
+
+void Process::signal(int number) const {
+  if (exit_code_ == -1) ::kill(pid_, number);
+}
+
+int Process::wait(std::chrono::milliseconds timeout) {
+  if (exit_code_ != -1) return exit_code_;
+  if (!wait_readable(pid_fd_, std::chrono::steady_clock::now() + timeout)) return -1;
+  int status = 0;
+  CMS_ASSERT(::waitpid(pid_, &status, 0) == pid_);
+  exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return exit_code_;
+}
+
+std::string Process::output() {
+  char bytes[65536];
+  ssize_t got = 0;
+  while ((got = ::read(stdout_fd_, bytes, sizeof(bytes))) > 0)
+    buffer_.append(bytes, static_cast<std::size_t>(got));
+  return buffer_;
+}
+
+std::string Process::read_line(std::chrono::milliseconds timeout) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  while (true) {
+    const std::size_t end = buffer_.find('\n');
+    if (end != std::string::npos) {
+      std::string line = buffer_.substr(0, end);
+      buffer_.erase(0, end + 1);
+      return line;
+    }
+    if (!wait_readable(stdout_fd_, deadline)) return {};
+    char bytes[65536];
+    const ssize_t got = ::read(stdout_fd_, bytes, sizeof(bytes));
+    if (got <= 0) return {};
+    buffer_.append(bytes, static_cast<std::size_t>(got));
+  }
+}
+
+}  // namespace cms::test

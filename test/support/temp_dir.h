@@ -1,0 +1,35 @@
+#pragma once
+// A directory of its own for one test, removed with all that is in it.
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "base/assert.h"
+
+namespace cms::test {
+
+class TempDir {
+ public:
+  // Below $CMS_TEST_DIR if set (for example on the file system that is to be tested), else /tmp.
+  TempDir() {
+    const char* base = std::getenv("CMS_TEST_DIR");
+    std::string pattern = std::string(base != nullptr ? base : "/tmp") + "/cms-test-XXXXXX";
+    const char* made = ::mkdtemp(pattern.data());
+    CMS_ASSERT(made != nullptr);
+    path_ = made;
+  }
+  ~TempDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace cms::test

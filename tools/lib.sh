@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# Shared by tools/test and tools/check: named, timed steps with a table at the end. Sourced, not run.
+# A step is a function or command; it goes on after a failure, and the caller exits with finish.
+
+passed=0
+failed=0
+step_names=()
+step_results=()
+step_seconds=()
+
+# step NAME COMMAND...: runs it and notes how it ended; a failed step never stops the script.
+step() {
+  local name=$1 start=$SECONDS result=ok
+  shift
+  printf '\n==> %s\n' "$name"
+  "$@" || result=FAILED
+  step_names+=("$name")
+  step_results+=("$result")
+  step_seconds+=($((SECONDS - start)))
+  printf '==> %s: %s (%d s)\n' "$name" "$result" $((SECONDS - start))
+}
+
+# check_step NAME COMMAND...: a step that counts as one test.
+check_step() {
+  step "$@"
+  count_last
+}
+
+count_last() {
+  if [[ ${step_results[-1]} == ok ]]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
+# build_and_test PRESET: three steps' worth of one preset, every CTest counted on its own. What cannot
+# be built counts as one failure.
+build_and_test() {
+  local preset=$1 report=$PWD/build/$1/ctest.xml
+  step "build $preset" build_preset "$preset"
+  if [[ ${step_results[-1]} != ok ]]; then
+    failed=$((failed + 1))
+    return
+  fi
+  rm -f "$report"
+  step "test $preset" ctest --preset "$preset" --output-junit "$report"
+  local tests failures
+  tests=$(sed -n 's/^[[:space:]]*tests="\([0-9]*\)".*/\1/p' "$report" 2>/dev/null | head -n 1)
+  failures=$(sed -n 's/^[[:space:]]*failures="\([0-9]*\)".*/\1/p' "$report" 2>/dev/null | head -n 1)
+  if [[ -z $tests || -z $failures ]]; then
+    failed=$((failed + 1))  # ctest itself did not get as far as a report
+    return
+  fi
+  passed=$((passed + tests - failures))
+  failed=$((failed + failures))
+}
+
+build_preset() {
+  cmake --preset "$1" && cmake --build --preset "$1"
+}
+
+simulate() {
+  local program=build/dev/test/sim/cms_sim
+  if [[ ! -x $program ]]; then
+    echo "no $program: the simulator is part of every build" >&2
+    return 1
+  fi
+  timeout 1200 "$program" --seeds "$1"
+}
+
+# finish: the table, the total time and the last line; exits 1 when anything failed.
+finish() {
+  local i result=0
+  printf '\n%-28s %-8s %8s\n' step result seconds
+  for i in "${!step_names[@]}"; do
+    printf '%-28s %-8s %8d\n' "${step_names[$i]}" "${step_results[$i]}" "${step_seconds[$i]}"
+    [[ ${step_results[$i]} == ok ]] || result=1
+  done
+  printf 'total time: %d min %d s\n' $((SECONDS / 60)) $((SECONDS % 60))
+  printf '%d passed, %d failed\n' "$passed" "$failed"
+  [[ $failed -eq 0 ]] || result=1
+  exit "$result"
+}
