@@ -251,14 +251,15 @@ constexpr bool kMlockWorks = true;
 #endif
 
 TEST(AllocationTest, IsLockedWhereThatWasAskedFor) {
-  if (!kMlockWorks) GTEST_SKIP() << "mlock does nothing under a sanitizer";
   FakeCms cms;
   TestClient client(cms.endpoint(), [](rtcr_options& options) { options.flags = RTCR_LOCK_MEMORY; });
   void* data = nullptr;
   ASSERT_EQ(rtcr_alloc(client.get(), 4096, &data), RTCR_OK) << rtcr_last_error();
-  unsigned char resident = 0;
-  ASSERT_EQ(::mincore(data, 4096, &resident), 0);
-  EXPECT_EQ(resident & 1, 1) << "locked pages are there before they are touched";
+  if (kMlockWorks) {
+    unsigned char resident = 0;
+    ASSERT_EQ(::mincore(data, 4096, &resident), 0);
+    EXPECT_EQ(resident & 1, 1) << "locked pages are there before they are touched";
+  }
   const std::string bytes = blob_of(10000);
   EXPECT_EQ(client.wait(client.publish_copy(7, bytes), RTCR_STORED), RTCR_OK) << rtcr_last_error();
   EXPECT_TRUE(cms.state().pulled.at(1) == bytes);
