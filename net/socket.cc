@@ -88,6 +88,25 @@ zmq::socket_t make_bulk_dealer(zmq::context_t& context) {
   return socket;
 }
 
+zmq::socket_t make_peer_pub(zmq::context_t& context) {
+  zmq::socket_t socket = make(context, zmq::socket_type::pub);
+  socket.set(zmq::sockopt::sndhwm, 20000);  // Some MiB; what is lost beyond it the store tells.
+  set_connecting(socket);
+  // A peer that is back must hear us well within the second after which we are taken for silent.
+  socket.set(zmq::sockopt::reconnect_ivl, 100);
+  socket.set(zmq::sockopt::reconnect_ivl_max, 400);
+  socket.set(zmq::sockopt::connect_timeout, 1000);
+  return socket;
+}
+
+zmq::socket_t make_peer_sub(zmq::context_t& context) {
+  zmq::socket_t socket = make(context, zmq::socket_type::sub);
+  socket.set(zmq::sockopt::subscribe, "");
+  socket.set(zmq::sockopt::rcvhwm, 20000);
+  socket.set(zmq::sockopt::maxmsgsize, kControlFrameMax);
+  return socket;
+}
+
 zmq::socket_t make_admin_router(zmq::context_t& context) {
   zmq::socket_t socket = make(context, zmq::socket_type::router);
   socket.set(zmq::sockopt::router_mandatory, 1);

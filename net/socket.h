@@ -28,6 +28,8 @@ zmq::socket_t make_bulk_router(zmq::context_t& context);
 zmq::socket_t make_notify_sub(zmq::context_t& context);
 zmq::socket_t make_control_router(zmq::context_t& context);
 zmq::socket_t make_bulk_dealer(zmq::context_t& context);
+zmq::socket_t make_peer_pub(zmq::context_t& context);  // Connects to the other CMS instances.
+zmq::socket_t make_peer_sub(zmq::context_t& context);
 zmq::socket_t make_admin_router(zmq::context_t& context);
 zmq::socket_t make_admin_dealer(zmq::context_t& context);
 

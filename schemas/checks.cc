@@ -104,6 +104,48 @@ Status check(const WithdrawAnswer& answer, Side side) {
   return checker.status();
 }
 
+Status check(const PeerBeat& beat, Side side) {
+  Checker checker("PeerBeat", side);
+  checker.in_range("pulling", beat.pulling.size(), 0, kPeerPullingCountMax);
+  checker.in_range("wants_greeting", beat.wants_greeting.size(), 0, kPeerCountMax);
+  if (!checker.status().ok()) return checker.status();
+  for (const ProgramKey& program : beat.pulling) checker.ecu_mac(program.ecu_mac);
+  return checker.status();
+}
+
+Status check(const PeerStored& stored, Side side) {
+  Checker checker("PeerStored", side);
+  checker.in_range("checkpoints", stored.checkpoints.size(), 1, kPeerStoredCountMax);
+  if (!checker.status().ok()) return checker.status();
+  for (const StoredCheckpoint& one : stored.checkpoints) {
+    checker.ecu_mac(one.checkpoint.program.ecu_mac);
+    check_version(checker, one.checkpoint.version);
+    checker.that(one.lineage != Lineage{}, "lineage", 0, "not zero");
+    checker.in_range("size_bytes", one.size_bytes, 0, kBlobSizeBytesMax);
+    checker.in_range("stored_bytes", one.stored_bytes, 0, kBlobSizeBytesMax);
+    checker.text("program_name", one.program_name, kNameBytesMax);
+  }
+  return checker.status();
+}
+
+Status check(const PeerWithdrawn& withdrawn, Side side) {
+  Checker checker("PeerWithdrawn", side);
+  checker.ecu_mac(withdrawn.program.ecu_mac);
+  check_version(checker, withdrawn.up_to);
+  return checker.status();
+}
+
+Status check(const PeerIncarnations& message, Side side) {
+  Checker checker("PeerIncarnations", side);
+  checker.in_range("incarnations", message.incarnations.size(), 0, kPeerIncarnationCountMax);
+  if (!checker.status().ok()) return checker.status();
+  for (const SessionId& session : message.incarnations) {
+    checker.ecu_mac(session.ecu_mac);
+    checker.in_range("incarnation", session.incarnation, 1, kNoLimit);
+  }
+  return checker.status();
+}
+
 // limit_bytes has no limit here and in Credit: it is only ever compared with an offset.
 Status check(const Fetch& fetch, Side side) {
   Checker checker("Fetch", side);
@@ -257,6 +299,18 @@ Status check(const NotifyMessage& message, Side side) {
 Status check(const ControlMessage& message, Side side) { return check_body(message.body, side); }
 Status check(const BulkBody& message, Side side) { return check_body(message, side); }
 Status check(const AdminBody& message, Side side) { return check_body(message, side); }
+
+Status check(const PeerMessage& message, Side side) {
+  Checker checker("PeerMessage", side);
+  checker.that(!message.cms_name.empty(), "cms_name", 0, "a name");
+  checker.text("cms_name", message.cms_name, kNameBytesMax);
+  checker.in_range("incarnation", message.incarnation, 1, kNoLimit);
+  // Beats carry the number of the last event, 0 before the first.
+  const bool is_beat = std::holds_alternative<PeerBeat>(message.body);
+  checker.in_range("event", message.event, is_beat ? 0 : 1, kNoLimit);
+  if (!checker.status().ok()) return checker.status();
+  return check_body(message.body, side);
+}
 
 Status check(const Manifest& manifest, Side side) {
   if (Status status = check(manifest.notification, side); !status.ok()) return status;

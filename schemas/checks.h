@@ -47,6 +47,7 @@ Status check(const NotifyMessage& message, Side side);
 Status check(const ControlMessage& message, Side side);
 Status check(const BulkBody& message, Side side);
 Status check(const AdminBody& message, Side side);
+Status check(const PeerMessage& message, Side side);
 Status check(const Manifest& manifest, Side side);
 
 // `text` with everything that is not printable UTF-8 replaced by '?', and cut, between characters,

@@ -1,5 +1,5 @@
 #pragma once
-// Every message of the four channels and every record at rest, as plain values. decode_* is the one
+// Every message of the five channels and every record at rest, as plain values. decode_* is the one
 // entry for bytes of a peer or a disk: it copies the frame to aligned memory (unless it is aligned),
 // runs the FlatBuffers verifier, then checks the limits below; nothing else in the tree reads a
 // FlatBuffer. encode() asserts the same limits, but for free text (reason, context), which it cuts
@@ -40,6 +40,10 @@ inline constexpr std::uint32_t kChunkSizeBytesMax = 4 * 1024 * 1024;
 inline constexpr std::uint64_t kChunkCountMax = std::uint64_t{1} << 24;  // so 16 TiB need 1 MiB chunks
 inline constexpr std::size_t kAdminFrameBytesMax = 4 * 1024 * 1024;
 inline constexpr std::size_t kJsonBytesMax = kAdminFrameBytesMax - 4096;  // AdminAnswer.json
+inline constexpr std::size_t kPeerCountMax = 16;                          // Other CMS instances.
+inline constexpr std::size_t kPeerPullingCountMax = 256;                  // Of one beat.
+inline constexpr std::size_t kPeerStoredCountMax = 64;         // Of one event; with long names < one frame.
+inline constexpr std::size_t kPeerIncarnationCountMax = 2048;  // Of one event.
 // All names and labels of a notification together, so that it fits kNotificationBytesMax.
 inline constexpr std::size_t kNotificationTextBytesMax = 400;
 inline constexpr std::uint32_t kHeartbeatIntervalMsMax = 60 * 1000;
@@ -230,6 +234,50 @@ struct AdminAnswer {
 };
 using AdminBody = std::variant<AdminRequest, AdminAnswer>;
 
+// ---- peer events
+struct PeerBeat {
+  std::uint64_t uptime_ms = 0;
+  bool takes_pulls = false;
+  bool pull_every = false;
+  std::uint32_t queued = 0;
+  std::uint64_t pulled_bytes = 0;
+  std::vector<ProgramKey> pulling{};  // At most kPeerPullingCountMax.
+  std::vector<std::uint64_t> wants_greeting{};
+};
+struct StoredCheckpoint {
+  CheckpointId checkpoint{};
+  Lineage lineage{};
+  OwnerEpoch owner_epoch = 0;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t uid = 0;
+  std::uint64_t stored_bytes = 0;
+  std::uint64_t stored_at_us = 0;
+  std::uint64_t taken_at_us = 0;
+  std::uint64_t pause_us = 0;
+  std::string program_name{};
+  Digest blob_digest{};
+};
+struct PeerStored {
+  std::vector<StoredCheckpoint> checkpoints{};  // 1 to kPeerStoredCountMax.
+};
+struct PeerWithdrawn {
+  ProgramKey program{};
+  Version up_to{};
+};
+struct PeerIncarnations {
+  std::vector<SessionId> incarnations{};  // At most kPeerIncarnationCountMax.
+  std::uint64_t greets = 0;
+};
+using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations>;
+struct PeerMessage {
+  std::uint16_t protocol_version = kProtocolVersion;
+  std::string cms_name{};
+  std::uint64_t incarnation = 0;
+  Id128 fleet_id{};
+  std::uint64_t event = 0;
+  PeerBody body{};
+};
+
 // ---- records at rest
 struct Manifest {
   SessionId session{};
@@ -248,12 +296,14 @@ Bytes encode(const NotifyMessage& message);
 Bytes encode(const ControlMessage& message);
 Bytes encode(const BulkBody& message);
 Bytes encode(const AdminBody& message);
+Bytes encode(const PeerMessage& message);
 Bytes encode(const Manifest& manifest);
 
 Result<NotifyMessage> decode_notify(const void* data, std::size_t size_bytes);
 Result<ControlMessage> decode_control(const void* data, std::size_t size_bytes);
 Result<BulkBody> decode_bulk(const void* data, std::size_t size_bytes);
 Result<AdminBody> decode_admin(const void* data, std::size_t size_bytes);
+Result<PeerMessage> decode_peer(const void* data, std::size_t size_bytes);
 // Also checks that sizes, digest count and zero bits agree with each other.
 Result<Manifest> decode_manifest(const void* data, std::size_t size_bytes);
 

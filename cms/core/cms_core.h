@@ -24,6 +24,7 @@
 #include "broker/core/chunk_receiver.h"
 #include "cms/core/effects.h"
 #include "cms/core/fair_queue.h"
+#include "cms/core/peers.h"
 
 namespace cms::core {
 
@@ -40,6 +41,7 @@ inline constexpr Duration kTransferStallMax = std::chrono::seconds(5);
 inline constexpr Duration kLinkIdleMax = std::chrono::seconds(30);
 inline constexpr Duration kListRetry = std::chrono::seconds(2);
 inline constexpr Duration kListGrace = std::chrono::milliseconds(50);
+inline constexpr Duration kPeerReconcileInterval = std::chrono::seconds(5);
 inline constexpr Duration kRetryMin = std::chrono::milliseconds(100);
 inline constexpr Duration kRetryMax = std::chrono::seconds(10);
 
@@ -49,6 +51,9 @@ struct CmsCoreConfig {
   Duration ecu_dead = std::chrono::seconds(8);  // T_dead
   std::uint64_t seed = 0;                       // Of transfer uids and jitter.
   std::set<std::string> advertise_allowed;      // Hosts that an ECU may name instead of its own address.
+  std::uint64_t incarnation = 1;  // Of this start of cmsd, random: tells peers of one name apart.
+  std::size_t peer_count = 0;     // Of other CMS instances that are configured.
+  bool pull_every = false;        // Pulls everything, whoever else does.
 };
 
 // A checkpoint that could not be stored, for people.
@@ -74,6 +79,9 @@ struct Counters {
   std::uint64_t refetched = 0;  // Because of a wrong digest.
   std::uint64_t stalls = 0;
   std::uint64_t store_troubles = 0;  // Transfers that the store could not take.
+  std::uint64_t peer_stored = 0;     // Checkpoints that a peer stored and this index took in.
+  std::uint64_t taken_over = 0;      // Pulls that were a peer's by rendezvous.
+  std::uint64_t reconciled_for_peers = 0;
 };
 
 class CmsCore {
@@ -97,7 +105,7 @@ class CmsCore {
   // ---- inputs: answers of the workers
   void on_chunk_taken(Instant now, TransferId transfer, std::uint64_t size_bytes, Effects& effects);
   // Durable and indexed. `beyond_keep`: older checkpoints that retention no longer keeps.
-  void on_transfer_stored(Instant now, TransferId transfer, const storage::BlobName& name,
+  void on_transfer_stored(Instant now, TransferId transfer, const storage::IndexRow& row,
                           const std::vector<storage::BlobName>& beyond_keep, Effects& effects);
   // kCorrupt: the bytes do not match the digest. kWithdrawn: the program's life ended meanwhile, and
   // the blob has been removed again. Everything else: the store's trouble.
@@ -112,6 +120,19 @@ class CmsCore {
                                const Result<Incarnation>& incarnation, Effects& effects);
   void on_withdrawn(Instant now, const WithdrawProgram& asked, const Result<Version>& up_to,
                     Effects& effects);
+  // ---- inputs: the other CMS instances
+  void on_peer(Instant now, const std::string& address, const wire::PeerMessage& message, Effects& effects);
+  void on_malformed_peer(Instant now, const std::string& address, const Error& error, Effects& effects);
+  // These checkpoints, which a peer has stored, are in the index.
+  void on_peer_indexed(Instant now, const std::vector<storage::BlobName>& names, Effects& effects);
+  // The index could not take what a peer said: it is to be made true to the store.
+  void on_peer_not_indexed(Instant now, const Error& error, Effects& effects);
+  void on_peer_withdrawn(Instant now, const ProgramKey& program, const Version& up_to, Effects& effects);
+  // Tells the peers of what was stored since the last call. Once a turn of the loop.
+  void tell_peers(Effects& effects);
+  // Of the store; known from its first opening on.
+  void set_fleet_id(const Id128& fleet_id) { fleet_id_ = fleet_id; }
+
   // While the store is not ok nothing is pulled; publishers keep their blobs.
   void on_store_state(Instant now, const Status& status, Effects& effects);
 
@@ -161,10 +182,13 @@ class CmsCore {
     std::optional<Announcement> pending;  // The newest announced and not being pulled.
     TransferId transfer = 0;              // 0: none.
     std::size_t data_attempts = 0;        // Of `pending`, whose bytes were wrong so often.
+    // The oldest announcement after the last STORED: from then on a peer has time to pull.
+    std::optional<Instant> unstored_since;
     std::uint32_t retries = 0;
     std::string trouble;  // Why the last try for `pending` failed; empty: none has.
     Instant not_before{};
-    std::size_t session_count = 0;  // Living sessions that have announced it.
+    std::optional<Instant> delayed_until;  // Its entry in delayed_.
+    std::size_t session_count = 0;         // Living sessions that have announced it.
   };
   struct Transfer {
     ProgramKey program{};
@@ -185,6 +209,7 @@ class CmsCore {
   const std::map<ProgramKey, Program>& programs() const { return programs_; }
   const std::map<TransferId, Transfer>& transfers() const { return transfers_; }
   const std::map<CheckpointId, Failure>& failures() const { return failures_; }
+  const PeerTable& peers() const { return peers_; }
   const Counters& counters() const { return counters_; }
   const Status& store_status() const { return store_status_; }
   std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
@@ -220,12 +245,29 @@ class CmsCore {
                        Effects& effects);
   void set_pending(Program& program, Announcement announcement);
   void clear_pending(Program& program);
+  void delay(const ProgramKey& key, Program& program, Instant until);  // Then it is considered again.
+  void end_delay(const ProgramKey& key, Program& program);
   void forget_if_idle(const ProgramKey& key);
   void send_receipt(const Announcement& announcement, wire::ReceiptLevel level, Code code, std::string reason,
                     Effects& effects);
   void send_receipt(const SessionId& session, ProgramId program_id, Seq seq, wire::ReceiptLevel level,
                     Code code, std::string reason, Effects& effects);
   void remember_failure(const CheckpointId& checkpoint, Code code, const std::string& reason);
+  void note_stored(Program& program, const Version& version);
+  void apply_withdrawn(Instant now, const ProgramKey& key, const Version& up_to, Effects& effects);
+  // peers
+  bool takes_pulls() const { return store_status_.ok() && !draining_; }
+  // When this CMS may pull it: at once when it is ours, later when a peer is to do it.
+  Instant pull_at(Instant now, const ProgramKey& key, const Program& program) const;
+  void say(wire::PeerBody body, Effects& effects);
+  void say_beat(Instant now, Effects& effects);
+  void greet(Instant now, std::uint64_t incarnation, Effects& effects);
+  bool may_assign(Instant now) const;
+  void release_hellos(Instant now, Effects& effects);
+  void on_namesake(Instant now, const std::string& address, const wire::PeerMessage& message,
+                   Effects& effects);
+  void reconsider_all(Instant now, Effects& effects);
+  void check_peers(Instant now, Effects& effects);
   // pulls
   void schedule(Instant now, Effects& effects);
   bool start_pull(Instant now, const ProgramKey& key, Program& program, Effects& effects);
@@ -264,6 +306,18 @@ class CmsCore {
   std::uint64_t wall_us_ = 0;
   Instant next_tick_at_{};
   bool draining_ = false;
+
+  PeerTable peers_;
+  Id128 fleet_id_{};
+  std::optional<Instant> started_at_;  // The first on_time.
+  Instant next_beat_at_{};
+  Instant last_beat_at_{};
+  std::uint64_t last_event_ = 0;
+  std::vector<wire::StoredCheckpoint> stored_untold_;
+  std::vector<ReserveIncarnation> held_hellos_;  // Until peers have told what they gave away.
+  std::map<std::uint64_t, Instant> greeted_at_;  // By a peer's incarnation.
+  bool reconcile_wanted_ = false;
+  Instant next_reconcile_at_{};
 };
 
 // A new incarnation above `max_known`: the counter stands above 16 bits of the client's nonce, so that

@@ -91,13 +91,29 @@ void CmsCore::take(Instant now, Session& session, const wire::Notification& noti
 void CmsCore::set_pending(Program& program, Announcement announcement) {
   CMS_ASSERT(!program.pending.has_value());
   program.pending = std::move(announcement);
+  if (!program.unstored_since) program.unstored_since = program.pending->announced_at;
   program.data_attempts = 0;
   program.retries = 0;
   program.trouble.clear();
   program.not_before = Instant{};
 }
 
-void CmsCore::clear_pending(Program& program) { program.pending.reset(); }
+void CmsCore::clear_pending(Program& program) {
+  end_delay(ProgramKey{program.pending->session.ecu_mac, program.pending->notification.program_id}, program);
+  program.pending.reset();
+}
+
+void CmsCore::delay(const ProgramKey& key, Program& program, Instant until) {
+  end_delay(key, program);
+  program.delayed_until = until;
+  delayed_.insert({until, key});
+  next_tick_at_ = std::min(next_tick_at_, until);
+}
+
+void CmsCore::end_delay(const ProgramKey& key, Program& program) {
+  if (program.delayed_until) delayed_.erase({*program.delayed_until, key});
+  program.delayed_until.reset();
+}
 
 void CmsCore::give_up_pending(Program& program, ReceiptLevel level, Code code, const std::string& reason,
                               Effects& effects) {
@@ -132,11 +148,19 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
     return;
   }
   if (program.transfer != 0) return;  // Looked at again when that one has ended.
-  if (now < program.not_before) {
-    delayed_.insert({program.not_before, key});
+  const Instant at = std::max(program.not_before, pull_at(now, key, program));
+  if (now < at) {
+    delay(key, program, at);
   } else {
     queue_.push(key);
   }
+}
+
+void CmsCore::note_stored(Program& program, const Version& version) {
+  if (!program.newest_stored || *program.newest_stored < version) program.newest_stored = version;
+  program.unstored_since.reset();
+  if (program.pending && version < program.pending->version())
+    program.unstored_since = program.pending->announced_at;
 }
 
 void CmsCore::on_program_looked_up(Instant now, const ProgramKey& key, const Result<ProgramFacts>& facts,
@@ -169,8 +193,10 @@ void CmsCore::on_program_looked_up(Instant now, const ProgramKey& key, const Res
 void CmsCore::forget_if_idle(const ProgramKey& key) {
   const auto it = programs_.find(key);
   if (it == programs_.end()) return;
-  const Program& program = it->second;
-  if (program.session_count == 0 && !program.pending && program.transfer == 0) programs_.erase(it);
+  Program& program = it->second;
+  if (program.session_count != 0 || program.pending || program.transfer != 0) return;
+  end_delay(key, program);
+  programs_.erase(it);
 }
 
 // ---- the end of a program's life
@@ -222,25 +248,30 @@ void CmsCore::on_withdrawn(Instant now, const WithdrawProgram& asked, const Resu
   effects.push_back(LogEvent{
       LogEvent::Level::kInfo,
       "withdrew " + to_string(CheckpointId{asked.program, *up_to}) + " and everything older of the program"});
-  const auto it = programs_.find(asked.program);
+  say(wire::PeerWithdrawn{asked.program, *up_to}, effects);
+  apply_withdrawn(now, asked.program, *up_to, effects);
+}
+
+void CmsCore::apply_withdrawn(Instant now, const ProgramKey& key, const Version& up_to, Effects& effects) {
+  const auto it = programs_.find(key);
   if (it == programs_.end()) return;
   Program& program = it->second;
-  if (!program.withdrawn || *program.withdrawn < *up_to) program.withdrawn = *up_to;
-  if (program.newest_stored && *program.newest_stored <= *up_to) program.newest_stored.reset();
+  if (!program.withdrawn || *program.withdrawn < up_to) program.withdrawn = up_to;
+  if (program.newest_stored && *program.newest_stored <= up_to) program.newest_stored.reset();
   if (program.transfer != 0) {
     const Transfer& transfer = transfers_.at(program.transfer);
     // One that is finishing is judged when it is stored.
-    if (!transfer.finishing && transfer.announcement.version() <= *up_to) {
+    if (!transfer.finishing && transfer.announcement.version() <= up_to) {
       send_receipt(transfer.announcement, ReceiptLevel::kDropped, Code::kWithdrawn,
                    "the program was withdrawn", effects);
       end_transfer(program.transfer, false, effects);
     }
   }
-  if (program.pending && program.pending->version() <= *up_to) {
+  if (program.pending && program.pending->version() <= up_to) {
     give_up_pending(program, ReceiptLevel::kDropped, Code::kWithdrawn, "the program was withdrawn", effects);
   }
-  consider(now, asked.program, program,
-           effects);  // A newer one may have waited for the pull that ended here.
+  if (!program.pending) program.unstored_since.reset();
+  consider(now, key, program, effects);  // A newer one may have waited for the pull that ended here.
   schedule(now, effects);
 }
 

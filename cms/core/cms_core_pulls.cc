@@ -15,6 +15,22 @@ constexpr Duration kTickBusy = std::chrono::milliseconds(50);
 constexpr Duration kTickIdle = std::chrono::milliseconds(500);
 constexpr std::size_t kStallsMax = 3;  // Then the pull goes back into the queue.
 
+wire::StoredCheckpoint stored_checkpoint_of(const storage::IndexRow& row) {
+  wire::StoredCheckpoint stored;
+  stored.checkpoint = row.name.checkpoint;
+  stored.lineage = row.name.lineage;
+  stored.owner_epoch = row.name.owner_epoch;
+  stored.size_bytes = row.name.size_bytes;
+  stored.uid = row.name.uid;
+  stored.stored_bytes = row.stored_bytes;
+  stored.stored_at_us = row.stored_at_us;
+  stored.taken_at_us = row.taken_at_us;
+  stored.pause_us = row.pause_us;
+  stored.program_name = row.program_name;
+  stored.blob_digest = row.blob_digest;
+  return stored;
+}
+
 }  // namespace
 
 CmsCore::CmsCore(CmsCoreConfig config) : config_(std::move(config)), prng_(config_.seed) {
@@ -29,8 +45,9 @@ void CmsCore::on_store_state(Instant now, const Status& status, Effects& effects
     std::set<std::pair<Instant, ProgramKey>> delayed;
     delayed.swap(delayed_);
     for (const auto& [at, key] : delayed) {
-      const auto it = programs_.find(key);  // Its session may have ended.
-      if (it != programs_.end()) consider(now, key, it->second, effects);
+      Program& program = programs_.at(key);
+      program.delayed_until.reset();
+      consider(now, key, program, effects);
     }
   } else if (!status.ok() &&
              (store_status_.ok() || store_status_.error().message() != status.error().message())) {
@@ -48,6 +65,14 @@ void CmsCore::schedule(Instant now, Effects& effects) {
     const ProgramKey key = queue_.front();
     const auto it = programs_.find(key);
     const bool wanted = it != programs_.end() && it->second.pending && it->second.transfer == 0;
+    if (wanted) {
+      const Instant at = pull_at(now, key, it->second);
+      if (at > now) {  // A peer's, since it was queued.
+        queue_.pop();
+        delay(key, it->second, at);
+        continue;
+      }
+    }
     // No budget or no connection free: the end of a transfer calls us again. It keeps its place, or
     // small blobs would take each byte that comes free before a large one has enough of them.
     if (wanted && !start_pull(now, key, it->second, effects)) return;
@@ -133,6 +158,8 @@ bool CmsCore::start_pull(Instant now, const ProgramKey& key, Program& program, E
   }
   effects.push_back(SendBulk{session.link, transfer.receiver.fetch()});
   ++counters_.pulls_started;
+  if (!config_.pull_every && peers_.puller_of(key, config_.name, takes_pulls()) != nullptr)
+    ++counters_.taken_over;
   in_flight_bytes_ += reserved_bytes;
   session.transfers.insert(id);
   program.transfer = id;
@@ -186,10 +213,11 @@ void CmsCore::on_chunk_taken(Instant now, TransferId id, std::uint64_t size_byte
   if (credit) effects.push_back(SendBulk{transfer.link, *credit});
 }
 
-void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::BlobName& name,
+void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::IndexRow& row,
                                  const std::vector<storage::BlobName>& beyond_keep, Effects& effects) {
   const auto it = transfers_.find(id);
   CMS_ASSERT(it != transfers_.end() && it->second.finishing);
+  const storage::BlobName& name = row.name;
   const Announcement announcement = it->second.announcement;
   const ProgramKey key = it->second.program;
   Program& program = programs_.at(key);
@@ -203,7 +231,8 @@ void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::Blob
     ++counters_.stored;
     counters_.stored_bytes += name.size_bytes;
     failures_.erase(name.checkpoint);
-    if (!program.newest_stored || *program.newest_stored < version) program.newest_stored = version;
+    note_stored(program, version);
+    stored_untold_.push_back(stored_checkpoint_of(row));
     send_receipt(announcement, ReceiptLevel::kStored, Code::kOk, {}, effects);
     if (!beyond_keep.empty()) effects.push_back(RemoveBlobs{beyond_keep});
   }
@@ -339,8 +368,7 @@ void CmsCore::retry_later(Instant now, const ProgramKey& key, Program& program) 
   ++program.retries;
   const auto half = static_cast<std::uint64_t>(full.count() / 2);
   program.not_before = now + Duration(static_cast<std::int64_t>(half + prng_.below(half + 1)));
-  delayed_.insert({program.not_before, key});
-  next_tick_at_ = std::min(next_tick_at_, program.not_before);
+  delay(key, program, program.not_before);
 }
 
 void CmsCore::check_stalls(Instant now, Effects& effects) {
@@ -381,19 +409,22 @@ void CmsCore::check_stalls(Instant now, Effects& effects) {
 
 void CmsCore::on_time(Instant now, std::uint64_t wall_us, Effects& effects) {
   wall_us_ = wall_us;
+  if (!started_at_) started_at_ = now;
+  check_peers(now, effects);
   check_sessions(now, effects);
   check_stalls(now, effects);
   while (!delayed_.empty() && delayed_.begin()->first <= now) {
     const ProgramKey key = delayed_.begin()->second;
-    delayed_.erase(delayed_.begin());
-    const auto it = programs_.find(key);
-    if (it != programs_.end()) consider(now, key, it->second, effects);
+    Program& program = programs_.at(key);
+    end_delay(key, program);
+    consider(now, key, program, effects);
   }
   schedule(now, effects);
   const bool busy = !transfers_.empty() || !delayed_.empty() ||
                     std::any_of(sessions_.begin(), sessions_.end(),
                                 [](const auto& entry) { return entry.second.list_from.has_value(); });
   next_tick_at_ = now + (busy ? kTickBusy : kTickIdle);
+  if (config_.peer_count > 0) next_tick_at_ = std::min(next_tick_at_, next_beat_at_);
 }
 
 }  // namespace cms::core

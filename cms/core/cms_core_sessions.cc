@@ -132,7 +132,12 @@ void CmsCore::on_hello(Instant now, const PeerId& peer, const std::string& peer_
     return;
   }
   if (!hellos_in_work_.insert({peer, hello.nonce}).second) return;
-  effects.push_back(ReserveIncarnation{peer, peer_address, hello});
+  ReserveIncarnation reserve{peer, peer_address, hello};
+  if (hello.incarnation == 0 && !may_assign(now)) {
+    held_hellos_.push_back(std::move(reserve));
+    return;
+  }
+  effects.push_back(std::move(reserve));
 }
 
 void CmsCore::on_incarnation_reserved(Instant now, const ReserveIncarnation& asked,
@@ -172,6 +177,7 @@ void CmsCore::open_session(Instant now, const ReserveIncarnation& asked, Incarna
                                                            " opened, blobs at " +
                                                            endpoint_of(session.host, session.bulk_port)});
   }
+  say(wire::PeerIncarnations{{session.id}, 0}, effects);  // Before it is used.
   answer_hello(session, effects);
   want_list(session, 1, now);
   send_list(now, session, effects);
@@ -217,9 +223,11 @@ void CmsCore::end_session(Instant now, SessionId id, Code code, const std::strin
     CMS_ASSERT(program.session_count > 0);
     --program.session_count;
     if (program.pending && program.pending->session == id) {
-      ++unfinished_count;
-      remember_failure(CheckpointId{key, program.pending->version()}, code,
-                       "session ended before its blob was pulled: " + why);
+      if (pull_at(now, key, program) <= now) {  // Else a peer had it to pull, and knows better.
+        ++unfinished_count;
+        remember_failure(CheckpointId{key, program.pending->version()}, code,
+                         "session ended before its blob was pulled: " + why);
+      }
       clear_pending(program);
     }
     consider(now, key, program, effects);  // Another session's may have waited for a pull that ended here.

@@ -160,7 +160,9 @@ class CoreDriver {
   }
   void stored(TransferId id, const std::vector<storage::BlobName>& beyond_keep = {}) {
     const storage::BlobName name = core.transfers().at(id).name;
-    feed([&](Effects& out) { core.on_transfer_stored(now, id, name, beyond_keep, out); });
+    storage::IndexRow row;
+    row.name = name;
+    feed([&](Effects& out) { core.on_transfer_stored(now, id, row, beyond_keep, out); });
   }
   void failed(TransferId id, Code code, const std::string& context = "why") {
     feed([&](Effects& out) { core.on_transfer_failed(now, id, make_error(code, context), out); });

@@ -90,6 +90,30 @@ struct WithdrawProgram {
   Version up_to{};
   bool newest_too = false;
 };
+// ---- the other CMS instances
+struct SendPeer {
+  wire::PeerMessage message;
+};
+// Indexes what a peer has stored. on_peer_indexed, for those that were taken in.
+struct IndexStored {
+  std::vector<storage::IndexRow> rows;
+};
+// A peer ended a program's life; its tombstone is durable. on_peer_withdrawn.
+struct NoteWithdrawn {
+  ProgramKey program;
+  Version up_to{};
+};
+struct NoteIncarnations {  // Not answered; a ReserveIncarnation that follows takes them into account.
+  std::vector<SessionId> incarnations;
+};
+// Events of a peer were missed: the index is to be made true to the store. Questions that follow are
+// answered from what the store has.
+struct ReconcileStore {};
+// This cmsd must not go on: end it, with the reason in the log.
+struct GiveUp {
+  Code code = Code::kOk;  // kInvalidArgument: wrong usage.
+  std::string reason;
+};
 struct RemoveBlobs {  // Not answered: what could not be removed is found again by reconciling.
   std::vector<storage::BlobName> names;
 };
@@ -102,7 +126,8 @@ struct LogEvent {
 
 using Effect =
     std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore, DropStore,
-                 StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram, RemoveBlobs, LogEvent>;
+                 StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram, RemoveBlobs, SendPeer,
+                 IndexStored, NoteWithdrawn, NoteIncarnations, ReconcileStore, GiveUp, LogEvent>;
 using Effects = std::vector<Effect>;
 
 }  // namespace cms::core

@@ -94,6 +94,11 @@ bool set_peer(std::string_view text, Config& config) {
   return true;
 }
 
+bool set_pull(std::string_view text, Config& config) {
+  config.pull_every = text == "every";
+  return config.pull_every || text == "one";
+}
+
 bool set_keep_latest(std::string_view text, Config& config) {
   std::uint64_t count = 0;
   if (!set_number(text, 1, 1000000, count)) return false;
@@ -167,7 +172,7 @@ constexpr Option kOptions[] = {
     {"index", Form::kText, "DIR", "", true, "a directory on a local disk",
      "where this cmsd keeps its index; rebuilt from the store when missing", set_index},
     {"port_base", Form::kNumber, "PORT", "7400", false, "a port from 1 to 65529",
-     "notify listens here, control on +1, bulk on +3", set_port_base},
+     "notify listens here, control on +1, peers on +2, bulk on +3", set_port_base},
     {"bind", Form::kText, "ADDR", "*", false, "'*' (all interfaces) or an IP address", "address to listen on",
      set_bind},
     {"admin", Form::kText, "ENDPOINT", "", false,
@@ -178,6 +183,8 @@ constexpr Option kOptions[] = {
     {"peer", Form::kList, "ENDPOINT", "", false,
      "tcp://HOST:PORT of the notify channel of another cmsd, each once", "another cmsd of the fleet",
      set_peer},
+    {"pull", Form::kText, "WHO", "one", false, "one, every",
+     "which cmsd pulls a checkpoint: one of those that live, or every one for itself", set_pull},
     {"keep_latest", Form::kNumber, "COUNT", "3", false, "a number from 1 to 1000000",
      "stored checkpoints kept of each program", set_keep_latest},
     {"pull_budget", Form::kSize, "SIZE", "256MiB", false,

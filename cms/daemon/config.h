@@ -24,6 +24,7 @@ struct Config {
   std::string bind;   // "*" or an IP address, IPv6 without brackets: Endpoint{bind, port_base}.channel(…)
   std::string admin;  // To be bound: "ipc:///run/cms/a.sock", "tcp://127.0.0.1:7404".
   std::vector<net::Endpoint> peers;  // None twice, none of them this cmsd as far as one can tell.
+  bool pull_every = false;
   std::uint32_t keep_latest = 0;
   std::uint64_t pull_budget_bytes = 0;
   std::set<std::string> advertise_allowed;

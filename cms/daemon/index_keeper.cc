@@ -5,6 +5,7 @@
 
 #include "base/crash_point.h"
 #include "base/prng.h"
+#include "cms/daemon/store_workers.h"
 
 namespace cms::daemon {
 
@@ -13,8 +14,13 @@ using storage::EntryKind;
 using storage::IndexRow;
 
 IndexKeeper::IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index,
-                         Outbox& outbox)
-    : core_(core), store_(store), index_(index), outbox_(outbox), worker_("index") {
+                         Outbox& outbox, std::size_t keep_latest)
+    : core_(core),
+      store_(store),
+      index_(index),
+      outbox_(outbox),
+      keep_latest_(keep_latest),
+      worker_("index") {
   // Marked once all shards have been through: then it knows every incarnation that was ever given, and
   // sessions can be opened while the store is still away.
   const auto fleet_id = index_.fleet_id();
@@ -176,17 +182,79 @@ Result<Version> IndexKeeper::withdraw_now(const core::WithdrawProgram& effect) {
   const Status put = store_.put_tombstone(tombstone);
   if (!put.ok()) return put.error();
   CMS_CRASH_POINT("cmsd.after_tombstone");
-  const Status marked = index_.put_withdrawn(effect.program, up_to, wall_time_us());
+  const Status marked = mark_withdrawn(effect.program, up_to);
   if (!marked.ok()) return marked.error();
+  return up_to;
+}
+
+// The tombstone is durable.
+Status IndexKeeper::mark_withdrawn(const ProgramKey& program, const Version& up_to) {
+  const Status marked = index_.put_withdrawn(program, up_to, wall_time_us());
+  if (!marked.ok()) return marked;
   std::vector<BlobName> ended;
-  const Status scanned = index_.scan_program(effect.program, [&](const IndexRow& row) {
+  const Status scanned = index_.scan_program(program, [&](const IndexRow& row) {
     if (row.name.checkpoint.version <= up_to) ended.push_back(row.name);
     return true;
   });
-  if (!scanned.ok()) return scanned.error();
-  const Status removed = remove_now(ended);
-  if (!removed.ok()) return removed.error();
-  return up_to;
+  if (!scanned.ok()) return scanned;
+  return remove_now(ended);
+}
+
+// ---- what peers say. What fails here is found again by reconciling, which is asked for.
+
+void IndexKeeper::note_stored(core::IndexStored effect) {
+  worker_.post([this, effect = std::move(effect)] {
+    std::vector<BlobName> names;
+    std::vector<BlobName> beyond;
+    const auto taken = [&]() -> Status {
+      const Status put = index_.put(effect.rows);
+      if (!put.ok()) return put;
+      CMS_CRASH_POINT("cmsd.after_peer_index");
+      for (const IndexRow& row : effect.rows) {
+        auto settled = settle(store_, index_, row.name, keep_latest_);
+        if (!settled.ok() && settled.error().code == Code::kWithdrawn) continue;
+        if (!settled.ok()) return settled.error();
+        names.push_back(row.name);
+        beyond.insert(beyond.end(), settled->begin(), settled->end());
+      }
+      return ok_status();
+    }();
+    if (!beyond.empty()) (void)remove_now(beyond);
+    outbox_.push([this, names, taken](Instant now, core::Effects& effects) {
+      core_.on_peer_indexed(now, names, effects);
+      if (!taken.ok()) core_.on_peer_not_indexed(now, taken.error(), effects);
+    });
+  });
+}
+
+void IndexKeeper::note_withdrawn(core::NoteWithdrawn effect) {
+  worker_.post([this, effect] {
+    const auto known = index_.program(effect.program);
+    if (known.ok() && *known && (*known)->withdrawn && effect.up_to <= *(*known)->withdrawn) return;
+    const Status marked = mark_withdrawn(effect.program, effect.up_to);
+    outbox_.push([this, effect, marked](Instant now, core::Effects& effects) {
+      if (marked.ok()) {
+        core_.on_peer_withdrawn(now, effect.program, effect.up_to, effects);
+      } else {
+        core_.on_peer_not_indexed(now, marked.error(), effects);
+      }
+    });
+  });
+}
+
+void IndexKeeper::note_incarnations(core::NoteIncarnations effect) {
+  worker_.post([this, effect = std::move(effect)] {
+    for (const SessionId& session : effect.incarnations) {
+      const auto known = index_.max_incarnation(session.ecu_mac);
+      if (known.ok() && session.incarnation <= *known) continue;
+      const Status put = index_.put_incarnation(session.ecu_mac, session.incarnation);
+      if (put.ok()) continue;
+      outbox_.push([this, error = put.error()](Instant now, core::Effects& effects) {
+        core_.on_peer_not_indexed(now, error, effects);
+      });
+      return;
+    }
+  });
 }
 
 // ---- reconciling
@@ -195,6 +263,7 @@ void IndexKeeper::reconcile() {
   worker_.post([this] {
     work_ = Progress{};
     work_.running = true;
+    ++round_;
     reconciled_.reset();
     entries_seen_ = 0;
     const auto fleet_id = index_.fleet_id();
@@ -207,7 +276,7 @@ void IndexKeeper::reconcile() {
     } else {
       index_complete_ = !fleet_id->empty();
       report();
-      reconcile_next(0);
+      reconcile_next(0, round_);
       return;
     }
     work_.running = false;
@@ -216,7 +285,7 @@ void IndexKeeper::reconcile() {
 }
 
 // One shard, then it queues itself again, so that questions are answered in between.
-void IndexKeeper::reconcile_next(std::uint32_t shard) {
+void IndexKeeper::reconcile_next(std::uint32_t shard, std::uint64_t round) {
   for (; shard < storage::kShardCount && reconciled_.test(shard); ++shard) {
   }
   Status status = shard < storage::kShardCount ? reconcile_shard(shard) : finish_reconcile();
@@ -230,8 +299,8 @@ void IndexKeeper::reconcile_next(std::uint32_t shard) {
   if (shard == storage::kShardCount) return;
   constexpr std::uint32_t kReportEvery = 64;
   if (work_.shards_done % kReportEvery == 0) report();
-  worker_.post([this, shard] {
-    if (work_.running) reconcile_next(shard + 1);
+  worker_.post([this, shard, round] {
+    if (work_.running && round == round_) reconcile_next(shard + 1, round);
   });
 }
 

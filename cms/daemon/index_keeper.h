@@ -34,8 +34,8 @@ class IndexKeeper {
     std::string trouble;  // Why it does not go on; empty: it does.
   };
 
-  IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index,
-              Outbox& outbox);
+  IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index, Outbox& outbox,
+              std::size_t keep_latest);
   ~IndexKeeper() { stop(); }
   void stop() { worker_.stop(); }
 
@@ -44,6 +44,10 @@ class IndexKeeper {
   // `then` runs on the loop after core.on_withdrawn.
   void withdraw(core::WithdrawProgram effect, std::function<void(const Result<Version>&)> then);
   void remove(core::RemoveBlobs effect);
+  // What a peer says: rows of what it stored, the end of a program's life, incarnations it gave away.
+  void note_stored(core::IndexStored effect);
+  void note_withdrawn(core::NoteWithdrawn effect);
+  void note_incarnations(core::NoteIncarnations effect);
   // Starts over; the store has been opened. kForeign (in progress().trouble): the index mirrors
   // another store.
   void reconcile();
@@ -66,7 +70,8 @@ class IndexKeeper {
   // All of these run on the worker.
   Status reconcile_shard(std::uint32_t shard);
   Status ensure_shard(const ProgramKey& program);
-  void reconcile_next(std::uint32_t shard);
+  void reconcile_next(std::uint32_t shard, std::uint64_t round);
+  Status mark_withdrawn(const ProgramKey& program, const Version& up_to);
   Status finish_reconcile();
   Result<Version> withdraw_now(const core::WithdrawProgram& effect);
   Result<Incarnation> reserve_now(const wire::Hello& hello);
@@ -79,6 +84,7 @@ class IndexKeeper {
   storage::BlobStore& store_;
   storage::CheckpointIndex& index_;
   Outbox& outbox_;
+  const std::size_t keep_latest_;
   Progress progress_;  // The loop's copy.
   bool store_looked_at_ = false;
   std::vector<std::function<void()>> held_;
@@ -87,6 +93,7 @@ class IndexKeeper {
   Progress work_;
   std::bitset<storage::kShardCount> reconciled_;
   std::uint64_t entries_seen_ = 0;
+  std::uint64_t round_ = 0;                               // Of reconciling; a new one ends the one before.
   std::vector<core::ReserveIncarnation> waiting_hellos_;  // The index cannot yet tell what is above all.
   bool index_complete_ = false;  // It went through all shards once, now or in an earlier run.
   Worker worker_;                // Last: its end precedes that of what it uses.

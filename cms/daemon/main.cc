@@ -50,6 +50,8 @@ int main(int argc, char** argv) {
     spdlog::critical("cmsd cannot start: {}", server.error().message());
     return server.error().code == cms::Code::kInvalidArgument ? 2 : 1;
   }
-  (*server)->run();
-  return 0;
+  const cms::Status ended = (*server)->run();
+  if (ended.ok()) return 0;
+  spdlog::critical("cmsd gives up: {}", ended.error().message());
+  return ended.code() == cms::Code::kInvalidArgument ? 2 : 1;
 }

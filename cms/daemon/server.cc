@@ -73,14 +73,21 @@ class Server::Impl {
         control_(net::make_control_router(context_)),
         bulk_(net::make_bulk_router(context_)),
         admin_(net::make_admin_router(context_)),
+        peer_pub_(net::make_peer_pub(context_)),
+        peer_sub_(net::make_peer_sub(context_)),
         started_at_(BootClock::now()),
         store_workers_(StoreWorkers::Config{config.store_workers, config.keep_latest}, core_, *store_,
                        *index_, outbox_),
-        keeper_(core_, *store_, *index_, outbox_),
+        keeper_(core_, *store_, *index_, outbox_, config.keep_latest),
         blob_server_(*store_, keeper_, outbox_),
         query_worker_("query"),
         watch_(*store_, outbox_, [this](Instant now, const Status& status, core::Effects& effects) {
-          if (status.ok()) keeper_.reconcile();
+          if (status.code() == Code::kAlreadyExists) gave_up_ = status;  // Its name is taken.
+          if (status.ok()) {
+            const auto fleet_id = parse_id128(store_->fleet_id());
+            if (fleet_id.ok()) core_.set_fleet_id(*fleet_id);
+            keeper_.reconcile();
+          }
           keeper_.on_store_looked_at();
           core_.on_store_state(now, status, effects);
         }) {}
@@ -100,12 +107,17 @@ class Server::Impl {
     const net::Endpoint here{config_.bind, config_.port_base};
     for (const auto& [socket, offset] : {std::pair<zmq::socket_t*, std::uint16_t>{&notify_, net::kNotifyPort},
                                          {&control_, net::kControlPort},
+                                         {&peer_sub_, net::kPeerPort},
                                          {&bulk_, net::kBulkPort}}) {
       const Status bound = net::bind(*socket, here.channel(offset));
       if (!bound.ok()) return bound;
     }
     const Status bound = bind_admin(admin_, config_.admin);
     if (!bound.ok()) return bound;
+    for (const net::Endpoint& peer : config_.peers) {
+      const Status connected = net::connect(peer_pub_, peer.channel(net::kPeerPort));
+      if (!connected.ok()) return connected;
+    }
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
@@ -115,7 +127,7 @@ class Server::Impl {
     return ok_status();
   }
 
-  void run() {
+  Status run() {
     std::uint64_t watchdog_us = 0;
     const bool has_watchdog = ::sd_watchdog_enabled(0, &watchdog_us) > 0;
     Instant next_watchdog_at{};
@@ -123,16 +135,18 @@ class Server::Impl {
     spdlog::info("cmsd {} is ready on port base {}, store {}, index {}, admin {}", config_.name,
                  config_.port_base, config_.store_url, config_.index_directory, config_.admin);
     core::Effects effects;
-    while (!done(BootClock::now())) {
+    while (gave_up_.ok() && !done(BootClock::now())) {
       wait();
       const Instant now = BootClock::now();
       take_completions(now, effects);
       receive_control(now, effects);
+      receive_peers(now, effects);
       receive_notify(now, effects);
       receive_links(now, effects);
       receive_bulk(now, effects);
       receive_admin(now, effects);
       if (now >= core_.next_deadline()) core_.on_time(now, wall_time_us(), effects);
+      core_.tell_peers(effects);
       carry_out(now, effects);
       look_after_store(now);
       measure_pull_rate(now);
@@ -145,7 +159,9 @@ class Server::Impl {
         ::sd_notify(0, "WATCHDOG=1");
       }
     }
+    if (!gave_up_.ok()) return gave_up_;
     spdlog::info("cmsd {} has ended; {} checkpoints were stored", config_.name, core_.counters().stored);
+    return ok_status();
   }
 
  private:
@@ -156,6 +172,9 @@ class Server::Impl {
     core.ecu_dead = config.ecu_dead;
     core.seed = random_u64();
     core.advertise_allowed = config.advertise_allowed;
+    core.incarnation = random_u64() | 1;
+    core.peer_count = config.peers.size();
+    core.pull_every = config.pull_every;
     return core;
   }
 
@@ -171,7 +190,7 @@ class Server::Impl {
     items_.clear();
     items_.push_back({nullptr, outbox_.waker().fd(), ZMQ_POLLIN, 0});
     items_.push_back({nullptr, signal_fd_, ZMQ_POLLIN, 0});
-    for (zmq::socket_t* socket : {&control_, &notify_, &bulk_, &admin_}) {
+    for (zmq::socket_t* socket : {&control_, &notify_, &peer_sub_, &bulk_, &admin_}) {
       items_.push_back({socket->handle(), 0, ZMQ_POLLIN, 0});
     }
     for (auto& [link, socket] : links_) items_.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
@@ -233,6 +252,19 @@ class Server::Impl {
       } else {
         core_.on_malformed_notify(now, "the notify channel, " + net::peer_address_of(frames_[0]),
                                   message.error(), effects);
+      }
+    }
+  }
+
+  void receive_peers(Instant now, core::Effects& effects) {
+    for (int i = 0; i < kMessagesPerTurn && net::receive(peer_sub_, frames_); ++i) {
+      const std::string address = net::peer_address_of(frames_[0]);
+      const auto message = frames_.size() == 1 ? wire::decode_peer(frames_[0].data(), frames_[0].size())
+                                               : Result<wire::PeerMessage>(wrong_frame_count(1));
+      if (message.ok()) {
+        core_.on_peer(now, address, *message, effects);
+      } else {
+        core_.on_malformed_peer(now, address, message.error(), effects);
       }
     }
   }
@@ -478,6 +510,19 @@ class Server::Impl {
     keeper_.withdraw(effect, std::move(then));
   }
   void carry_out_one(Instant, core::RemoveBlobs& effect) { keeper_.remove(std::move(effect)); }
+  void carry_out_one(Instant, core::SendPeer& effect) {
+    if (std::holds_alternative<wire::PeerStored>(effect.message.body))
+      CMS_CRASH_POINT("cmsd.before_peer_event");
+    const wire::Bytes bytes = wire::encode(effect.message);
+    (void)net::send(peer_pub_, bytes.data(), bytes.size(), false);  // Lossy by nature; the store tells.
+  }
+  void carry_out_one(Instant, core::IndexStored& effect) { keeper_.note_stored(std::move(effect)); }
+  void carry_out_one(Instant, core::NoteWithdrawn& effect) { keeper_.note_withdrawn(effect); }
+  void carry_out_one(Instant, core::NoteIncarnations& effect) {
+    keeper_.note_incarnations(std::move(effect));
+  }
+  void carry_out_one(Instant, core::ReconcileStore&) { keeper_.reconcile(); }
+  void carry_out_one(Instant, core::GiveUp& effect) { gave_up_ = make_error(effect.code, effect.reason); }
   void carry_out_one(Instant, core::LogEvent& effect) {
     switch (effect.level) {
       case core::LogEvent::Level::kInfo: spdlog::info("{}", effect.text); break;
@@ -497,10 +542,13 @@ class Server::Impl {
   zmq::socket_t control_;
   zmq::socket_t bulk_;
   zmq::socket_t admin_;
+  zmq::socket_t peer_pub_;
+  zmq::socket_t peer_sub_;
   std::map<core::LinkId, zmq::socket_t> links_;
   std::vector<std::pair<core::LinkId, Error>> failed_links_;
   int signal_fd_ = -1;
   Instant started_at_;
+  Status gave_up_;  // Why this cmsd must not go on.
   std::optional<Instant> stopping_at_;
   Instant next_expire_at_{};
   Instant next_reconcile_at_{};
@@ -540,6 +588,6 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config) {
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() = default;
-void Server::run() { impl_->run(); }
+Status Server::run() { return impl_->run(); }
 
 }  // namespace cms::daemon

@@ -19,8 +19,9 @@ class Server {
   ~Server();
 
   // Runs until SIGTERM or SIGINT (block both in all threads before create), then finishes the pulls
-  // under way, for kDrainMax at most, and returns.
-  void run();
+  // under way, for kDrainMax at most, and returns. An error: this cmsd must not go on; kInvalidArgument:
+  // it was started wrongly (a --peer is itself), kAlreadyExists: another one has its name.
+  Status run();
 
  private:
   class Impl;

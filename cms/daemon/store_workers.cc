@@ -44,8 +44,9 @@ Result<std::vector<BlobName>> beyond_keep(storage::CheckpointIndex& index, const
   const Status scanned = index.scan_program(program, [&](const IndexRow& row) {
     std::vector<Version>& versions = kept[row.name.lineage];
     const Version version = row.name.checkpoint.version;
-    if (!versions.empty() && versions.back() == version) return true;  // A second store of the same.
-    if (versions.size() < keep_latest) {
+    if (!versions.empty() && versions.back() == version) {
+      beyond.push_back(row.name);  // A second store of the same; the smaller uid came first.
+    } else if (versions.size() < keep_latest) {
       versions.push_back(version);
     } else {
       beyond.push_back(row.name);
@@ -58,17 +59,18 @@ Result<std::vector<BlobName>> beyond_keep(storage::CheckpointIndex& index, const
 
 // A withdrawal marks the index, then removes the rows it finds; we write the row, then read the mark.
 // So at least one of the two sees the other, in whatever order they come.
-Result<std::vector<BlobName>> StoreWorkers::settle(const BlobName& name) {
-  const auto program = index_.program(name.checkpoint.program);
+Result<std::vector<BlobName>> settle(storage::BlobStore& store, storage::CheckpointIndex& index,
+                                     const BlobName& name, std::size_t keep_latest) {
+  const auto program = index.program(name.checkpoint.program);
   if (!program.ok()) return program.error();
   if (*program && (*program)->withdrawn && name.checkpoint.version <= *(*program)->withdrawn) {
-    const Status removed = store_.remove(name);
+    const Status removed = store.remove(name);
     if (!removed.ok()) return removed.error();
-    const Status forgotten = index_.remove({name});
+    const Status forgotten = index.remove({name});
     if (!forgotten.ok()) return forgotten.error();
     return make_error(Code::kWithdrawn, "the program was withdrawn while it was stored");
   }
-  return beyond_keep(index_, name.checkpoint.program, config_.keep_latest);
+  return beyond_keep(index, name.checkpoint.program, keep_latest);
 }
 
 // ---- large blobs
@@ -172,6 +174,7 @@ void StoreWorkers::finish(core::FinishStore effect) {
     if (it == lane.blobs.end() || it->second.writer == nullptr) return;  // Failed before.
     OpenBlob blob = std::move(it->second);
     lane.blobs.erase(it);
+    IndexRow row;
     const auto store = [&]() -> Result<std::vector<BlobName>> {
       const Digest digest = blob_digest_of(blob.digests);
       if (digest != effect.blob_digest) return wrong_digest("the blob", digest, effect.blob_digest);
@@ -179,17 +182,18 @@ void StoreWorkers::finish(core::FinishStore effect) {
       auto manifest = blob.writer->publish();
       if (!manifest.ok()) return manifest.error();
       CMS_CRASH_POINT("cmsd.before_index");
-      const Status indexed = index_.put({row_of(blob.name, *manifest)});
+      row = row_of(blob.name, *manifest);
+      const Status indexed = index_.put({row});
       if (!indexed.ok()) return indexed.error();
       CMS_CRASH_POINT("cmsd.after_index");
-      return settle(blob.name);
+      return settle(store_, index_, blob.name, config_.keep_latest);
     };
     auto beyond = store();
     blob.writer.reset();
     outbox_.push(
-        [this, id, name = blob.name, beyond = std::move(beyond)](Instant now, core::Effects& effects) {
+        [this, id, row = std::move(row), beyond = std::move(beyond)](Instant now, core::Effects& effects) {
           if (beyond.ok()) {
-            core_.on_transfer_stored(now, id, name, *beyond, effects);
+            core_.on_transfer_stored(now, id, row, *beyond, effects);
           } else {
             core_.on_transfer_failed(now, id, beyond.error(), effects);
           }
@@ -273,24 +277,27 @@ void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
   CMS_CRASH_POINT("cmsd.after_group_index");
   for (std::size_t i = 0; i < blobs.size(); ++i) {
     if (!stored[i].ok()) continue;
-    results[places[i]] =
-        indexed.ok() ? settle(blobs[i].name) : Result<std::vector<BlobName>>(indexed.error());
+    results[places[i]] = indexed.ok() ? settle(store_, index_, blobs[i].name, config_.keep_latest)
+                                      : Result<std::vector<BlobName>>(indexed.error());
   }
 
   struct Outcome {
     TransferId transfer;
-    BlobName name;
+    IndexRow row;  // Empty where it was not stored.
     Result<std::vector<BlobName>> beyond;
   };
   std::vector<Outcome> outcomes;
   outcomes.reserve(group.size());
   for (std::size_t i = 0; i < group.size(); ++i) {
-    outcomes.push_back(Outcome{group[i].transfer, group[i].name, std::move(results[i])});
+    outcomes.push_back(Outcome{group[i].transfer, IndexRow{}, std::move(results[i])});
+  }
+  for (std::size_t i = 0, row = 0; i < blobs.size(); ++i) {
+    if (stored[i].ok()) outcomes[places[i]].row = std::move(rows[row++]);
   }
   outbox_.push([this, outcomes = std::move(outcomes)](Instant now, core::Effects& effects) {
     for (const Outcome& outcome : outcomes) {
       if (outcome.beyond.ok()) {
-        core_.on_transfer_stored(now, outcome.transfer, outcome.name, *outcome.beyond, effects);
+        core_.on_transfer_stored(now, outcome.transfer, outcome.row, *outcome.beyond, effects);
       } else {
         core_.on_transfer_failed(now, outcome.transfer, outcome.beyond.error(), effects);
       }

@@ -41,6 +41,7 @@ class DirectoryStore final : public BlobStore {
     const std::lock_guard<std::mutex> opening(open_mutex_);
     RootOptions options = options_;
     options.fleet_id_expected = fleet_id();
+    options.node_lock = &node_lock_;
     auto root = open_root(options);
     if (!root) return root.error();
     const std::lock_guard<std::mutex> lock(root_mutex_);
@@ -218,6 +219,7 @@ class DirectoryStore final : public BlobStore {
 
   RootOptions options_;
   std::mutex open_mutex_;          // One open_store at a time.
+  UniqueFd node_lock_;             // Under open_mutex_.
   mutable std::mutex root_mutex_;  // Guards root_; never held across I/O.
   std::shared_ptr<const StoreRoot> root_;
   std::atomic<std::uint64_t> next_temp_number_{0};

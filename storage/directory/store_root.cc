@@ -1,6 +1,7 @@
 #include "storage/directory/store_root.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
@@ -20,6 +21,7 @@ namespace cms::storage {
 namespace {
 
 constexpr std::array<const char*, 5> kOwnDirs = {"d", "tmp", "quarantine", "claims", "nodes"};
+constexpr std::string_view kLockSuffix = ".lock";
 // Kept free for what must always fit: claim records, tombstones.
 constexpr std::uint64_t kSpaceReserveBytes = 1024 * 1024;
 
@@ -85,6 +87,10 @@ Status check_may_initialise(int root_fd, const std::string& path) {
     Status inner;
     status = visit_names(dir->get(), path + "/" + own, [&](const std::string& name) {
       std::string held = name;
+      if (std::string_view(own) == "nodes" && name.size() > kLockSuffix.size() &&
+          std::string_view(name).substr(name.size() - kLockSuffix.size()) == kLockSuffix) {
+        return true;  // Says nothing about what is stored.
+      }
       if (shards) {
         auto shard = open_dir_at(dir->get(), name, path + "/d/" + name);
         if (shard) {
@@ -152,6 +158,30 @@ Status publish_format(int root_fd, const RootOptions& options) {
   if (!status.ok() && status.code() != Code::kAlreadyExists) return status;
   CMS_CRASH_POINT("store.init_after_format");
   return sync_dir(root_fd, options.path);
+}
+
+// The lock goes with the process, however it ends.
+Status take_node_lock(int root_fd, const RootOptions& options) {
+  const std::string name = options.node + std::string(kLockSuffix);
+  const std::string path = options.path + "/nodes/" + name;
+  auto nodes = open_dir_at(root_fd, "nodes", options.path + "/nodes");
+  if (!nodes) return nodes.error();
+  auto file = open_at(nodes->get(), name, O_RDWR | O_CREAT, path);
+  if (!file) return file.error();
+  struct stat opened {};
+  struct stat held {};
+  if (options.node_lock->valid() && ::fstat(file->get(), &opened) == 0 &&
+      ::fstat(options.node_lock->get(), &held) == 0 && opened.st_dev == held.st_dev &&
+      opened.st_ino == held.st_ino) {
+    return ok_status();
+  }
+  if (::flock(file->get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return error_from_errno(errno, "lock " + path);
+    return make_error(Code::kAlreadyExists, "another cmsd named '" + options.node + "' has the store " +
+                                                options.path + " open; each needs a --name of its own");
+  }
+  *options.node_lock = std::move(*file);
+  return ok_status();
 }
 
 // Removes what dead incarnations of our node left in tmp, and says whether there were any. Best
@@ -233,6 +263,11 @@ Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options) {
   if (!shards) return shards.error();
   root->shards = std::move(*shards);
   root->syncfs_reports_errors = syncfs_reports_errors(root->root.get());
+  if (const Status locked = take_node_lock(root->root.get(), options); !locked.ok()) {
+    if (locked.code() == Code::kAlreadyExists) return locked.error();
+    root->tmp_error = locked.error();  // Nothing can be written; what is there can be read.
+    return std::shared_ptr<const StoreRoot>(std::move(root));
+  }
   // A name that a dead incarnation gave and did not live to sync must not be listed, and then be
   // acknowledged as STORED, before it is durable.
   if (sweep_tmp(root->root.get(), options) && ::syncfs(root->root.get()) != 0) {

@@ -34,11 +34,15 @@ struct RootOptions {
   std::string node;
   std::uint64_t node_incarnation = 0;
   std::string fleet_id_expected;  // Empty: any. Else an empty or other store is not taken for ours.
+  // Holds DIR/nodes/<node>.lock from the first opening on; not closed by open_root. One cmsd would
+  // sweep the other's private directory if two had one name.
+  UniqueFd* node_lock = nullptr;
 };
 
 // Opens the store, initialising an empty one; see BlobStore::open_store for the errors. When only
 // our private directory cannot be made (read-only, full), the root is usable for reading and
-// removing: then tmp is invalid.
+// removing: then tmp is invalid. kAlreadyExists: another process on this host has the store open under
+// this node name.
 Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options);
 
 // kUnavailable: the path no longer leads to the directory that was opened (a mount that went away).

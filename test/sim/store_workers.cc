@@ -159,7 +159,9 @@ void StoreWorkers::finish(TransferId transfer, Job& job, const Digest& blob_dige
   const auto say_stored = [transfer, name](std::vector<storage::BlobName> beyond_keep) {
     return
         [transfer, name, beyond_keep = std::move(beyond_keep)](CmsCore& core, Instant now, Effects& effects) {
-          core.on_transfer_stored(now, transfer, name, beyond_keep, effects);
+          storage::IndexRow row;
+          row.name = name;
+          core.on_transfer_stored(now, transfer, row, beyond_keep, effects);
         };
   };
   if (plant_ == Plant::kStoredBeforeDurable) {
