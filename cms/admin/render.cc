@@ -125,6 +125,13 @@ std::string status_table(const Json& json, const Style& style) {
     out += line("comparing index",
                 text_at(reconcile, "shards_done") + " of " + text_at(reconcile, "shards_total") + " shards");
   }
+  for (const Json& peer : field(json, "peers")) {
+    const bool live = text_at(peer, "state") == "live";
+    out += line("peer " + text_at(peer, "name"),
+                text_at(peer, "state") + " at " + text_at(peer, "address") + " for " +
+                    age_at(peer, "since_s") + (live ? ", " + text_at(peer, "queued") + " queued there" : "") +
+                    ", " + text_at(peer, "events") + " events, " + text_at(peer, "gaps") + " gaps");
+  }
   const Json& stored = field(json, "stored");
   out += line("stored", text_at(stored, "checkpoints") + " checkpoints of " + text_at(stored, "programs") +
                             " programs of " + text_at(stored, "ecus") + " ECUs, " +

@@ -30,6 +30,7 @@ struct DaemonFacts {
   std::uint64_t wall_us = 0;  // Now; ages are counted from it.
   std::uint16_t port_base = 0;
   bool draining = false;
+  std::size_t peers_configured = 0;
   std::string store_url;
   Duration store_since{};  // How long the store has been in its present state.
   std::optional<storage::SpaceInfo> space;
@@ -80,6 +81,18 @@ struct CoreSnapshot {
     Code code = Code::kOk;
     std::string reason;  // Why it failed, or why it is not yet stored.
   };
+  struct Peer {  // Another cmsd.
+    std::string name;
+    std::string address;
+    enum class State { kLive, kSilent, kForeign } state = State::kLive;
+    Duration since{};  // How long it has been so.
+    bool takes_pulls = false;
+    bool pull_every = false;
+    std::uint32_t queued = 0;
+    std::uint64_t event_count = 0;
+    std::uint64_t gap_count = 0;
+    std::string fleet_id;  // Of its store; empty: it has not said.
+  };
   struct Counts {
     std::size_t sessions = 0;
     std::size_t silent_sessions = 0;
@@ -105,6 +118,7 @@ struct CoreSnapshot {
   std::vector<Item> items;
   std::optional<ProgramKey> items_end;  // Items from this program on were not copied.
   // status
+  std::vector<Peer> peers;  // Heard since the start; by name.
   Counts counts;
   core::Counters counters;
 };

@@ -34,6 +34,8 @@ Item announced_item(const CmsCore& core, Instant now, const ProgramKey& key,
     item.reason = "the store is not usable: " + core.store_status().error().message();
   } else if (program.transfer != 0) {
     item.reason = "waits for the end of an older checkpoint's pull";
+  } else if (program.delayed_until && *program.delayed_until > program.not_before) {
+    item.reason = "a peer is to pull it";
   } else if (program.known != CmsCore::Program::Known::kYes) {
     item.reason = "waits for the index to say what is stored";
   } else {
@@ -121,6 +123,21 @@ void add_status(const CmsCore& core, Instant now, CoreSnapshot& snapshot) {
   for (const auto& [id, transfer] : core.transfers()) {
     counts.pull_bytes_done += transfer.received_bytes;
     counts.pull_bytes_total += transfer.announcement.notification.size_bytes;
+  }
+  for (const auto& [name, peer] : core.peers().peers()) {
+    using PeerState = CoreSnapshot::Peer::State;
+    CoreSnapshot::Peer copied;
+    copied.name = name;
+    copied.address = peer.address;
+    copied.state = peer.foreign ? PeerState::kForeign : peer.live ? PeerState::kLive : PeerState::kSilent;
+    copied.since = now - peer.since;
+    copied.takes_pulls = peer.takes_pulls;
+    copied.pull_every = peer.pull_every;
+    copied.queued = peer.queued;
+    copied.event_count = peer.event_count;
+    copied.gap_count = peer.gap_count;
+    if (peer.fleet_id != Id128{}) copied.fleet_id = to_string(peer.fleet_id);
+    snapshot.peers.push_back(std::move(copied));
   }
   counts.queued = core.queued_count();
   snapshot.counters = core.counters();

@@ -406,6 +406,7 @@ class Server::Impl {
     facts.wall_us = wall_time_us();
     facts.port_base = config_.port_base;
     facts.draining = stopping_at_.has_value();
+    facts.peers_configured = config_.peers.size();
     facts.store_url = config_.store_url;
     facts.store_since = watch_.since() == Instant{} ? facts.uptime : now - watch_.since();
     facts.space = watch_.space();
