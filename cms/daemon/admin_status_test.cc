@@ -1,0 +1,190 @@
+#include "cms/daemon/admin_fixture_test.h"
+
+namespace cms::daemon {
+namespace {
+
+class AdminStatusTest : public AdminFixture {};
+
+TEST_F(AdminStatusTest, StatusOfAnIdleCmsdIsOk) {
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "ok");
+  EXPECT_TRUE(status.at("problems").empty());
+  EXPECT_EQ(status.at("store").at("state"), "ok");
+  EXPECT_EQ(status.at("stored").at("checkpoints"), 0);
+  EXPECT_TRUE(status.at("oldest_newest_checkpoint").is_null());
+  EXPECT_EQ(status.at("time"), "2023-11-14T22:13:20.000Z");
+}
+
+TEST_F(AdminStatusTest, StatusCountsWhatIsStoredAndFindsTheOldestNewest) {
+  store({kMac, 1}, {1, 1}, 900);  // Old, but not the newest of its program.
+  store({kMac, 1}, {1, 2}, 10);
+  store({kMac, 2}, {1, 3}, 300);
+  store({kOtherMac, 1}, {1, 1}, 20);
+  const json status = this->status();
+  const json& stored = status.at("stored");
+  EXPECT_EQ(stored.at("checkpoints"), 4);
+  EXPECT_EQ(stored.at("programs"), 3);
+  EXPECT_EQ(stored.at("ecus"), 2);
+  EXPECT_EQ(stored.at("size_bytes"), 12);
+  EXPECT_EQ(stored.at("stored_bytes"), 2000);
+  EXPECT_EQ(status.at("oldest_newest_checkpoint").at("key"), "02:00:00:00:00:01/2@1.3");
+  EXPECT_EQ(status.at("oldest_newest_checkpoint").at("age_s"), 300);
+  EXPECT_EQ(status.at("oldest_newest_checkpoint").at("stored_at"), "2023-11-14T22:08:20.000Z");
+}
+
+TEST_F(AdminStatusTest, StatusIsDownWhileTheStoreIsAwayAndSaysWhatToDo) {
+  core_.on_store_state(now_, make_error(Code::kNoSpace, "write /store/tmp"), effects_);
+  facts_.store_since = std::chrono::seconds(90);
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "down");
+  EXPECT_THAT(problems(status), ElementsAre(HasSubstr("write /store/tmp")));
+  EXPECT_EQ(status.at("problems")[0].at("since_s"), 90);
+  EXPECT_THAT(status.at("problems")[0].at("what_to_do").get<std::string>(), HasSubstr("free space"));
+  EXPECT_EQ(status.at("store").at("state"), "no space");
+}
+
+TEST_F(AdminStatusTest, StatusListsProgramsNeverStoredLongestWaitingFirst) {
+  core_.on_store_state(now_, make_error(Code::kUnavailable, "not mounted"), effects_);
+  const SessionId id = session(kMac, 65536);
+  for (ProgramId program_id = 100; program_id > 70; --program_id) {
+    announce(id, program_id, 101 - program_id);
+    pass(std::chrono::milliseconds(100));
+  }
+  const json never = status().at("never_stored");
+  EXPECT_EQ(never.at("count"), 30);
+  ASSERT_EQ(never.at("first").size(), kNeverStoredShownMax);
+  EXPECT_EQ(never.at("first")[0].at("key"), "02:00:00:00:00:01/100@65536.1");
+  EXPECT_EQ(never.at("first")[0].at("age_s"), 3);
+  EXPECT_THAT(never.at("first")[0].at("reason").get<std::string>(), HasSubstr("not mounted"));
+}
+
+TEST_F(AdminStatusTest, StatusCountsAsNeverStoredWhatFailedForGoodAndOnlyThat) {
+  const SessionId id = session(kMac, 65536);
+  store({kMac, 2}, {1, 1});
+  announce(id, 1, 1);
+  announce(id, 2, 2);
+  fail({kMac, 1});
+  fail({kMac, 2});
+  const json status = this->status();
+  EXPECT_EQ(status.at("failures"), 2);
+  EXPECT_EQ(status.at("never_stored").at("count"), 1);
+  EXPECT_EQ(status.at("never_stored").at("first")[0].at("key"), "02:00:00:00:00:01/1@65536.1");
+  EXPECT_EQ(status.at("never_stored").at("first")[0].at("state"), "failed");
+  EXPECT_EQ(status.at("health"), "degraded");
+  EXPECT_THAT(problems(status), ElementsAre(HasSubstr("never stored"), HasSubstr("an older one is kept")));
+}
+
+TEST_F(AdminStatusTest, AFailureIsNoProblemOnceANewerCheckpointIsStoredOrTheProgramWithdrawn) {
+  const SessionId id = session(kMac, 65536);
+  announce(id, 1, 1);
+  announce(id, 2, 2);
+  fail({kMac, 1});
+  fail({kMac, 2});
+  store({kMac, 1}, {65536, 3});
+  ASSERT_TRUE(index_.put_withdrawn({kMac, 2}, {65536, 2}, kWallUs).ok());
+  const json status = this->status();
+  EXPECT_EQ(status.at("failures"), 2);
+  EXPECT_EQ(status.at("never_stored").at("count"), 0);
+  EXPECT_EQ(status.at("health"), "ok");
+}
+
+TEST_F(AdminStatusTest, StatusWarnsOfSilentSessionsAFullDiskAndALateQueue) {
+  const SessionId id = session(kMac, 65536);
+  announce(id, 1, 1);
+  announce(id, 2, 2);
+  core_.drain();  // What is announced from here on is not pulled.
+  announce(id, 3, 3);
+  pass(kLateAfter);
+  facts_.space = storage::SpaceInfo{1000, 99};
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "degraded");
+  EXPECT_EQ(status.at("silent_sessions"), 1);
+  EXPECT_THAT(problems(status),
+              ElementsAre(HasSubstr("nearly full"), HasSubstr("waits to be pulled"), HasSubstr("not heard")));
+  facts_.space = storage::SpaceInfo{1000, 100};
+  EXPECT_EQ(problems(this->status()).size(), 2U);
+}
+
+TEST_F(AdminStatusTest, NoticesDoNotSpoilTheHealth) {
+  core_.on_malformed_notify(now_, "10.0.0.9", make_error(Code::kProtocol, "junk"), effects_);
+  facts_.reconcile_running = true;
+  facts_.unknown_files = 2;
+  facts_.draining = true;
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "ok");
+  EXPECT_EQ(problems(status).size(), 4U);
+  EXPECT_EQ(status.at("counters").at("malformed"), 1);
+}
+
+TEST_F(AdminStatusTest, StatusIsAnsweredEvenWhenTheIndexIsNot) {
+  index_.fail_next(100, make_error(Code::kIo, "the disk of the index"));
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "down");
+  EXPECT_THAT(problems(status), ElementsAre(HasSubstr("the disk of the index")));
+  EXPECT_TRUE(status.at("stored").is_null());
+}
+
+TEST_F(AdminStatusTest, StatusAddsUpThePulls) {
+  const SessionId id = session(kMac, 65536);
+  announce(id, 1, 1, 1000);
+  announce(id, 2, 2, 2000);
+  const json pulls = status().at("pulls");
+  EXPECT_EQ(pulls.at("running"), 2);
+  EXPECT_EQ(pulls.at("size_bytes"), 3000);
+  EXPECT_EQ(pulls.at("received_bytes"), 0);
+}
+
+// ---- the other CMS instances
+
+wire::PeerMessage said_by(const std::string& name, bool takes_pulls, const Id128& fleet_id = Id128{1, 2}) {
+  wire::PeerMessage message;
+  message.cms_name = name;
+  message.incarnation = 5;
+  message.fleet_id = fleet_id;
+  wire::PeerBeat beat;
+  beat.takes_pulls = takes_pulls;
+  beat.queued = 3;
+  message.body = beat;
+  return message;
+}
+
+TEST_F(AdminStatusTest, ShowsALivePeerAndNothingWrongWithIt) {
+  core_.set_fleet_id(Id128{1, 2});
+  facts_.peers_configured = 1;
+  core_.on_peer(now_, "10.0.0.2", said_by("b", true), effects_);
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "ok");
+  ASSERT_EQ(status.at("peers").size(), 1U);
+  const json& peer = status.at("peers").at(0);
+  EXPECT_EQ(peer.at("name"), "b");
+  EXPECT_EQ(peer.at("address"), "10.0.0.2");
+  EXPECT_EQ(peer.at("state"), "live");
+  EXPECT_EQ(peer.at("takes_pulls"), true);
+  EXPECT_EQ(peer.at("pull"), "one");
+  EXPECT_EQ(peer.at("queued"), 3);
+  EXPECT_EQ(peer.at("gaps"), 0);
+}
+
+TEST_F(AdminStatusTest, WarnsOfPeersThatAreSilentForeignIdleOrWereNeverHeard) {
+  core_.set_fleet_id(Id128{1, 2});
+  facts_.peers_configured = 4;
+  facts_.uptime = std::chrono::seconds(30);
+  core_.on_peer(now_, "10.0.0.2", said_by("b", true), effects_);
+  pass(core::kPeerSilentMax);
+  core_.on_peer(now_, "10.0.0.3", said_by("c", true, Id128{3, 4}), effects_);
+  core_.on_peer(now_, "10.0.0.4", said_by("d", false), effects_);
+  now_ += std::chrono::milliseconds(500);
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "degraded");
+  EXPECT_THAT(problems(status),
+              ElementsAre(HasSubstr("warning: cmsd b at 10.0.0.2 is silent"),
+                          HasSubstr("warning: cmsd c at 10.0.0.3 is refused: its store is of fleet " +
+                                    to_string(Id128{3, 4})),
+                          HasSubstr("warning: cmsd d pulls nothing"),
+                          HasSubstr("warning: 1 of 4 configured peers have not been heard")));
+  EXPECT_EQ(status.at("peers").at(0).at("state"), "silent");
+  EXPECT_EQ(status.at("peers").at(1).at("state"), "refused");
+}
+
+}  // namespace
+}  // namespace cms::daemon
