@@ -2,19 +2,67 @@
 #include "cms/daemon/admin_answers.h"
 
 #include <algorithm>
+#include <array>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
-#include "cms/daemon/admin_json.h"
+#include "cms/daemon/admin_findings.h"
 #include "cms/daemon/admin_listing.h"
 
 namespace cms::daemon {
 namespace {
 
+using Json = nlohmann::ordered_json;
 using Item = CoreSnapshot::Item;
 using State = CoreSnapshot::State;
 
 constexpr std::size_t kSessionsShownMax = 100;  // Of one ECU or program.
 constexpr std::size_t kFailuresShownMax = 20;
+
+// ---- values
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+// RFC 3339 with milliseconds; null for 0, which means: not known.
+Json time_json(std::uint64_t at_us) {
+  if (at_us == 0) return nullptr;
+  const auto seconds = static_cast<std::time_t>(at_us / 1000000);
+  std::tm utc{};
+  if (::gmtime_r(&seconds, &utc) == nullptr || utc.tm_year > 9999 - 1900) return nullptr;
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &utc);
+  const std::string ms = std::to_string(1000 + at_us / 1000 % 1000).substr(1);
+  return std::string(text.data()) + "." + ms + "Z";
+}
+
+Json optional_json(const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(); }
+
+Json age_json(std::uint64_t wall_us, std::uint64_t at_us) { return optional_json(age_of(wall_us, at_us)); }
+
+Json seconds_json(Duration duration) { return seconds_of(duration); }
+
+std::int64_t milliseconds(Duration duration) {
+  return std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+}
+
+const char* to_text(State state) {
+  switch (state) {
+    case State::kAnnounced: return "announced";
+    case State::kPulling: return "pulling";
+    case State::kFailed: return "failed";
+  }
+  return "";
+}
+
+Json identity_json(const CheckpointId& checkpoint) {
+  return Json{{"key", to_string(checkpoint)},
+              {"ecu_mac", to_string(checkpoint.program.ecu_mac)},
+              {"program_id", checkpoint.program.program_id},
+              {"incarnation", checkpoint.version.incarnation},
+              {"seq", checkpoint.version.seq}};
+}
 
 Json row_json(const storage::IndexRow& row, const char* state, std::uint64_t wall_us) {
   Json json = identity_json(row.name.checkpoint);
@@ -100,6 +148,158 @@ class JsonPage final : public ListPage {
   std::string text_;
   std::uint64_t wall_us_;
 };
+
+// ---- status
+
+const char* health_of(const std::vector<Problem>& problems) {
+  Problem::Severity worst = Problem::Severity::kNotice;
+  for (const Problem& problem : problems) worst = std::max(worst, problem.severity);
+  return worst == Problem::Severity::kError     ? "down"
+         : worst == Problem::Severity::kWarning ? "degraded"
+                                                : "ok";
+}
+
+Json problems_json(const std::vector<Problem>& problems) {
+  static constexpr const char* kNames[] = {"notice", "warning", "error"};
+  Json list = Json::array();
+  for (const Problem& problem : problems) {
+    list.push_back(Json{{"severity", kNames[static_cast<int>(problem.severity)]},
+                        {"what", problem.what},
+                        {"since_s", optional_json(problem.since_s)},
+                        {"what_to_do", problem.what_to_do}});
+  }
+  return list;
+}
+
+const char* to_text(CoreSnapshot::Peer::State state) {
+  using PeerState = CoreSnapshot::Peer::State;
+  return state == PeerState::kLive ? "live" : state == PeerState::kSilent ? "silent" : "refused";
+}
+
+Json peers_json(const CoreSnapshot& snapshot) {
+  Json peers = Json::array();
+  for (const CoreSnapshot::Peer& peer : snapshot.peers) {
+    peers.push_back(Json{{"name", peer.name},
+                         {"address", peer.address},
+                         {"state", to_text(peer.state)},
+                         {"since_s", seconds_json(peer.since)},
+                         {"takes_pulls", peer.takes_pulls},
+                         {"pull", peer.pull_every ? "every" : "one"},
+                         {"queued", peer.queued},
+                         {"events", peer.event_count},
+                         {"gaps", peer.gap_count},
+                         {"fleet_id", peer.fleet_id.empty() ? Json() : Json(peer.fleet_id)}});
+  }
+  return peers;
+}
+
+Json counters_json(const core::Counters& counters) {
+  return Json{{"notifications", counters.notifications},
+              {"duplicates", counters.duplicates},
+              {"gaps", counters.gaps},
+              {"unknown_sessions", counters.unknown_sessions},
+              {"malformed", counters.malformed},
+              {"pulls_started", counters.pulls_started},
+              {"pulled_bytes", counters.pulled_bytes},
+              {"stored", counters.stored},
+              {"stored_bytes", counters.stored_bytes},
+              {"superseded", counters.superseded},
+              {"failed", counters.failed},
+              {"refetched", counters.refetched},
+              {"stalls", counters.stalls},
+              {"store_troubles", counters.store_troubles},
+              {"peer_stored", counters.peer_stored},
+              {"taken_over", counters.taken_over},
+              {"reconciled_for_peers", counters.reconciled_for_peers}};
+}
+
+Json never_stored_json(const CoreSnapshot& snapshot, const Lasting& lasting) {
+  std::set<ProgramKey> listed;
+  Json first = Json::array();
+  std::size_t count = snapshot.counts.never_stored;
+  const auto add = [&](const Item& item) {
+    if (first.size() >= kNeverStoredShownMax) return;
+    first.push_back(
+        Json{{"key", to_string(item.checkpoint)},
+             {"state", to_text(item.state)},
+             {"age_s", item.state == State::kFailed ? age_json(snapshot.facts.wall_us, item.failed_at_us)
+                                                    : seconds_json(item.waiting)},
+             {"reason", item.reason}});
+  };
+  for (const Item& item : snapshot.items) {
+    if (item.state == State::kFailed) continue;
+    listed.insert(item.checkpoint.program);
+    add(item);
+  }
+  for (const Item* failure : lasting.never_stored) {
+    if (listed.count(failure->checkpoint.program) != 0) continue;
+    ++count;
+    add(*failure);
+  }
+  return Json{{"count", count}, {"complete", snapshot.counts.all_looked_at}, {"first", std::move(first)}};
+}
+
+std::string status_json(const CoreSnapshot& snapshot, storage::CheckpointIndex& index) {
+  const DaemonFacts& facts = snapshot.facts;
+  IndexTotals totals;
+  Lasting lasting;
+  Status indexed = add_up(index, totals);
+  if (indexed.ok()) indexed = find_lasting(snapshot, index, lasting);
+  const std::vector<Problem> problems = find_problems(snapshot, indexed, lasting);
+
+  Json json;
+  json["health"] = health_of(problems);
+  json["problems"] = problems_json(problems);
+  json["name"] = facts.name;
+  json["version"] = facts.version;
+  json["pid"] = facts.pid;
+  json["port_base"] = facts.port_base;
+  json["uptime_s"] = seconds_json(facts.uptime);
+  json["time"] = time_json(facts.wall_us);
+  Json& store = json["store"];
+  store["url"] = facts.store_url;
+  store["state"] = to_string(snapshot.store_status.code());
+  store["reason"] = snapshot.store_status.ok() ? Json() : Json(snapshot.store_status.error().message());
+  store["since_s"] = seconds_json(facts.store_since);
+  store["total_bytes"] = facts.space ? Json(facts.space->total_bytes) : Json();
+  store["free_bytes"] = facts.space ? Json(facts.space->free_bytes) : Json();
+  store["reconcile"] = Json{{"running", facts.reconcile_running},
+                            {"done", facts.reconcile_done},
+                            {"shards_done", facts.reconcile_shards_done},
+                            {"shards_total", storage::kShardCount}};
+  json["peers"] = peers_json(snapshot);
+  json["sessions"] = snapshot.counts.sessions;
+  json["silent_sessions"] = snapshot.counts.silent_sessions;
+  Json& stored = json["stored"];
+  if (indexed.ok()) {
+    stored = Json{{"checkpoints", totals.checkpoints},
+                  {"programs", totals.programs},
+                  {"ecus", totals.ecus},
+                  {"size_bytes", totals.size_bytes},
+                  {"stored_bytes", totals.stored_bytes},
+                  {"complete", totals.complete}};
+  }
+  Json& oldest = json["oldest_newest_checkpoint"];
+  if (indexed.ok() && totals.oldest_newest) {
+    oldest = Json{{"key", to_string(totals.oldest_newest->name.checkpoint)},
+                  {"stored_at", time_json(totals.oldest_newest->stored_at_us)},
+                  {"age_s", age_json(facts.wall_us, totals.oldest_newest->stored_at_us)}};
+  }
+  json["never_stored"] = never_stored_json(snapshot, lasting);
+  json["pulls"] = Json{{"running", snapshot.counts.pulls},
+                       {"queued", snapshot.counts.queued},
+                       {"received_bytes", snapshot.counts.pull_bytes_done},
+                       {"size_bytes", snapshot.counts.pull_bytes_total},
+                       {"bytes_per_s", facts.pull_bytes_per_s}};
+  json["failures"] = std::count_if(snapshot.items.begin(), snapshot.items.end(),
+                                   [](const Item& item) { return item.state == State::kFailed; });
+  json["queues"] = Json{{"store", facts.store_queue_length},
+                        {"index", facts.index_queue_length},
+                        {"query", facts.query_queue_length}};
+  json["rss_bytes"] = facts.rss_bytes;
+  json["counters"] = counters_json(snapshot.counters);
+  return dump(json);
+}
 
 // ---- show
 

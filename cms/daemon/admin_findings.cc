@@ -1,0 +1,220 @@
+#include "cms/daemon/admin_findings.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "cms/daemon/admin_listing.h"
+
+namespace cms::daemon {
+namespace {
+
+using Item = CoreSnapshot::Item;
+using State = CoreSnapshot::State;
+using Severity = Problem::Severity;
+
+constexpr Duration kStatusScanMax = std::chrono::seconds(2);
+constexpr std::size_t kClockRows = 4096;  // Rows between two looks at the clock.
+
+std::string remedy_for_store(Code code, const std::string& url) {
+  switch (code) {
+    case Code::kNoSpace:
+    case Code::kQuota:
+      return "free space on " + url + " or start cmsd with a lower --keep-latest; it goes on by itself";
+    case Code::kNotFound:
+    case Code::kUnavailable:
+      return "see that " + url + " is mounted and its host is up; cmsd goes on by itself";
+    case Code::kReadOnly:
+    case Code::kPermission: return "make " + url + " writable for the user of cmsd; it goes on by itself";
+    case Code::kForeign: return "point --store to the fleet's store or to an empty directory";
+    case Code::kUnsupported: return "update this cmsd: the store is of a newer format";
+    default: return "look at the log of cmsd and at the host of " + url;
+  }
+}
+
+void find_store_problems(const CoreSnapshot& snapshot, std::vector<Problem>& problems) {
+  const DaemonFacts& facts = snapshot.facts;
+  if (!snapshot.store_status.ok()) {
+    const Error& error = snapshot.store_status.error();
+    problems.push_back(Problem{Severity::kError, "nothing can be stored: " + error.message(),
+                               seconds_of(facts.store_since), remedy_for_store(error.code, facts.store_url)});
+  } else if (facts.space && facts.space->free_bytes < facts.space->total_bytes / 10) {
+    problems.push_back(Problem{
+        Severity::kWarning,
+        "the store is nearly full: " + std::to_string(facts.space->free_bytes / (1024 * 1024)) + " MiB of " +
+            std::to_string(facts.space->total_bytes / (1024 * 1024)) + " MiB are free",
+        std::nullopt, "free space on " + facts.store_url + ", retire programs or lower --keep-latest"});
+  }
+  if (!facts.reconcile_trouble.empty() && snapshot.store_status.ok()) {
+    problems.push_back(Problem{Severity::kWarning,
+                               "the index cannot be compared with the store: " + facts.reconcile_trouble,
+                               std::nullopt, "look at the log of cmsd; it tries again by itself"});
+  } else if (facts.reconcile_running) {
+    problems.push_back(Problem{Severity::kNotice, "the index is being compared with the store", std::nullopt,
+                               "nothing; wait for the end"});
+  }
+  if (facts.unknown_files > 0) {
+    problems.push_back(Problem{
+        Severity::kNotice, std::to_string(facts.unknown_files) + " files in the store are not checkpoints",
+        std::nullopt, "see who writes to " + facts.store_url + "; cmsd leaves them alone"});
+  }
+}
+
+void find_checkpoint_problems(const CoreSnapshot& snapshot, const Lasting& lasting,
+                              std::vector<Problem>& problems) {
+  const std::uint64_t wall_us = snapshot.facts.wall_us;
+  const auto add_failures = [&](const std::vector<const Item*>& failures, const char* what) {
+    if (failures.empty()) return;
+    const Item& oldest =
+        **std::min_element(failures.begin(), failures.end(),
+                           [](const Item* a, const Item* b) { return a->failed_at_us < b->failed_at_us; });
+    const std::string key = to_string(oldest.checkpoint);
+    problems.push_back(Problem{Severity::kWarning,
+                               std::to_string(failures.size()) + what + key + ": " +
+                                   std::string(to_string(oldest.code)) + ": " + oldest.reason,
+                               age_of(wall_us, oldest.failed_at_us),
+                               "see 'cms-admin show " + key +
+                                   "'; it ends when a newer checkpoint is stored or the program retired"});
+  };
+  add_failures(lasting.never_stored, " programs were never stored and their last checkpoint failed, first ");
+  add_failures(lasting.out_of_date, " programs' newest checkpoint failed and an older one is kept, first ");
+  // While the store is away everything waits; that is one problem, not two.
+  if (snapshot.counts.late > 0 && snapshot.store_status.ok()) {
+    problems.push_back(
+        Problem{Severity::kWarning,
+                std::to_string(snapshot.counts.late) + " programs' newest checkpoint waits to be pulled",
+                seconds_of(snapshot.counts.longest_wait),
+                "see the reasons in 'cms-admin checkpoints'; can this host reach their ECUs?"});
+  }
+}
+
+void find_cms_problems(const CoreSnapshot& snapshot, std::vector<Problem>& problems) {
+  using PeerState = CoreSnapshot::Peer::State;
+  std::size_t heard_count = 0;
+  for (const CoreSnapshot::Peer& peer : snapshot.peers) {
+    ++heard_count;
+    if (peer.state == PeerState::kSilent) {
+      problems.push_back(
+          Problem{Severity::kWarning,
+                  "cmsd " + peer.name + " at " + peer.address + " is silent; this one pulls for it",
+                  seconds_of(peer.since), "see that it runs, and that this host is among its peers"});
+    } else if (peer.state == PeerState::kForeign) {
+      problems.push_back(Problem{
+          Severity::kWarning,
+          "cmsd " + peer.name + " at " + peer.address + " is refused: its store is of fleet " + peer.fleet_id,
+          seconds_of(peer.since), "point both to one store, or take it out of the lists of peers"});
+    } else if (!peer.takes_pulls) {
+      problems.push_back(Problem{Severity::kWarning,
+                                 "cmsd " + peer.name + " pulls nothing: it is ending, or its store is away",
+                                 std::nullopt, "see 'cms-admin status' of that one"});
+    }
+  }
+  if (heard_count < snapshot.facts.peers_configured) {
+    problems.push_back(Problem{Severity::kWarning,
+                               std::to_string(snapshot.facts.peers_configured - heard_count) + " of " +
+                                   std::to_string(snapshot.facts.peers_configured) +
+                                   " configured peers have not been heard since the start",
+                               seconds_of(snapshot.facts.uptime),
+                               "see that they run and that their --peer lists name this cmsd"});
+  }
+}
+
+void find_session_problems(const CoreSnapshot& snapshot, std::vector<Problem>& problems) {
+  if (snapshot.counts.silent_sessions > 0) {
+    problems.push_back(
+        Problem{Severity::kWarning,
+                std::to_string(snapshot.counts.silent_sessions) + " sessions are not heard any more",
+                seconds_of(snapshot.counts.longest_silence),
+                "see 'cms-admin ecus'; are these ECUs and their network up?"});
+  }
+  if (snapshot.counters.malformed > 0) {
+    problems.push_back(
+        Problem{Severity::kNotice,
+                std::to_string(snapshot.counters.malformed) + " malformed messages have come since the start",
+                std::nullopt, "look for 'malformed' in the log of cmsd: who sent them?"});
+  }
+  if (snapshot.facts.draining) {
+    problems.push_back(Problem{Severity::kNotice,
+                               "this cmsd is about to end: it finishes its pulls and begins no new ones",
+                               std::nullopt, "nothing"});
+  }
+}
+
+}  // namespace
+
+std::uint64_t seconds_of(Duration duration) {
+  return static_cast<std::uint64_t>(
+      std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(duration).count()));
+}
+
+std::optional<std::uint64_t> age_of(std::uint64_t wall_us, std::uint64_t at_us) {
+  if (at_us == 0) return std::nullopt;
+  return wall_us > at_us ? (wall_us - at_us) / 1000000 : 0;
+}
+
+Status add_up(storage::CheckpointIndex& index, IndexTotals& totals) {
+  const auto count = index.row_count();
+  if (!count) return count.error();
+  totals.checkpoints = *count;
+  const Instant deadline = BootClock::now() + kStatusScanMax;
+  std::size_t looks = 0;
+  std::optional<ProgramKey> last;
+  return index.scan(std::nullopt, std::nullopt, [&](const storage::IndexRow& row) {
+    if (++looks % kClockRows == 0 && BootClock::now() >= deadline) {
+      totals.complete = false;
+      return false;
+    }
+    totals.size_bytes += row.name.size_bytes;
+    totals.stored_bytes += row.stored_bytes;
+    const ProgramKey& program = row.name.checkpoint.program;
+    if (last == program) return true;
+    ++totals.programs;
+    if (!last || last->ecu_mac != program.ecu_mac) ++totals.ecus;
+    last = program;
+    if (row.stored_at_us != 0 &&
+        (!totals.oldest_newest || row.stored_at_us < totals.oldest_newest->stored_at_us)) {
+      totals.oldest_newest = row;
+    }
+    return true;
+  });
+}
+
+Status find_lasting(const CoreSnapshot& snapshot, storage::CheckpointIndex& index, Lasting& lasting) {
+  std::map<ProgramKey, const Item*> newest_failure;
+  for (const Item& item : snapshot.items) {
+    if (item.state != State::kFailed) continue;
+    const Item*& newest = newest_failure[item.checkpoint.program];
+    if (newest == nullptr || newest->checkpoint.version < item.checkpoint.version) newest = &item;
+  }
+  for (const auto& [program, failure] : newest_failure) {
+    const auto row = index.newest(program);
+    if (!row) return row.error();
+    const auto facts = index.program(program);
+    if (!facts) return facts.error();
+    if (*facts && is_withdrawn(failure->checkpoint.version, (*facts)->withdrawn)) continue;
+    if (!*row) {
+      lasting.never_stored.push_back(failure);
+    } else if ((*row)->name.checkpoint.version < failure->checkpoint.version) {
+      lasting.out_of_date.push_back(failure);
+    }
+  }
+  return ok_status();
+}
+
+std::vector<Problem> find_problems(const CoreSnapshot& snapshot, const Status& indexed,
+                                   const Lasting& lasting) {
+  std::vector<Problem> problems;
+  find_store_problems(snapshot, problems);
+  if (!indexed.ok()) {
+    problems.push_back(Problem{Severity::kError, "the index cannot be read: " + indexed.error().message(),
+                               std::nullopt,
+                               "look at the disk of --index; when it is damaged, stop cmsd, move the index "
+                               "away and start it again"});
+  }
+  find_checkpoint_problems(snapshot, lasting, problems);
+  find_cms_problems(snapshot, problems);
+  find_session_problems(snapshot, problems);
+  return problems;
+}
+
+}  // namespace cms::daemon
