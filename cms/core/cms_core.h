@@ -285,7 +285,8 @@ class CmsCore {
   std::map<SessionId, Session> sessions_;
   std::map<PeerId, SessionId> session_of_peer_;
   std::map<LinkId, SessionId> session_of_link_;
-  std::set<std::pair<PeerId, std::uint64_t>> hellos_in_work_;  // (peer, nonce)
+  // By (peer, nonce), with the incarnation that the client asked for last.
+  std::map<std::pair<PeerId, std::uint64_t>, Incarnation> hellos_in_work_;
   std::map<ProgramKey, Program> programs_;
   std::map<TransferId, Transfer> transfers_;
   struct WithdrawRequest {

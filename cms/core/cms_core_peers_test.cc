@@ -413,6 +413,41 @@ TEST(CmsPeersTest, ASessionThatHasItsIncarnationNeedNotWait) {
   EXPECT_EQ(cms.sent<wire::HelloAnswer>(client)[0].code, Code::kOk);
 }
 
+TEST(CmsPeersTest, AnIncarnationGivenElsewhereMeanwhileIsTaken) {
+  TwoCms cms;
+  cms.hear(TwoCms::beat());
+  cms.greeted();
+  Client client = client_of(1);
+  cms.index_answers = false;
+  cms.hello(client);
+  const auto slow = cms.all<ReserveIncarnation>();
+  client.incarnation = 65537;  // The other CMS was faster.
+  cms.hello(client);
+  const auto fast = cms.all<ReserveIncarnation>();
+  ASSERT_EQ(slow.size() + fast.size(), 2U);
+  cms.feed(
+      [&](Effects& out) { cms.core.on_incarnation_reserved(cms.now, slow[0], Incarnation{131073}, out); });
+  EXPECT_TRUE(cms.core.sessions().empty());
+  cms.feed(
+      [&](Effects& out) { cms.core.on_incarnation_reserved(cms.now, fast[0], Incarnation{65537}, out); });
+  ASSERT_EQ(cms.core.sessions().size(), 1U);
+  EXPECT_EQ(cms.core.sessions().begin()->first, client.session());
+}
+
+TEST(CmsPeersTest, AnIncarnationThatTheClientDidNotTakeLeavesNoSession) {
+  TwoCms cms;
+  cms.hear(TwoCms::beat());
+  cms.greeted();
+  Client client = client_of(1);
+  cms.hello(client);
+  ASSERT_NE(client.incarnation, 0U);
+  client.incarnation += 1;  // That of the other CMS, whose answer came first.
+  cms.hello(client);
+  ASSERT_EQ(cms.core.sessions().size(), 1U);
+  EXPECT_EQ(cms.core.sessions().begin()->first, client.session());
+  EXPECT_EQ(cms.log_count(LogEvent::Level::kWarning), 0U);
+}
+
 TEST(CmsPeersTest, GreetsAPeerThatAsksWithAllItsSessionsAndTellsOfNewOnes) {
   TwoCms cms;
   const Client first = cms.open_with_peer();

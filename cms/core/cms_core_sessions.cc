@@ -131,7 +131,10 @@ void CmsCore::on_hello(Instant now, const PeerId& peer, const std::string& peer_
     refuse_hello(peer, hello, Code::kLimit, std::to_string(kSessionCountMax) + " sessions are open", effects);
     return;
   }
-  if (!hellos_in_work_.insert({peer, hello.nonce}).second) return;
+  // A client that was given an incarnation elsewhere meanwhile says Hello again, under that one.
+  const auto [in_work, first] = hellos_in_work_.emplace(std::pair(peer, hello.nonce), hello.incarnation);
+  if (!first && in_work->second == hello.incarnation) return;
+  in_work->second = hello.incarnation;
   ReserveIncarnation reserve{peer, peer_address, hello};
   if (hello.incarnation == 0 && !may_assign(now)) {
     held_hellos_.push_back(std::move(reserve));
@@ -142,7 +145,9 @@ void CmsCore::on_hello(Instant now, const PeerId& peer, const std::string& peer_
 
 void CmsCore::on_incarnation_reserved(Instant now, const ReserveIncarnation& asked,
                                       const Result<Incarnation>& incarnation, Effects& effects) {
-  hellos_in_work_.erase({asked.peer, asked.hello.nonce});
+  const auto in_work = hellos_in_work_.find({asked.peer, asked.hello.nonce});
+  if (in_work == hellos_in_work_.end() || in_work->second != asked.hello.incarnation) return;
+  hellos_in_work_.erase(in_work);
   if (!incarnation.ok()) {
     refuse_hello(asked.peer, asked.hello, Code::kUnavailable, incarnation.error().message(), effects);
     return;
@@ -163,6 +168,16 @@ void CmsCore::on_incarnation_reserved(Instant now, const ReserveIncarnation& ask
 
 void CmsCore::open_session(Instant now, const ReserveIncarnation& asked, Incarnation incarnation,
                            Effects& effects) {
+  // The same client under an incarnation that it did not take: another CMS was faster.
+  std::vector<SessionId> untaken;
+  for (auto it = sessions_.lower_bound(SessionId{asked.hello.ecu_mac, 0});
+       it != sessions_.end() && it->first.ecu_mac == asked.hello.ecu_mac; ++it) {
+    if (it->second.nonce == asked.hello.nonce) untaken.push_back(it->first);
+  }
+  for (const SessionId& id : untaken) {
+    end_session(now, id, Code::kPublisherGone, "it goes by incarnation " + std::to_string(incarnation),
+                effects);
+  }
   Session fresh;
   fresh.id = SessionId{asked.hello.ecu_mac, incarnation};
   fresh.nonce = asked.hello.nonce;
