@@ -265,7 +265,7 @@ void IndexKeeper::reconcile() {
     work_.running = true;
     ++round_;
     reconciled_.reset();
-    entries_seen_ = 0;
+    seen_uids_.clear();
     const auto fleet_id = index_.fleet_id();
     if (!fleet_id.ok()) {
       work_.trouble = fleet_id.error().message();
@@ -336,7 +336,7 @@ Status IndexKeeper::reconcile_shard(std::uint32_t shard) {
       resurrected.push_back(entry.name);
       continue;
     }
-    ++entries_seen_;
+    seen_uids_.push_back(entry.name.uid);
     const auto row = index_.find(entry.name.checkpoint);
     if (!row.ok()) return row.error();
     if (*row && (*row)->name == entry.name) continue;
@@ -368,10 +368,13 @@ Status IndexKeeper::ensure_shard(const ProgramKey& program) {
 Status IndexKeeper::finish_reconcile() {
   const auto row_count = index_.row_count();
   if (!row_count.ok()) return row_count.error();
-  if (*row_count > entries_seen_) {
+  if (*row_count > seen_uids_.size()) {
+    // Rows without a file, or whose file came after its shard was listed: only these are looked at.
+    std::sort(seen_uids_.begin(), seen_uids_.end());
     std::vector<BlobName> gone;
     Status trouble;
     const Status scanned = index_.scan(std::nullopt, std::nullopt, [&](const IndexRow& row) {
+      if (std::binary_search(seen_uids_.begin(), seen_uids_.end(), row.name.uid)) return true;
       const auto opened = store_.open(row.name);
       if (opened.ok()) return true;
       if (opened.error().code == Code::kNotFound) {
@@ -388,6 +391,7 @@ Status IndexKeeper::finish_reconcile() {
     if (!removed.ok()) return removed;
     work_.rows_removed += gone.size();
   }
+  seen_uids_ = {};
   const Status marked = index_.put_fleet_id(store_.fleet_id());
   if (!marked.ok()) return marked;
   index_complete_ = true;

@@ -166,7 +166,8 @@ Status take_node_lock(int root_fd, const RootOptions& options) {
   const std::string path = options.path + "/nodes/" + name;
   auto nodes = open_dir_at(root_fd, "nodes", options.path + "/nodes");
   if (!nodes) return nodes.error();
-  auto file = open_at(nodes->get(), name, O_RDWR | O_CREAT, path);
+  // Not for writing, which would keep people from mounting the file system read-only.
+  auto file = open_at(nodes->get(), name, O_RDONLY | O_CREAT, path);
   if (!file) return file.error();
   struct stat opened {};
   struct stat held {};
@@ -175,7 +176,13 @@ Status take_node_lock(int root_fd, const RootOptions& options) {
       opened.st_ino == held.st_ino) {
     return ok_status();
   }
-  if (::flock(file->get(), LOCK_EX | LOCK_NB) != 0) {
+  int locked = ::flock(file->get(), LOCK_EX | LOCK_NB);
+  if (locked != 0 && errno == EBADF) {  // The kernel's NFS client wants it open for writing.
+    file = open_at(nodes->get(), name, O_RDWR, path);
+    if (!file) return file.error();
+    locked = ::flock(file->get(), LOCK_EX | LOCK_NB);
+  }
+  if (locked != 0) {
     if (errno != EWOULDBLOCK) return error_from_errno(errno, "lock " + path);
     return make_error(Code::kAlreadyExists, "another cmsd named '" + options.node + "' has the store " +
                                                 options.path + " open; each needs a --name of its own");
