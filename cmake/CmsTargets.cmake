@@ -49,8 +49,11 @@ function(cms_program name)
 endfunction()
 
 # cms_test(NAME SOURCES … LINK … [TIMEOUT seconds] [LABELS …]): a GoogleTest program; each of its
-# tests is a CTest.
+# tests is a CTest. Nothing at all without BUILD_TESTING.
 function(cms_test name)
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
