@@ -63,7 +63,7 @@ File packaged_file() {
   File file;
   std::ifstream stream(CMS_PACKAGED_CONFIG);
   EXPECT_TRUE(stream.good());
-  const std::regex assignment(R"((# )?([a-z_]+) = "?([^"]*)"?|(# )?([a-z_]+) = \[.*\])");
+  const std::regex assignment(R"re((# )?([a-z_]+) = "?([^"\[]*)"?|(# )?([a-z_]+) = \[.*\])re");
   std::smatch match;
   std::string allowed;
   for (std::string line; std::getline(stream, line);) {
@@ -92,7 +92,9 @@ TEST(PackagedConfigTest, ExplainsEveryKeyAsHelpDoes) {
     EXPECT_EQ(found.allowed, key.allowed) << name;
     EXPECT_EQ(found.is_list, key.is_list) << name;
     // Of a list, an example is shown.
-    if (!file.set.at(name) && !key.is_list) EXPECT_EQ(found.value, key.value) << name;
+    if (!file.set.at(name) && !key.is_list) {
+      EXPECT_EQ(found.value, key.value) << name;
+    }
   }
   for (const auto& [name, key] : file.keys) EXPECT_EQ(wanted.count(name), 1U) << "there is no key " << name;
 }
