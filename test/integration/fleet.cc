@@ -58,6 +58,23 @@ std::uint64_t program_pulled_by(std::size_t which, const std::string& ecu_mac, s
   return from;
 }
 
+void wait_until_both_pull(Fleet& fleet, Publisher& publisher) {
+  const std::string key = publisher.key(0);
+  const std::string ecu_mac = key.substr(0, key.find('/'));
+  constexpr std::uint64_t kFirst = 1000000;  // None that a test uses.
+  const auto start = TestClock::now();
+  for (std::uint64_t generation = 1; since(start) < kPatience; ++generation) {
+    std::size_t pulling = 0;
+    for (std::size_t i = 0; i < 2; ++i) {
+      const std::uint64_t seq = publisher.publish(program_pulled_by(i, ecu_mac, kFirst), generation, 4096);
+      (void)publisher.wait(seq, RTCR_REPLICATED, kPatience.count());
+    }
+    for (std::size_t i = 0; i < 2; ++i) pulling += counter_of(fleet[i], "pulls_started").value_or(0) > 0 ? 1 : 0;
+    if (pulling == 2) return;
+  }
+  ADD_FAILURE() << "one of the two pulls nothing\n" << fleet.log();
+}
+
 std::optional<std::uint64_t> counter_of(const CmsdProcess& cmsd, const std::string& name) {
   const auto status = cmsd.admin({"status", "--output", "json"});
   if (status.exit_code != 0) return std::nullopt;
@@ -78,7 +95,8 @@ std::optional<std::map<std::string, std::string>> index_of(const CmsdProcess& cm
     if (state != "current" && state != "stored") continue;
     row.erase("age_s");
     if (facts == Facts::kInNames) {
-      for (const char* field : {"stored_at", "stored_at_us", "taken_at", "pause_us", "program_name"})
+      for (const char* field :
+           {"stored_at", "stored_at_us", "stored_bytes", "taken_at", "pause_us", "program_name"})
         row.erase(field);
     }
     rows[row.at("key").get<std::string>()] = row.dump();

@@ -60,6 +60,10 @@ std::size_t puller_of(const std::string& key);
 // The first program_id from `from` of this ECU that this one pulls.
 std::uint64_t program_pulled_by(std::size_t which, const std::string& ecu_mac, std::uint64_t from = 1);
 
+// Publishes until each of the two has pulled something: then each is known to the other as one that may be
+// named for pulls.
+void wait_until_both_pull(Fleet& fleet, Publisher& publisher);
+
 // A number of `counters` in the status; nullopt: no answer.
 std::optional<std::uint64_t> counter_of(const CmsdProcess& cmsd, const std::string& name);
 

@@ -79,7 +79,6 @@ class Lane {
     for (std::uint64_t round = 0; round < rounds && !testing::Test::HasFailure(); ++round) {
       SCOPED_TRACE("round " + std::to_string(round) + ", last kill: " + last_kill_);
       run_round(round);
-      if (testing::Test::HasFailure()) ADD_FAILURE() << fleet_.log();
     }
     bring_back();
     std::vector<Program*> all;
@@ -193,7 +192,9 @@ class Lane {
                              std::to_string(one.program->generation());
     if (status == RTCR_E_TIMEOUT) {
       status = one.live->publisher->wait(one.seq, RTCR_STORED, kPatience.count());
-      ADD_FAILURE() << what << " was not STORED for " << since(from).count() << " ms after " << last_kill_;
+      ADD_FAILURE() << what << " was not STORED for " << since(from).count() << " ms after " << last_kill_
+                    << "\n"
+                    << fleet_.log();
     }
     longest_ = std::max(longest_, since(from));
     if (status == RTCR_OK) {
@@ -210,7 +211,8 @@ class Lane {
     const int code = one.process->wait();
     if (said.find("\"STORED\"") != std::string::npos) one.program->stored = one.program->generation();
     if (!one.killed) {
-      EXPECT_EQ(code, 0) << one.program->key << " after " << last_kill_ << ": " << said;
+      EXPECT_EQ(code, 0) << one.program->key << " after " << last_kill_ << ": " << said << "\n"
+                         << fleet_.log();
     }
     std::filesystem::remove(one.file);
   }
@@ -230,7 +232,8 @@ class Lane {
       } while (found < program.stored && since(start) < kPatience);
       ASSERT_GE(found, program.stored)
           << program.key << " is missing from " << fleet_[i].name() << " after " << last_kill_ << "\n"
-          << fleet_[i].admin({"show", program.key}).output;
+          << fleet_[i].admin({"show", program.key}).output << "\n"
+          << fleet_.log();
     }
   }
 

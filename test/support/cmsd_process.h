@@ -38,7 +38,8 @@ class CmsdProcess {
   void start(const std::string& crash_point = "");
   void kill();      // -9, and waits.
   int terminate();  // SIGTERM; the exit code.
-  int wait() { return process_->wait(); }
+  // As Process::wait.
+  int wait(std::chrono::milliseconds timeout = std::chrono::seconds(60)) { return process_->wait(timeout); }
   Process& process() { return *process_; }
 
   std::string endpoint() const { return "tcp://127.0.0.1:" + std::to_string(port_base_); }
