@@ -18,7 +18,8 @@ std::size_t size_of(std::uint64_t id, std::uint64_t generation) { return 2000 + 
 
 // Each waits for STORED before the next of its program, so that all of them are stored.
 void publish_thousand(Publisher& publisher, std::uint64_t first_generation = 1) {
-  for (std::uint64_t generation = first_generation; generation < first_generation + kGenerations; ++generation) {
+  for (std::uint64_t generation = first_generation; generation < first_generation + kGenerations;
+       ++generation) {
     std::vector<std::uint64_t> seqs;
     for (std::uint64_t id = 1; id <= kPrograms; ++id)
       seqs.push_back(publisher.publish(id, generation, size_of(id, generation)));
@@ -121,14 +122,15 @@ TEST(ManyProgramsTest, ManyProgramsOfManySessionsAreReplicated) {
   const auto published = since(start);
   for (std::uint64_t i = 0; i < kManySessions; ++i) {
     for (const std::uint64_t seq : seqs[i])
-      ASSERT_EQ(publishers[i]->wait(seq, RTCR_REPLICATED, 120000), RTCR_OK) << rtcr_last_error() << fleet.log();
+      ASSERT_EQ(publishers[i]->wait(seq, RTCR_REPLICATED, 120000), RTCR_OK)
+          << rtcr_last_error() << fleet.log();
   }
   std::printf("%llu programs: published in %lld ms, REPLICATED after %lld ms\n",
               static_cast<unsigned long long>(programs), static_cast<long long>(published.count()),
               static_cast<long long>(since(start).count()));
   EXPECT_TRUE(indexes_agree(fleet, programs));
-  const std::uint64_t pulls = counter_of(fleet[0], "pulls_started").value_or(0) +
-                              counter_of(fleet[1], "pulls_started").value_or(0);
+  const std::uint64_t pulls =
+      counter_of(fleet[0], "pulls_started").value_or(0) + counter_of(fleet[1], "pulls_started").value_or(0);
   EXPECT_GE(pulls, programs);
   std::printf("pulls: %llu\n", static_cast<unsigned long long>(pulls));
 }

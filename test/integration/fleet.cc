@@ -29,8 +29,15 @@ Fleet::Fleet(const TempDir& dir, const Options& options) {
     one.arguments.insert(one.arguments.end(), options.arguments.begin(), options.arguments.end());
     cmsds_[i] = std::make_unique<CmsdProcess>(dir, one);
   }
-  for (std::size_t i = 0; i < 2; ++i)
+  for (std::size_t i = 0; i < 2; ++i) {
     EXPECT_TRUE(cmsds_[i]->wait_for_log(heard(1 - i), 1, kPatience)) << log();
+    wait_for_store(i);
+  }
+}
+
+void Fleet::wait_for_store(std::size_t i) const {
+  const std::size_t starts = cmsds_[i]->count_in_log("is ready on port base");
+  EXPECT_TRUE(cmsds_[i]->wait_for_log("the store is ready", starts, kPatience)) << log();
 }
 
 void Fleet::start(std::size_t i, const std::string& crash_point) {
@@ -40,6 +47,7 @@ void Fleet::start(std::size_t i, const std::string& crash_point) {
   cmsds_[i]->start(crash_point);
   EXPECT_TRUE(cmsds_[i]->wait_for_log(heard(other), by_it + 1, kPatience)) << log();
   EXPECT_TRUE(cmsds_[other]->wait_for_log(heard(i), by_other + 1, kPatience)) << log();
+  wait_for_store(i);
 }
 
 std::string Fleet::log() const { return "a:\n" + cmsds_[0]->log() + "b:\n" + cmsds_[1]->log(); }
@@ -69,7 +77,8 @@ void wait_until_both_pull(Fleet& fleet, Publisher& publisher) {
       const std::uint64_t seq = publisher.publish(program_pulled_by(i, ecu_mac, kFirst), generation, 4096);
       (void)publisher.wait(seq, RTCR_REPLICATED, kPatience.count());
     }
-    for (std::size_t i = 0; i < 2; ++i) pulling += counter_of(fleet[i], "pulls_started").value_or(0) > 0 ? 1 : 0;
+    for (std::size_t i = 0; i < 2; ++i)
+      pulling += counter_of(fleet[i], "pulls_started").value_or(0) > 0 ? 1 : 0;
     if (pulling == 2) return;
   }
   ADD_FAILURE() << "one of the two pulls nothing\n" << fleet.log();

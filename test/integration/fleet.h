@@ -41,12 +41,14 @@ class Fleet {
     std::array<std::uint16_t, 2> port_bases{};                        // 0: free ones.
   };
   explicit Fleet(const TempDir& dir) : Fleet(dir, Options{}) {}
-  // Returns when each hears the other.
+  // Returns when each hears the other and has the store.
   Fleet(const TempDir& dir, const Options& options);
 
   CmsdProcess& operator[](std::size_t i) { return *cmsds_[i]; }
-  // Starts it again, and returns when it and the other hear each other.
+  // Starts it again, and returns when it and the other hear each other and it has the store.
   void start(std::size_t i, const std::string& crash_point = "");
+  // Until this start of it, which runs, has the store.
+  void wait_for_store(std::size_t i) const;
   // For --cms and rtcr_options.cms.
   std::string endpoints() const { return cmsds_[0]->endpoint() + "," + cmsds_[1]->endpoint(); }
   std::string log() const;

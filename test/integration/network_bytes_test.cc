@@ -21,7 +21,8 @@ double network_bytes_per_byte(const std::string& pull) {
   proxies.push_back(std::make_unique<CountingProxy>(bulk_port, bytes));
   for (int i = 0; i < 2; ++i) {
     for (const std::uint16_t channel : {net::kNotifyPort, net::kControlPort, net::kPeerPort})
-      proxies.push_back(std::make_unique<CountingProxy>(static_cast<std::uint16_t>(bases[i] + channel), bytes));
+      proxies.push_back(
+          std::make_unique<CountingProxy>(static_cast<std::uint16_t>(bases[i] + channel), bytes));
   }
   const std::string host = CountingProxy::kHost;
   Fleet::Options options;

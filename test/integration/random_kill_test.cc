@@ -99,6 +99,10 @@ class Lane {
 
   void run_round(std::uint64_t round) {
     if (down_ && round >= back_at_) bring_back();
+    // One dies at a time: the other is not still on its way up.
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (down_ != i) fleet_.wait_for_store(i);
+    }
     std::vector<Outstanding> outstanding;
     std::vector<Running> running;
     for (std::uint64_t count = 2 + prng_.below(3); count > 0; --count) outstanding.push_back(publish());

@@ -138,14 +138,17 @@ TEST_P(TwoCmsCrashTest, TheOtherStoresWhatThePullerDiedOf) {
   fleet.start(0, point);
   const Struck struck = publish_until_death(fleet, publisher, id, size_bytes);
   const std::uint64_t seq = struck.seq;
-  ASSERT_EQ(fleet[0].wait(milliseconds(0)), kKilled) << "the point " << point << " was never passed\n" << fleet.log();
+  ASSERT_EQ(fleet[0].wait(milliseconds(0)), kKilled) << "the point " << point << " was never passed\n"
+                                                     << fleet.log();
   const auto start = TestClock::now();
   EXPECT_EQ(publisher.wait(seq, RTCR_STORED, kTakenOverMax.count()), RTCR_OK) << fleet.log();
   EXPECT_LE(since(start), kTakenOverMax);
-  EXPECT_EQ(get_newest(fleet[1], publisher.key(id), dir / "back"), blob_of(id, struck.generation, size_bytes));
+  EXPECT_EQ(get_newest(fleet[1], publisher.key(id), dir / "back"),
+            blob_of(id, struck.generation, size_bytes));
   fleet.start(0);
   EXPECT_EQ(publisher.wait(seq, RTCR_REPLICATED), RTCR_OK) << fleet.log();
-  EXPECT_EQ(get_newest(fleet[0], publisher.key(id), dir / "back"), blob_of(id, struck.generation, size_bytes));
+  EXPECT_EQ(get_newest(fleet[0], publisher.key(id), dir / "back"),
+            blob_of(id, struck.generation, size_bytes));
   EXPECT_TRUE(indexes_agree(fleet, 2));
 }
 
