@@ -90,6 +90,33 @@ TEST(TwoCmsTest, LargePullIsTakenOverWhenThePullerDiesInItsMiddle) {
   ::close(fd);
 }
 
+TEST(TwoCmsTest, APullerThatStandsStillLosesItsPullAndHarmsNothingWhenItGoesOn) {
+  const TempDir dir;
+  Fleet fleet(dir);
+  Publisher publisher(fleet.endpoints(), kEcu);
+  const int fd = sparse_file(dir / "large");
+  wait_until_both_pull(fleet, publisher);
+  const std::uint64_t id = program_pulled_by(0, kEcu);
+  auto start = TestClock::now();
+  ASSERT_EQ(publisher.wait(publisher.publish_fd(program_pulled_by(1, kEcu), fd)), RTCR_OK);
+  const milliseconds transfer = since(start);
+  const std::uint64_t seq = publisher.publish_fd(id, fd);
+  ASSERT_EQ(publisher.wait(seq, RTCR_PULLING), RTCR_OK);
+  fleet[0].process().signal(SIGSTOP);
+  start = TestClock::now();
+  EXPECT_EQ(publisher.wait(seq, RTCR_STORED, (kTakenOverMax + 3 * transfer).count()), RTCR_OK) << fleet.log();
+  EXPECT_TRUE(fleet[1].wait_for_log("peer a is silent", 1, kPatience));
+  fleet[0].process().signal(SIGCONT);
+  EXPECT_EQ(publisher.wait(seq, RTCR_REPLICATED), RTCR_OK) << fleet.log();
+  EXPECT_TRUE(indexes_agree(fleet, 4));
+  for (std::size_t i = 0; i < 2; ++i) {
+    ASSERT_EQ(fleet[i].admin({"get", publisher.key(id), "-o", dir / "back"}).exit_code, 0);
+    Process compare({"cmp", dir / "large", dir / "back"});
+    EXPECT_EQ(compare.wait(), 0) << compare.output();
+  }
+  ::close(fd);
+}
+
 // ---- every named point
 
 bool on_small_path(const std::string& name) {
