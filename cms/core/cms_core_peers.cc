@@ -261,6 +261,7 @@ void CmsCore::check_peers(Instant now, Effects& effects) {
   if (!silent.empty()) {
     // It may have stored something and not lived to tell.
     reconcile_wanted_ = true;
+    next_reconcile_at_ = std::min(next_reconcile_at_, now);
     reconsider_all(now, effects);
   }
   if (reconcile_wanted_ && store_status_.ok() && now >= next_reconcile_at_) {

@@ -332,17 +332,27 @@ TEST(CmsPeersTest, GapsInARowMakeItLookOnceAnInterval) {
   EXPECT_EQ(cms.core.counters().reconciled_for_peers, 1U);
 }
 
-TEST(CmsPeersTest, ARestartedPeerMakesItLookAFirstOneDoesNot) {
+TEST(CmsPeersTest, APeerHeardFirstOrRestartedMakesItLook) {
   TwoCms cms;
   cms.hear(TwoCms::beat());
   cms.pass(milliseconds(1));
-  EXPECT_EQ(cms.core.counters().reconciled_for_peers, 0U);
+  EXPECT_EQ(cms.core.counters().reconciled_for_peers, 1U);
+  cms.pass_with_peer(kPeerReconcileInterval);
+  EXPECT_EQ(cms.core.counters().reconciled_for_peers, 1U);
   wire::PeerMessage message;
   message.cms_name = "b";
   message.incarnation = kPeerIncarnation + 1;
   message.body = TwoCms::beat();
   cms.hear(message);
   cms.pass(milliseconds(1));
+  EXPECT_EQ(cms.core.counters().reconciled_for_peers, 2U);
+}
+
+TEST(CmsPeersTest, APeerThatIsNeverHeardMakesItLookOnce) {
+  TwoCms cms;
+  cms.pass(kGreetingMax);
+  EXPECT_EQ(cms.core.counters().reconciled_for_peers, 1U);
+  cms.pass(kPeerReconcileInterval);
   EXPECT_EQ(cms.core.counters().reconciled_for_peers, 1U);
 }
 

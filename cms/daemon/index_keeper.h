@@ -93,7 +93,7 @@ class IndexKeeper {
   Progress work_;
   std::bitset<storage::kShardCount> reconciled_;
   std::vector<std::uint64_t> seen_uids_;  // Of the blobs listed in this round; 8 MB for a million.
-  std::uint64_t round_ = 0;                               // Of reconciling; a new one ends the one before.
+  std::uint64_t round_ = 0;               // Of reconciling; a new one ends the one before.
   std::vector<core::ReserveIncarnation> waiting_hellos_;  // The index cannot yet tell what is above all.
   bool index_complete_ = false;  // It went through all shards once, now or in an earlier run.
   Worker worker_;                // Last: its end precedes that of what it uses.
