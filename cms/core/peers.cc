@@ -42,10 +42,11 @@ PeerTable::Heard PeerTable::on_message(Instant now, const std::string& address, 
     return heard;
   }
   const bool restarted = peer.incarnation != message.incarnation;
-  // What it said before we heard it, or before it died, is in the store but may not be in our index.
-  const bool known_before = peer.incarnation != 0;
   if (restarted) {
-    heard.missed = known_before;
+    // What it said before we heard it, or before it died, is in the store but may not be in our index.
+    // Also when we hear it for the first time: our look through the store may have been past a program
+    // that an earlier start of it stored and did not live to tell.
+    heard.missed = true;
     peer.incarnation = message.incarnation;
     peer.event = 0;
     peer.greeted = false;
