@@ -1,9 +1,12 @@
 #include "test/support/cmsd_process.h"
 
+#include <arpa/inet.h>
 #include <poll.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <sstream>
@@ -52,6 +55,22 @@ class ReadySocket {
   int fd_ = -1;
 };
 
+// Below the ephemeral range.
+std::uint16_t any_port_base() { return static_cast<std::uint16_t>(10000 + random_u64() % 2000 * 10); }
+
+bool is_free(std::uint16_t port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  (void)::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_ANY);
+  const bool free = ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+  ::close(fd);
+  return free;
+}
+
 }  // namespace
 
 std::string program_path(const std::string& name) {
@@ -64,11 +83,29 @@ std::string program_path(const std::string& name) {
   return {};
 }
 
+std::vector<std::uint16_t> free_port_bases(std::size_t count) {
+  std::vector<std::uint16_t> bases;
+  while (bases.size() < count) {
+    const std::uint16_t base = any_port_base();
+    if (std::find(bases.begin(), bases.end(), base) != bases.end()) continue;
+    bool free = true;
+    for (std::uint16_t offset = 0; offset < 5 && free; ++offset)
+      free = is_free(static_cast<std::uint16_t>(base + offset));
+    if (free) bases.push_back(base);
+  }
+  return bases;
+}
+
 CmsdProcess::CmsdProcess(const TempDir& dir, const Options& options) : dir_(dir), options_(options) {
   if (options_.make_store) std::filesystem::create_directory(store_path());
-  // Below the ephemeral range; another test may have taken the ports, then others are tried.
+  if (options_.port_base != 0) {
+    port_base_ = options_.port_base;
+    start(options_.crash_point);
+    return;
+  }
+  // Another test may have taken the ports, then others are tried.
   for (int attempt = 0; attempt < 50; ++attempt) {
-    port_base_ = static_cast<std::uint16_t>(10000 + random_u64() % 2000 * 10);
+    port_base_ = any_port_base();
     start(options_.crash_point);
     if (!options_.expect_ready || process_->running()) return;
     if (log().find("the address is in use") == std::string::npos) return;
@@ -89,14 +126,14 @@ void CmsdProcess::start(const std::string& crash_point) {
                                       "--port-base",
                                       std::to_string(port_base_),
                                       "--bind",
-                                      "127.0.0.1",
+                                      options_.bind,
                                       "--admin",
                                       admin()};
   command.insert(command.end(), options_.arguments.begin(), options_.arguments.end());
-  const ReadySocket ready(dir_.path() + "/ready-" + options_.name);
+  const ReadySocket ready(dir_.path() + "/ready-" + files());
   Process::Options process;
   process.stderr_path = log_path();
-  process.environment["NOTIFY_SOCKET"] = dir_.path() + "/ready-" + options_.name;
+  process.environment["NOTIFY_SOCKET"] = dir_.path() + "/ready-" + files();
   if (!crash_point.empty()) process.environment["CMS_CRASH_POINT"] = crash_point;
   process_ = std::make_unique<Process>(command, process);
   (void)ready.wait(*process_);
@@ -117,6 +154,32 @@ std::string CmsdProcess::log() const {
   std::stringstream text;
   text << file.rdbuf();
   return text.str();
+}
+
+std::size_t CmsdProcess::count_in_log(const std::string& text) const {
+  const std::string all = log();
+  std::size_t count = 0;
+  for (std::size_t at = all.find(text); at != std::string::npos; at = all.find(text, at + 1)) ++count;
+  return count;
+}
+
+bool CmsdProcess::wait_for_log(const std::string& text, std::size_t count,
+                               std::chrono::milliseconds timeout) const {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  const int fd = ::inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+  CMS_ASSERT(fd >= 0 && ::inotify_add_watch(fd, log_path().c_str(), IN_MODIFY) >= 0);
+  bool found = false;
+  while (!(found = count_in_log(text) >= count)) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    pollfd item{fd, POLLIN, 0};
+    if (left.count() <= 0 || ::poll(&item, 1, static_cast<int>(left.count())) == 0) break;
+    char events[4096];
+    while (::read(fd, events, sizeof(events)) > 0) {
+    }
+  }
+  ::close(fd);
+  return found;
 }
 
 CmsdProcess::Outcome CmsdProcess::admin(std::vector<std::string> arguments) const {

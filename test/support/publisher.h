@@ -36,6 +36,9 @@ class Publisher {
     options.memory_budget_bytes = memory_budget_bytes;
     EXPECT_EQ(rtcr_open(&options, &client_), RTCR_OK) << rtcr_last_error();
   }
+  explicit Publisher(const rtcr_options& options) : ecu_mac_(options.ecu_mac) {
+    EXPECT_EQ(rtcr_open(&options, &client_), RTCR_OK) << rtcr_last_error();
+  }
   ~Publisher() { rtcr_close(client_); }
   Publisher(const Publisher&) = delete;
   Publisher& operator=(const Publisher&) = delete;
