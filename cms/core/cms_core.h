@@ -318,6 +318,7 @@ class CmsCore {
   std::vector<ReserveIncarnation> held_hellos_;  // Until peers have told what they gave away.
   std::map<std::uint64_t, Instant> greeted_at_;  // By a peer's incarnation.
   bool reconcile_wanted_ = false;
+  bool unheard_looked_for_ = false;
   Instant next_reconcile_at_{};
 };
 

@@ -264,6 +264,11 @@ void CmsCore::check_peers(Instant now, Effects& effects) {
     next_reconcile_at_ = std::min(next_reconcile_at_, now);
     reconsider_all(now, effects);
   }
+  if (!unheard_looked_for_ && config_.peer_count > 0 && now - *started_at_ >= kGreetingMax) {
+    unheard_looked_for_ = true;
+    // A peer that died before we heard it may have stored something behind our first look.
+    if (peers_.peers().size() < config_.peer_count) reconcile_wanted_ = true;
+  }
   if (reconcile_wanted_ && store_status_.ok() && now >= next_reconcile_at_) {
     reconcile_wanted_ = false;
     next_reconcile_at_ = now + kPeerReconcileInterval;

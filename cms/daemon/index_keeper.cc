@@ -14,17 +14,19 @@ using storage::EntryKind;
 using storage::IndexRow;
 
 IndexKeeper::IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index,
-                         Outbox& outbox, std::size_t keep_latest)
+                         Outbox& outbox, std::size_t keep_latest, bool has_peers)
     : core_(core),
       store_(store),
       index_(index),
       outbox_(outbox),
       keep_latest_(keep_latest),
+      has_peers_(has_peers),
       worker_("index") {
   // Marked once all shards have been through: then it knows every incarnation that was ever given, and
-  // sessions can be opened while the store is still away.
+  // sessions can be opened while the store is still away. Not with peers: while this cmsd was down they
+  // gave others, whose checkpoints are in the store.
   const auto fleet_id = index_.fleet_id();
-  index_complete_ = fleet_id.ok() && !fleet_id->empty();
+  index_complete_ = !has_peers_ && fleet_id.ok() && !fleet_id->empty();
 }
 
 void IndexKeeper::report() {
@@ -274,7 +276,7 @@ void IndexKeeper::reconcile() {
                       ", this store is of fleet " + store_.fleet_id() +
                       "; name another --index, or remove that directory to have it rebuilt";
     } else {
-      index_complete_ = !fleet_id->empty();
+      index_complete_ = !fleet_id->empty() && (!has_peers_ || index_complete_);
       report();
       reconcile_next(0, round_);
       return;

@@ -35,7 +35,7 @@ class IndexKeeper {
   };
 
   IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index, Outbox& outbox,
-              std::size_t keep_latest);
+              std::size_t keep_latest, bool has_peers);
   ~IndexKeeper() { stop(); }
   void stop() { worker_.stop(); }
 
@@ -85,6 +85,7 @@ class IndexKeeper {
   storage::CheckpointIndex& index_;
   Outbox& outbox_;
   const std::size_t keep_latest_;
+  const bool has_peers_;
   Progress progress_;  // The loop's copy.
   bool store_looked_at_ = false;
   std::vector<std::function<void()>> held_;
@@ -95,7 +96,7 @@ class IndexKeeper {
   std::vector<std::uint64_t> seen_uids_;  // Of the blobs listed in this round; 8 MB for a million.
   std::uint64_t round_ = 0;               // Of reconciling; a new one ends the one before.
   std::vector<core::ReserveIncarnation> waiting_hellos_;  // The index cannot yet tell what is above all.
-  bool index_complete_ = false;  // It went through all shards once, now or in an earlier run.
+  bool index_complete_ = false;  // It went through all shards: now, or, without peers, in an earlier run.
   Worker worker_;                // Last: its end precedes that of what it uses.
 };
 

@@ -78,7 +78,7 @@ class Server::Impl {
         started_at_(BootClock::now()),
         store_workers_(StoreWorkers::Config{config.store_workers, config.keep_latest}, core_, *store_,
                        *index_, outbox_),
-        keeper_(core_, *store_, *index_, outbox_, config.keep_latest),
+        keeper_(core_, *store_, *index_, outbox_, config.keep_latest, !config.peers.empty()),
         blob_server_(*store_, keeper_, outbox_),
         query_worker_("query"),
         watch_(*store_, outbox_, [this](Instant now, const Status& status, core::Effects& effects) {

@@ -11,9 +11,11 @@ namespace cms::test {
 class TempDir {
  public:
   // Below $CMS_TEST_DIR if set (for example on the file system that is to be tested), else /tmp.
-  TempDir() {
+  TempDir() : TempDir("/tmp") {}
+  // Below $CMS_TEST_DIR if set, else `otherwise`.
+  explicit TempDir(const std::string& otherwise) {
     const char* base = std::getenv("CMS_TEST_DIR");
-    std::string pattern = std::string(base != nullptr ? base : "/tmp") + "/cms-test-XXXXXX";
+    std::string pattern = (base != nullptr ? base : otherwise) + "/cms-test-XXXXXX";
     const char* made = ::mkdtemp(pattern.data());
     CMS_ASSERT(made != nullptr);
     path_ = made;
