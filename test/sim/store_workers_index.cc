@@ -126,13 +126,16 @@ void StoreWorkers::run(const core::WithdrawProgram& effect) {
 
 void StoreWorkers::withdraw(const core::WithdrawProgram& asked) {
   Result<Version> up_to = asked.up_to;
-  if (const Status ensured = ensure_reconciled(asked.program); !ensured.ok()) {
+  const Status ensured = ensure_reconciled(asked.program);
+  if (asked.newest_too)
+    up_to = std::max(asked.up_to, index_.newest_version(asked.program).value_or(Version{}));
+  if (!ensured.ok()) {
     up_to = ensured.error();
+  } else if (*up_to == Version{}) {
+    up_to = make_error(Code::kNotFound, "nothing is known of " + cms::to_string(asked.program));
   } else if (const std::optional<Error> failed = fault()) {
     up_to = *failed;
   } else {
-    if (asked.newest_too)
-      up_to = std::max(asked.up_to, index_.newest_version(asked.program).value_or(Version{}));
     if (plant_ == Plant::kWithdrawNotDurable) {
       later(std::chrono::seconds(1),
             [this, asked, version = *up_to] { store_.put_tombstone(asked.program, version); });
