@@ -45,13 +45,17 @@ void Ledger::set_incarnation(ClientRecord& client, Incarnation incarnation) {
   if (client.incarnation != 0) violated(client.name + " changed its incarnation while it lived");
   if (incarnation <= client.floor) {
     violated(client.name + " got incarnation " + std::to_string(incarnation) + ", but " +
-             std::to_string(client.floor) + " was given before it started");
+             std::to_string(client.floor) + " was in use before it started");
   }
   if (!sessions_.emplace(SessionId{client.ecu_mac, incarnation}, &client).second) {
     violated(client.name + " got incarnation " + std::to_string(incarnation) + ", which another client has");
   }
   client.incarnation = incarnation;
-  Incarnation& max_incarnation = max_incarnation_[client.ecu_mac];
+  if (!several_cms_) note_durable(client.ecu_mac, incarnation);
+}
+
+void Ledger::note_durable(EcuMac ecu_mac, Incarnation incarnation) {
+  Incarnation& max_incarnation = max_incarnation_[ecu_mac];
   max_incarnation = std::max(max_incarnation, incarnation);
 }
 
@@ -84,12 +88,14 @@ void Ledger::note_withdrawn(const ProgramKey& program, const Version& up_to) {
   withdrawn = std::max(withdrawn, up_to);
 }
 
+Version Ledger::covered_by(const Version& up_to) {
+  // There is no seq 0.
+  return up_to.seq > 0 ? up_to : Version{up_to.incarnation - 1, std::numeric_limits<Seq>::max()};
+}
+
 void Ledger::note_withdraw_answered(const ProgramKey& program, const Version& up_to) {
-  // Of a session that had published nothing: everything of older sessions, and there is no seq 0.
-  const Version covered =
-      up_to.seq > 0 ? up_to : Version{up_to.incarnation - 1, std::numeric_limits<Seq>::max()};
   Version& answered = withdraw_answered_[program];
-  answered = std::max(answered, covered);
+  answered = std::max(answered, covered_by(up_to));
 }
 
 bool Ledger::is_withdrawn(const Published& published) const {
@@ -157,9 +163,9 @@ void Ledger::check_freed(const ClientRecord& client) {
   }
 }
 
-std::optional<std::string> Ledger::unfinished(const ClientRecord& client) const {
+std::optional<std::string> Ledger::unfinished(const ClientRecord& client, bool all_live) const {
   for (const Published& published : client.published) {
-    if (!published.final_level && !published.told_stored)
+    if (!published.final_level && (all_live || !published.told_stored))
       return to_string(published) + " has no final receipt";
   }
   return std::nullopt;
