@@ -48,18 +48,33 @@ void BlobServer::on_fetch(Instant, const PeerId& peer_id, const wire::Fetch& fet
     return;
   }
   readers_[key] = nullptr;
-  keeper_.resolve(fetch.checkpoint, [this, key, fetch](Result<storage::BlobName> name) {
+  resolve(key, fetch, kOpenTriesMax);
+}
+
+// What the index names may be gone: of two blobs of one checkpoint a peer has just removed one. Then the
+// row goes, and the next one is looked for.
+void BlobServer::resolve(const Key& key, const wire::Fetch& fetch, int tries_left) {
+  keeper_.resolve(fetch.checkpoint, [this, key, fetch, tries_left](Result<storage::BlobName> name) {
     if (readers_.count(key) == 0) return;  // Cancelled.
     if (!name.ok()) {
       refuse(key.first, key.second, name.error());
       return;
     }
-    worker_.post([this, key, fetch, name = *name] {
+    worker_.post([this, key, fetch, tries_left, name = *name] {
       auto opened = store_.open(name);
       Result<std::shared_ptr<storage::BlobReader>> reader =
           opened.ok() ? Result<std::shared_ptr<storage::BlobReader>>(std::move(*opened)) : opened.error();
-      outbox_.push([this, key, fetch, name, reader](Instant now, core::Effects&) {
-        on_opened(now, key, fetch, name, reader);
+      outbox_.push([this, key, fetch, tries_left, name, reader](Instant now, core::Effects&) {
+        if (reader.ok() || reader.error().code != Code::kNotFound || readers_.count(key) == 0) {
+          on_opened(now, key, fetch, name, reader);
+          return;
+        }
+        keeper_.forget(name);  // Before the next look into the index: one worker does both.
+        if (tries_left > 1) {
+          resolve(key, fetch, tries_left - 1);
+        } else {
+          refuse(key.first, key.second, reader.error());
+        }
       });
     });
   });
@@ -71,7 +86,6 @@ void BlobServer::on_opened(Instant now, const Key& key, const wire::Fetch& fetch
   const auto it = readers_.find(key);
   if (it == readers_.end()) return;  // Cancelled.
   if (!reader.ok()) {
-    if (reader.error().code == Code::kNotFound) keeper_.forget(name);
     refuse(key.first, key.second, reader.error());
     return;
   }

@@ -19,6 +19,7 @@ namespace cms::daemon {
 
 inline constexpr std::size_t kReaderCountMax = 256;
 inline constexpr std::size_t kReadsUnderWayMax = 16;
+inline constexpr int kOpenTriesMax = 3;
 
 class BlobServer {
  public:
@@ -40,6 +41,7 @@ class BlobServer {
   using Key = std::pair<broker::PeerId, std::uint64_t>;
 
   void on_fetch(Instant now, const broker::PeerId& peer_id, const wire::Fetch& fetch);
+  void resolve(const Key& key, const wire::Fetch& fetch, int tries_left);
   void on_opened(Instant now, const Key& key, const wire::Fetch& fetch, const storage::BlobName& name,
                  Result<std::shared_ptr<storage::BlobReader>> reader);
   void pump();

@@ -37,7 +37,7 @@ void expect_newest(const CmsdProcess& cmsd, const Publisher& publisher, std::uin
 
 class CatchUpTest : public testing::Test {
  protected:
-  TempDir dir_;
+  TempDir dir_{memory_or_tmp()};
   Fleet fleet_{dir_};
   Publisher publisher_{fleet_.endpoints(), kEcu};
 };
@@ -99,7 +99,7 @@ TEST(ManyProgramsTest, ManyProgramsOfManySessionsAreReplicated) {
   limit.rlim_cur = limit.rlim_max;
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
 
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   Fleet fleet(dir);
   const std::string cms = fleet.endpoints();
   std::vector<std::unique_ptr<Publisher>> publishers;

@@ -29,7 +29,7 @@ class CrashTest : public testing::TestWithParam<std::string> {};
 TEST_P(CrashTest, KeepsEverythingAcknowledgedAndStoresTheRest) {
   const std::string point = GetParam();
   const std::size_t size_bytes = on_small_path(point) ? kSmallBytes : kLargeBytes;
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   CmsdProcess cmsd(dir);
   Publisher publisher(cmsd.endpoint(), "02:00:00:00:00:01");
   // What is there before must be there afterwards.
@@ -77,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(AtEveryPoint, CrashTest, testing::ValuesIn(points_of_th
 TEST(CrashPointsTest, TheProgramHasThePointsThatThisTestWalks) { EXPECT_GE(points_of_the_path().size(), 8U); }
 
 TEST(WithdrawCrashTest, AProgramWithdrawnStaysWithdrawn) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   CmsdProcess cmsd(dir);
   Publisher publisher(cmsd.endpoint(), "02:00:00:00:00:01");
   ASSERT_EQ(publisher.wait(publisher.publish(1, 1, kSmallBytes)), RTCR_OK);

@@ -13,7 +13,7 @@ constexpr std::uint64_t kCheckpoints = 30;
 
 // Bytes on the network per byte of checkpoint, from publish to REPLICATED of all of them.
 double network_bytes_per_byte(const std::string& pull) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   std::atomic<std::uint64_t> bytes{0};
   const std::vector<std::uint16_t> bases = free_port_bases(3);
   const std::uint16_t bulk_port = bases[2];

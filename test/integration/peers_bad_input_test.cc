@@ -26,7 +26,7 @@ CmsdProcess::Options one_of(const std::string& name, std::uint16_t port_base, st
 }
 
 TEST(PairTest, OneNameOnOneStoreIsRefusedNamingIt) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   const auto bases = free_port_bases(2);
   CmsdProcess::Options options;
   options.name = "twin";
@@ -44,7 +44,7 @@ TEST(PairTest, OneNameOnOneStoreIsRefusedNamingIt) {
 }
 
 TEST(PairTest, OneIndexDirectoryIsRefusedNamingIt) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   Fleet fleet(dir);
   CmsdProcess::Options options;
   options.name = "c";
@@ -62,7 +62,7 @@ TEST(PairTest, OneIndexDirectoryIsRefusedNamingIt) {
 class SelfTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(SelfTest, IsRefusedAtTheStart) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   CmsdProcess::Options options;
   options.port_base = free_port_bases(1).front();
   options.arguments = {"--peer", peer_of(GetParam(), options.port_base)};
@@ -78,7 +78,7 @@ INSTANTIATE_TEST_SUITE_P(Loopback, SelfTest, testing::Values("127.0.0.1", "127.0
 
 // The wildcard address leads to this host as well; no list of names would tell.
 TEST(PairTest, ASelfThatOnlyShowsWhenItIsHeardEndsItWithTwo) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   CmsdProcess::Options options;
   options.port_base = free_port_bases(1).front();
   options.arguments = {"--peer", peer_of("0.0.0.0", options.port_base)};
@@ -91,7 +91,7 @@ TEST(PairTest, ASelfThatOnlyShowsWhenItIsHeardEndsItWithTwo) {
 // ---- one name, two stores
 
 TEST(PairTest, OfTwoPeersOfOneNameTheYoungerGivesWay) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   const auto bases = free_port_bases(2);
   CmsdProcess::Options options = one_of("twin", bases[0], bases[1]);
   CmsdProcess older(dir, options);
@@ -110,7 +110,7 @@ TEST(PairTest, OfTwoPeersOfOneNameTheYoungerGivesWay) {
 // ---- another fleet
 
 TEST(PairTest, APeerOfAnotherFleetIsRefusedAndNothingOfItTaken) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   const auto bases = free_port_bases(2);
   CmsdProcess ours(dir, one_of("ours", bases[0], bases[1]));
   CmsdProcess::Options options = one_of("theirs", bases[1], bases[0]);
@@ -161,7 +161,7 @@ class Speaker {
 };
 
 TEST(PeerPortTest, GarbageIsCountedLoggedOnceAndDisturbsNobody) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   Fleet fleet(dir);
   Publisher publisher(fleet.endpoints(), kEcu);
   wait_until_both_pull(fleet, publisher);

@@ -29,15 +29,6 @@ std::uint64_t number_from_environment(const char* name, std::uint64_t fallback) 
   return text != nullptr ? std::strtoull(text, nullptr, 10) : fallback;
 }
 
-// kill -9 takes nothing from the page cache: memory does as well as a disk, and a busy disk does not
-// stretch the test. Where there is too little of it, /tmp.
-std::string memory_or_tmp() {
-  constexpr std::uint64_t kEnoughBytes = 2ULL << 30;
-  std::error_code failed;
-  const auto space = std::filesystem::space("/dev/shm", failed);
-  return !failed && space.available >= kEnoughBytes ? "/dev/shm" : "/tmp";
-}
-
 struct Program {
   std::uint64_t id = 0;
   std::string key;

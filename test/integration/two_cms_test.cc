@@ -15,7 +15,7 @@ constexpr const char* kEcu = "02:00:00:00:00:01";
 constexpr int kKilled = 128 + SIGKILL;
 
 TEST(TwoCmsTest, EachCheckpointIsPulledByOneAndReplicatedToBoth) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   Fleet fleet(dir);
   Publisher publisher(fleet.endpoints(), kEcu);
   wait_until_both_pull(fleet, publisher);
@@ -50,7 +50,7 @@ int sparse_file(const std::string& path) {
 }
 
 TEST(TwoCmsTest, LargePullIsTakenOverWhenThePullerDiesInItsMiddle) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   Fleet fleet(dir);
   Publisher publisher(fleet.endpoints(), kEcu);
   Publisher other(fleet.endpoints(), "02:00:00:00:00:02");
@@ -91,7 +91,7 @@ TEST(TwoCmsTest, LargePullIsTakenOverWhenThePullerDiesInItsMiddle) {
 }
 
 TEST(TwoCmsTest, APullerThatStandsStillLosesItsPullAndHarmsNothingWhenItGoesOn) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   Fleet fleet(dir);
   Publisher publisher(fleet.endpoints(), kEcu);
   const int fd = sparse_file(dir / "large");
@@ -156,7 +156,7 @@ class TwoCmsCrashTest : public testing::TestWithParam<std::string> {};
 TEST_P(TwoCmsCrashTest, TheOtherStoresWhatThePullerDiedOf) {
   const std::string point = GetParam();
   const std::size_t size_bytes = on_small_path(point) ? 4096 : 5 * 1024 * 1024 + 17;
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   Fleet fleet(dir);
   Publisher publisher(fleet.endpoints(), kEcu);
   const std::uint64_t id = program_pulled_by(0, kEcu);
@@ -194,7 +194,7 @@ INSTANTIATE_TEST_SUITE_P(AtEveryPoint, TwoCmsCrashTest, testing::ValuesIn(points
 
 // The one that only hears of it dies between its index and its receipt.
 TEST(PeerCrashTest, TheOneThatIndexesForItsPeerDiesOfIt) {
-  const TempDir dir;
+  const TempDir dir{memory_or_tmp()};
   Fleet::Options options;
   options.crash_points[1] = "cmsd.after_peer_index";
   Fleet fleet(dir, options);

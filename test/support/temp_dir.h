@@ -1,12 +1,23 @@
 #pragma once
 // A directory of its own for one test, removed with all that is in it.
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <system_error>
 
 #include "base/assert.h"
 
 namespace cms::test {
+
+// For tests that kill with -9, which takes nothing from the page cache: memory does as well as a disk
+// there, and a busy disk does not stretch the test. Where there is too little of it, /tmp.
+inline std::string memory_or_tmp() {
+  constexpr std::uintmax_t kEnoughBytes = std::uintmax_t{2} << 30;
+  std::error_code failed;
+  const auto space = std::filesystem::space("/dev/shm", failed);
+  return !failed && space.available >= kEnoughBytes ? "/dev/shm" : "/tmp";
+}
 
 class TempDir {
  public:
