@@ -99,7 +99,7 @@ Scenario make_scenario(std::uint64_t seed) {
     s.peer_cut_every = one_of<MeanTime>(prng, {kNot, kNot, 6s});
     s.peer_cut_max = one_of<Duration>(prng, {500ms, 3s, 15s});
     s.peer_delay_max = one_of<Duration>(prng, {400us, 4ms, 60ms, 400ms});
-    const auto kind_dice = prng.below(10);
+    const auto kind_dice = prng.below(8);
     if (kind_dice < 2) s.kind = kind_dice == 0 ? Kind::kQuiet : Kind::kTakeOver;
   }
   if (s.kind != Kind::kFaulty) make_quiet(prng, s);
