@@ -24,6 +24,7 @@ void make_quiet(Prng& prng, Scenario& s) {
   quiet.cms_count = 2;
   quiet.cms_live_count = 2;
   quiet.publish_interval = one_of<Duration>(prng, {200ms, 500ms, 2s});
+  quiet.client_restart_every = one_of<MeanTime>(prng, {MeanTime{}, 3s});
   quiet.publish_from = 3s;  // By then all have met.
   quiet.blob_bytes_max = one_of<std::uint64_t>(prng, {64 * kKiB, 512 * kKiB});
   quiet.memory_budget_bytes = 256 * kKiB * kKiB;
