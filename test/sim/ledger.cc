@@ -36,7 +36,7 @@ ClientRecord& Ledger::start_client(EcuMac ecu_mac, std::uint64_t nonce) {
   client.ecu_mac = ecu_mac;
   client.nonce = nonce;
   client.name = "client " + std::to_string(clients_.size()) + " (" + cms::to_string(ecu_mac) + ")";
-  client.floor = max_incarnation_[ecu_mac];
+  client.floor = floor_[ecu_mac];
   return client;
 }
 
@@ -51,12 +51,22 @@ void Ledger::set_incarnation(ClientRecord& client, Incarnation incarnation) {
     violated(client.name + " got incarnation " + std::to_string(incarnation) + ", which another client has");
   }
   client.incarnation = incarnation;
-  if (!several_cms_) note_durable(client.ecu_mac, incarnation);
+  if (several_cms_) return;
+  Incarnation& floor = floor_[client.ecu_mac];
+  floor = std::max(floor, incarnation);
 }
 
-void Ledger::note_durable(EcuMac ecu_mac, Incarnation incarnation) {
-  Incarnation& max_incarnation = max_incarnation_[ecu_mac];
-  max_incarnation = std::max(max_incarnation, incarnation);
+void Ledger::note_known(EcuMac ecu_mac, Incarnation incarnation) {
+  const std::set<Incarnation>& durable = durable_[ecu_mac];
+  const auto beyond = durable.upper_bound(incarnation);
+  if (beyond == durable.begin()) return;
+  Incarnation& floor = floor_[ecu_mac];
+  floor = std::max(floor, *std::prev(beyond));
+}
+
+Incarnation Ledger::newest_durable(EcuMac ecu_mac) const {
+  const auto it = durable_.find(ecu_mac);
+  return it == durable_.end() || it->second.empty() ? 0 : *it->second.rbegin();
 }
 
 Published& Ledger::publish(ClientRecord& client, ProgramId program_id, std::uint64_t size_bytes,

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -67,8 +68,8 @@ class Ledger {
   explicit Ledger(bool several_cms) : several_cms_(several_cms) {}
 
   ClientRecord& start_client(EcuMac ecu_mac, std::uint64_t nonce);
-  // Invariant: an incarnation is unique on its ECU and above all that existed when the client started;
-  // with several CMS, above all of which something was durable then.
+  // Invariant: an incarnation is unique on its ECU and above all that were given before the client
+  // started; with several CMS, above all that were durable and known to every CMS by then.
   void set_incarnation(ClientRecord& client, Incarnation incarnation);
   Published& publish(ClientRecord& client, ProgramId program_id, std::uint64_t size_bytes,
                      wire::Release release);
@@ -81,7 +82,10 @@ class Ledger {
   }
 
   // Something of this incarnation became durable.
-  void note_durable(EcuMac ecu_mac, Incarnation incarnation);
+  void note_durable(EcuMac ecu_mac, Incarnation incarnation) { durable_[ecu_mac].insert(incarnation); }
+  // Every CMS knows this incarnation or a larger one.
+  void note_known(EcuMac ecu_mac, Incarnation incarnation);
+  Incarnation newest_durable(EcuMac ecu_mac) const;
   // A tombstone became durable.
   void note_withdrawn(const ProgramKey& program, const Version& up_to);
   // The publisher was told that its withdrawal is done.
@@ -110,7 +114,8 @@ class Ledger {
   std::deque<ClientRecord> clients_;
   std::map<SessionId, ClientRecord*> sessions_;
   const bool several_cms_;
-  std::map<EcuMac, Incarnation> max_incarnation_;  // Given, or with several CMS: durable.
+  std::map<EcuMac, std::set<Incarnation>> durable_;
+  std::map<EcuMac, Incarnation> floor_;
   std::map<ProgramKey, std::vector<const Published*>> of_program_;
   std::map<ProgramKey, Version> withdrawn_;
   std::map<ProgramKey, Version> withdraw_answered_;

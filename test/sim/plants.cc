@@ -31,7 +31,8 @@ const std::vector<PlantInfo>& plants() {
        "of two copies of a checkpoint each CMS removes the other's"},
       {Plant::kPeerWithdrawalIgnored, "peer_withdrawal_ignored", "what a peer withdrew is kept"},
       {Plant::kBothPull, "both_pull", "each CMS pulls everything though it should not"},
-      {Plant::kDeadPeerBeats, "dead_peer_beats", "the last beat of a dead CMS arrives again and again"},
+      {Plant::kDeadPeerBeats, "dead_peer_beats",
+       "beats of a dead CMS go on and say that it is at everything"},
   };
   return all;
 }

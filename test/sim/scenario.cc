@@ -24,6 +24,7 @@ void make_quiet(Prng& prng, Scenario& s) {
   quiet.cms_count = 2;
   quiet.cms_live_count = 2;
   quiet.publish_interval = one_of<Duration>(prng, {200ms, 500ms, 2s});
+  quiet.client_restart_every = one_of<MeanTime>(prng, {MeanTime{}, 3s});
   quiet.publish_from = 3s;  // By then all have met.
   quiet.blob_bytes_max = one_of<std::uint64_t>(prng, {64 * kKiB, 512 * kKiB});
   quiet.memory_budget_bytes = 256 * kKiB * kKiB;
@@ -99,7 +100,7 @@ Scenario make_scenario(std::uint64_t seed) {
     s.peer_cut_every = one_of<MeanTime>(prng, {kNot, kNot, 6s});
     s.peer_cut_max = one_of<Duration>(prng, {500ms, 3s, 15s});
     s.peer_delay_max = one_of<Duration>(prng, {400us, 4ms, 60ms, 400ms});
-    const auto kind_dice = prng.below(10);
+    const auto kind_dice = prng.below(8);
     if (kind_dice < 2) s.kind = kind_dice == 0 ? Kind::kQuiet : Kind::kTakeOver;
   }
   if (s.kind != Kind::kFaulty) make_quiet(prng, s);

@@ -168,6 +168,7 @@ class World {
   void carry_out(Cms& cms, core::Effects& effects);
   void check_cms(const Cms& cms);
   void check_kept() const;
+  void note_known_incarnations();
   void check_withdrawn(const Cms& cms) const;
   std::optional<std::string> unsettled(const Cms& cms) const;
   std::optional<std::string> disagrees(const Cms& cms) const;

@@ -58,6 +58,7 @@ void World::start_client(std::size_t slot_index) {
   if (prng_.chance(1, 2)) slot.port = static_cast<std::uint16_t>(kFirstPort + slots_.size() + client.index);
   client.port = slot.port;
   listening_[client.port] = client.index;
+  note_known_incarnations();
   const std::uint64_t nonce = prng_.next();
   client.record = &ledger_.start_client(slot.ecu_mac, nonce);
   if (verbose_) trace("start " + client.record->name);

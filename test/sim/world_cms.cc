@@ -1,5 +1,6 @@
 // The cmsd: their lives, their steps, and the invariants on what they say and know.
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "test/sim/world.h"
@@ -56,6 +57,7 @@ void World::crash_cms(Cms& cms, Duration down) {
   }
   if (scenario_.index_lost_percent != 0 && prng_.chance(scenario_.index_lost_percent, 100)) {
     if (verbose_) trace("the index of cmsd " + cms.name + " is lost");
+    note_known_incarnations();
     cms.index.lose();
     cms.withdraw_answered.clear();
   }
@@ -227,6 +229,16 @@ void World::check_kept() const {
   }
 }
 
+// While all is well everybody knows at once.
+void World::note_known_incarnations() {
+  for (const Slot& slot : slots_) {
+    Incarnation known_to_all = std::numeric_limits<Incarnation>::max();
+    for (const Cms& cms : cms_)
+      known_to_all = std::min(known_to_all, cms.index.max_incarnation(slot.ecu_mac));
+    ledger_.note_known(slot.ecu_mac, known_to_all);
+  }
+}
+
 // After healing: what is yet to come.
 std::optional<std::string> World::unsettled(const Cms& cms) const {
   const std::string name = "cmsd " + cms.name;
@@ -255,6 +267,12 @@ std::optional<std::string> World::disagrees(const Cms& cms) const {
       return whose + cms::to_string(stored) + " was STORED, but is not in it";
     if (!store_.has(*newest))
       return whose + cms::to_string(newest->checkpoint) + " is current, but not in the store";
+  }
+  for (const Slot& slot : slots_) {
+    const Incarnation durable = ledger_.newest_durable(slot.ecu_mac);
+    if (cms.index.max_incarnation(slot.ecu_mac) < durable)
+      return whose + "it does not know incarnation " + std::to_string(durable) + " of " +
+             cms::to_string(slot.ecu_mac);
   }
   for (const auto& [program, up_to] : ledger_.withdraw_answered()) {
     const std::optional<Version> withdrawn = cms.index.withdrawn(program);

@@ -79,10 +79,16 @@ void World::deliver_to_peer(Cms& from, Cms& to, const wire::PeerMessage& message
   });
 }
 
-// The planted bug: its peers go on hearing that it lives.
+// The planted bug: its peers go on hearing that it lives and is at it.
 void World::beat_on(Cms& dead) {
+  if (!dead.last_beat) return;
+  auto& beat = std::get<wire::PeerBeat>(dead.last_beat->body);
+  beat.pulling.clear();
+  for (const auto& [program, version] : said_stored_) {
+    if (beat.pulling.size() < wire::kPeerPullingCountMax) beat.pulling.push_back(program);
+  }
   queue_.after(core::kPeerBeatInterval, [this, &dead, start = dead.start_count] {
-    if (dead.core != nullptr || dead.start_count != start || !dead.last_beat) return;
+    if (dead.core != nullptr || dead.start_count != start) return;
     for (Cms& other : cms_) {
       if (&other != &dead) deliver_to_peer(dead, other, *dead.last_beat);
     }
