@@ -81,6 +81,15 @@ std::string read_text(const flatbuffers::String* text, std::size_t bytes_max);
 // Empty text is not written at all.
 Offset<flatbuffers::String> write_text(Builder& builder, std::string_view text);
 
+// Element `i` of a vector of structs, copied: the verifier checks that they lie within the frame, but
+// not that they are aligned.
+template <typename Struct>
+Struct struct_at(const flatbuffers::Vector<const Struct*>& structs, std::size_t i) {
+  Struct copy;
+  std::memcpy(&copy, structs.Data() + i * sizeof(Struct), sizeof(Struct));
+  return copy;
+}
+
 inline Id128 read_id128(const fb::Id128* id) {
   return id == nullptr ? Id128{} : Id128{id->high(), id->low()};
 }
