@@ -64,12 +64,14 @@ PeerBeat read(const fb::PeerBeat& table) {
   beat.pulled_bytes = table.pulled_bytes();
   if (table.pulling() != nullptr) {
     for (std::size_t i = 0; i < table.pulling()->size(); ++i) {
-      const auto program = internal::struct_at(*table.pulling(), i);
+      const auto program = internal::element_at(*table.pulling(), i);
       beat.pulling.push_back(ProgramKey{EcuMac{program.ecu_mac()}, program.program_id()});
     }
   }
-  if (table.wants_greeting() != nullptr)
-    beat.wants_greeting.assign(table.wants_greeting()->begin(), table.wants_greeting()->end());
+  if (table.wants_greeting() != nullptr) {
+    for (std::size_t i = 0; i < table.wants_greeting()->size(); ++i)
+      beat.wants_greeting.push_back(internal::element_at(*table.wants_greeting(), i));
+  }
   return beat;
 }
 
@@ -100,7 +102,7 @@ PeerIncarnations read(const fb::PeerIncarnations& table) {
   message.greets = table.greets();
   if (table.incarnations() != nullptr) {
     for (std::size_t i = 0; i < table.incarnations()->size(); ++i) {
-      const auto one = internal::struct_at(*table.incarnations(), i);
+      const auto one = internal::element_at(*table.incarnations(), i);
       message.incarnations.push_back(SessionId{EcuMac{one.ecu_mac()}, one.incarnation()});
     }
   }
