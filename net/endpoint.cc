@@ -13,6 +13,14 @@ Error bad_endpoint(std::string_view text, const char* why) {
                         "): expected tcp://HOST:PORT, for example tcp://10.0.0.1:7400");
 }
 
+// Goes to libzmq as a C string, to logs, and back into "tcp://[HOST]:PORT".
+bool is_host(std::string_view host) {
+  constexpr std::string_view kNotInHosts = ",;/*?#@[]";
+  return !host.empty() && host.size() <= 253 && std::all_of(host.begin(), host.end(), [&](char c) {
+    return c > ' ' && c < 0x7f && kNotInHosts.find(c) == std::string_view::npos;
+  });
+}
+
 }  // namespace
 
 std::string Endpoint::channel(std::uint16_t offset) const {
@@ -32,8 +40,7 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
   } else if (host.find(':') != std::string_view::npos) {
     return bad_endpoint(text, "an IPv6 address goes in brackets");
   }
-  constexpr std::string_view kNotInHosts = " \t,;/*?#@";
-  if (host.empty() || host.size() > 253 || host.find_first_of(kNotInHosts) != std::string_view::npos) {
+  if (!is_host(host)) {
     return bad_endpoint(text, "the host is missing or not a host name or address");
   }
   const auto port = parse_u64(rest.substr(colon + 1));

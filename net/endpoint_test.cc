@@ -23,13 +23,15 @@ TEST(EndpointTest, KeepsBracketsAroundIpv6) {
 TEST(EndpointTest, RefusesWhatIsNoEndpointAndSaysWhatIsAllowed) {
   for (const char* text :
        {"", "10.0.0.1:7400", "tcp://", "tcp://h", "tcp://h:", "tcp://h:0", "tcp://h:65530", "tcp://h:x",
-        "tcp://:7400", "tcp://fe80::1:7400", "tcp://a b:7400", "ipc:///tmp/x"}) {
+        "tcp://:7400", "tcp://fe80::1:7400", "tcp://a b:7400", "tcp://a\n:7400", "tcp://[[::1]]:7400",
+        "tcp://a]:7400", "tcp://\xc3\xa4:7400", "ipc:///tmp/x"}) {
     const auto endpoint = parse_endpoint(text);
     ASSERT_FALSE(endpoint.ok()) << text;
     EXPECT_EQ(endpoint.error().code, Code::kInvalidArgument);
     EXPECT_NE(endpoint.error().context.find("tcp://HOST:PORT"), std::string::npos)
         << endpoint.error().context;
   }
+  EXPECT_FALSE(parse_endpoint(std::string("tcp://a\0b:7400", 14)).ok());  // libzmq would dial "a".
   EXPECT_TRUE(parse_endpoint("tcp://h:65529").ok());
 }
 

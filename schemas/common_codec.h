@@ -81,6 +81,20 @@ std::string read_text(const flatbuffers::String* text, std::size_t bytes_max);
 // Empty text is not written at all.
 Offset<flatbuffers::String> write_text(Builder& builder, std::string_view text);
 
+// Element `i` of a vector, copied: the verifier checks that such a vector lies within the frame, but
+// not that its elements are aligned.
+template <typename Struct>
+Struct element_at(const flatbuffers::Vector<const Struct*>& structs, std::size_t i) {
+  Struct copy;
+  std::memcpy(&copy, structs.Data() + i * sizeof(Struct), sizeof(Struct));
+  return copy;
+}
+inline std::uint64_t element_at(const flatbuffers::Vector<std::uint64_t>& numbers, std::size_t i) {
+  std::uint64_t copy = 0;
+  std::memcpy(&copy, numbers.Data() + i * sizeof(copy), sizeof(copy));
+  return flatbuffers::EndianScalar(copy);
+}
+
 inline Id128 read_id128(const fb::Id128* id) {
   return id == nullptr ? Id128{} : Id128{id->high(), id->low()};
 }

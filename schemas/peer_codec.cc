@@ -63,11 +63,15 @@ PeerBeat read(const fb::PeerBeat& table) {
   beat.queued = table.queued();
   beat.pulled_bytes = table.pulled_bytes();
   if (table.pulling() != nullptr) {
-    for (const fb::ProgramRef* program : *table.pulling())
-      beat.pulling.push_back(ProgramKey{EcuMac{program->ecu_mac()}, program->program_id()});
+    for (std::size_t i = 0; i < table.pulling()->size(); ++i) {
+      const auto program = internal::element_at(*table.pulling(), i);
+      beat.pulling.push_back(ProgramKey{EcuMac{program.ecu_mac()}, program.program_id()});
+    }
   }
-  if (table.wants_greeting() != nullptr)
-    beat.wants_greeting.assign(table.wants_greeting()->begin(), table.wants_greeting()->end());
+  if (table.wants_greeting() != nullptr) {
+    for (std::size_t i = 0; i < table.wants_greeting()->size(); ++i)
+      beat.wants_greeting.push_back(internal::element_at(*table.wants_greeting(), i));
+  }
   return beat;
 }
 
@@ -97,8 +101,10 @@ PeerIncarnations read(const fb::PeerIncarnations& table) {
   PeerIncarnations message;
   message.greets = table.greets();
   if (table.incarnations() != nullptr) {
-    for (const fb::IncarnationRef* one : *table.incarnations())
-      message.incarnations.push_back(SessionId{EcuMac{one->ecu_mac()}, one->incarnation()});
+    for (std::size_t i = 0; i < table.incarnations()->size(); ++i) {
+      const auto one = internal::element_at(*table.incarnations(), i);
+      message.incarnations.push_back(SessionId{EcuMac{one.ecu_mac()}, one.incarnation()});
+    }
   }
   return message;
 }

@@ -97,8 +97,8 @@ Result<BlobName> parse_file_name(const std::string& file_name) {
   } else if (reader.ok() && reader.rest() == kTombstoneSuffix) {
     name.kind = EntryKind::kTombstone;
   } else {
-    return make_error(Code::kCorrupt,
-                      "'" + file_name.substr(0, 200) + "' is not the name of a stored checkpoint");
+    // Not quoted: it may hold any bytes, and errors are logged.
+    return make_error(Code::kCorrupt, "not the name of a stored checkpoint");
   }
   return name;
 }

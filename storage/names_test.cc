@@ -2,6 +2,7 @@
 
 #include "storage/blob_file.h"
 #include "storage/blob_store.h"
+#include "storage/store_format.h"
 
 namespace cms::storage {
 namespace {
@@ -51,6 +52,18 @@ TEST(FileName, RefusesEverythingElse) {
       EXPECT_EQ(parse_file_name(text).error().code, Code::kCorrupt) << text;
     }
   }
+}
+
+// What stands on a medium may be anything; what is said of it goes to logs and terminals.
+TEST(FileName, IsNotQuotedWhenItIsRefused) {
+  EXPECT_EQ(parse_file_name("\033[2J").error().context.find('\033'), std::string::npos);
+}
+
+TEST(StoreFormat, RefusalsNameTheLineAndDoNotQuoteIt) {
+  const std::string context = decode_format("# a store\n\n\033[2J\n").error().context;
+  EXPECT_NE(context.find("line 3"), std::string::npos) << context;
+  EXPECT_EQ(context.find('\033'), std::string::npos);
+  EXPECT_NE(decode_format("a = 1\na = 2").error().context.find("line 2"), std::string::npos);
 }
 
 TEST(IsAllZero, FindsASingleByteAnywhere) {

@@ -34,15 +34,18 @@ std::string encode_format(const StoreFormat& format) {
 Result<StoreFormat> decode_format(const std::string& text) {
   std::map<std::string_view, std::string_view> values;
   std::string_view rest = text;
+  std::size_t number = 0;  // Lines are not quoted: they may hold any bytes, and errors are logged.
   while (!rest.empty()) {
+    ++number;
     const std::size_t end = rest.find('\n');
     const std::string_view line = trim(rest.substr(0, end));
     rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
     if (line.empty() || line.front() == '#') continue;
     const std::size_t equals = line.find('=');
-    if (equals == std::string_view::npos) return bad("'" + std::string(line) + "' is not key = value");
+    if (equals == std::string_view::npos)
+      return bad("line " + std::to_string(number) + " is not key = value");
     const bool added = values.emplace(trim(line.substr(0, equals)), trim(line.substr(equals + 1))).second;
-    if (!added) return bad("'" + std::string(line) + "' repeats a key");
+    if (!added) return bad("line " + std::to_string(number) + " repeats a key");
   }
   const auto layout_version = parse_u64(values["layout_version"]);
   if (!layout_version || *layout_version == 0) return bad("layout_version is missing or not a number from 1");

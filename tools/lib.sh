@@ -65,6 +65,20 @@ simulate() {
   timeout 1200 "$program" --seeds "$1"
 }
 
+# fuzz SECONDS: every fuzzer that long, each counted on its own. What cannot be built counts as one
+# failure.
+fuzz() {
+  local result=build/fuzz/work/result counted_passed counted_failed
+  rm -f "$result"
+  step "fuzz, $1 s each" tools/fuzz --seconds "$1"
+  if ! read -r counted_passed counted_failed 2>/dev/null <"$result"; then
+    failed=$((failed + 1))
+    return
+  fi
+  passed=$((passed + counted_passed))
+  failed=$((failed + counted_failed))
+}
+
 # finish: the table, the total time and the last line; exits 1 when anything failed.
 finish() {
   local i result=0

@@ -14,6 +14,11 @@ using Json = nlohmann::ordered_json;
 // ---- values. What is missing or null is "-"; text is printed without control characters.
 
 std::string printable(std::string text) {
+  // U+0080 to U+009F, in UTF-8 c2 80 to c2 9f, are control characters too.
+  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
+    const auto next = static_cast<unsigned char>(text[i + 1]);
+    if (static_cast<unsigned char>(text[i]) == 0xc2 && next >= 0x80 && next <= 0x9f) text.replace(i, 2, "??");
+  }
   std::replace_if(
       text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
   return text;

@@ -249,14 +249,19 @@ Result<std::unique_ptr<BlobReader>> open_directory_reader(const StoreRoot& root,
   if (!file) return file.error();
   // Read ahead further; only a hint.
   (void)::posix_fadvise(file->get(), 0, 0, POSIX_FADV_SEQUENTIAL);
-  auto manifest = read_manifest(file->get(), name, path);
+  return read_blob_file(std::move(*file), name, path);
+}
+
+Result<std::unique_ptr<BlobReader>> read_blob_file(UniqueFd file, const BlobName& name,
+                                                   const std::string& path) {
+  auto manifest = read_manifest(file.get(), name, path);
   if (!manifest) {
     Error error = std::move(manifest).error();
     if (error.os_errno == 0) error.context = path + ": " + error.context;
     return error;
   }
   return std::unique_ptr<BlobReader>(
-      std::make_unique<DirectoryReader>(path, std::move(*file), std::move(*manifest)));
+      std::make_unique<DirectoryReader>(path, std::move(file), std::move(*manifest)));
 }
 
 }  // namespace cms::storage

@@ -13,5 +13,8 @@ Result<std::unique_ptr<BlobWriter>> make_directory_writer(std::shared_ptr<const 
                                                           const BlobName& name, wire::Manifest manifest,
                                                           const std::string& temp_name);
 Result<std::unique_ptr<BlobReader>> open_directory_reader(const StoreRoot& root, const BlobName& name);
+// The same of an open file, whatever it is; `path` is for people.
+Result<std::unique_ptr<BlobReader>> read_blob_file(UniqueFd file, const BlobName& name,
+                                                   const std::string& path);
 
 }  // namespace cms::storage

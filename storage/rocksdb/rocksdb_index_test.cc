@@ -10,10 +10,12 @@
 #include <fstream>
 #include <new>
 
+#include "flatbuffers/flatbuffers.h"
 #include "rocksdb/db.h"
 #include "storage/contract/index_contract.h"
 #include "storage/contract/samples.h"
 #include "storage/rocksdb/keys.h"
+#include "storage/rocksdb/row_codec.h"
 
 namespace cms::storage::testing {
 namespace {
@@ -79,6 +81,38 @@ TEST(IndexKeys, AreTheDocumentedBytes) {
   EXPECT_TRUE(keys::parse_checkpoint(keys::checkpoint(row))->checkpoint == row.checkpoint);
   EXPECT_FALSE(keys::parse_checkpoint(keys::checkpoint(row) + "x").has_value());
   EXPECT_FALSE(keys::parse_checkpoint(keys::by_age(5, row)).has_value());
+}
+
+// A row that was damaged on its disk, yet is a FlatBuffer still.
+TEST(RowCodec, RowsBeyondTheLimitsOfMessagesAreCorrupt) {
+  const auto decoded = [](const IndexRow& row) {
+    flatbuffers::FlatBufferBuilder builder;
+    encode_row(row, builder);
+    return decode_row(keys::row_key_of(row.name),
+                      {reinterpret_cast<const char*>(builder.GetBufferPointer()), builder.GetSize()});
+  };
+  const auto expect_corrupt = [&](const IndexRow& row, const std::string& field) {
+    const auto result = decoded(row);
+    ASSERT_FALSE(result.ok()) << field;
+    EXPECT_EQ(result.error().code, Code::kCorrupt);
+    EXPECT_NE(result.error().context.find(field), std::string::npos) << result.error().context;
+  };
+  IndexRow row = make_row(1, 1);
+  row.program_name = std::string(wire::kNameBytesMax, 'n');
+  row.name.size_bytes = wire::kBlobSizeBytesMax;
+  EXPECT_TRUE(decoded(row).ok());
+  row.program_name += 'n';
+  expect_corrupt(row, "program_name");
+  row.program_name = "\033[2J";
+  expect_corrupt(row, "program_name");
+  row.program_name = "latin-1 \xe4";
+  expect_corrupt(row, "program_name");
+  row.program_name.clear();
+  row.name.size_bytes += 1;
+  expect_corrupt(row, "size_bytes");
+  const auto nothing = decode_row(keys::row_key_of(row.name), std::string_view());
+  ASSERT_FALSE(nothing.ok());
+  EXPECT_EQ(nothing.error().code, Code::kCorrupt);
 }
 
 TEST(RocksdbIndex, IsExactAfterBeingKilledAtAnyMoment) {

@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint16_t kRowFormatVersion = 1;
 constexpr std::size_t kRowBytesMax = 4096;
 
-Error corrupt(const keys::RowKey& key, const char* what) {
+Error corrupt(const keys::RowKey& key, const std::string& what) {
   return make_error(Code::kCorrupt, "index row of " + to_string(key.checkpoint) + ": " + what);
 }
 
@@ -39,7 +39,7 @@ void encode_row(const IndexRow& row, flatbuffers::FlatBufferBuilder& builder) {
 }
 
 Result<IndexRow> decode_row(const keys::RowKey& key, std::string_view value) {
-  if (value.size() > kRowBytesMax) return corrupt(key, "longer than any row");
+  if (value.empty() || value.size() > kRowBytesMax) return corrupt(key, "no row is of this length");
   // RocksDB hands out values at any address; the verifier wants 8-byte alignment.
   alignas(8) unsigned char aligned[kRowBytesMax];
   std::memcpy(aligned, value.data(), value.size());
@@ -52,6 +52,7 @@ Result<IndexRow> decode_row(const keys::RowKey& key, std::string_view value) {
                                               "; this program knows up to " +
                                               std::to_string(kRowFormatVersion));
   }
+  if (fields.format_version() == 0) return corrupt(key, "no format version");
   if (fields.lineage() == nullptr || fields.owner_epoch() != key.owner_epoch || fields.uid() != key.uid) {
     return corrupt(key, "not the row of this key");
   }
@@ -69,6 +70,15 @@ Result<IndexRow> decode_row(const keys::RowKey& key, std::string_view value) {
   if (fields.program_name() != nullptr) row.program_name = fields.program_name()->str();
   if (fields.blob_digest() != nullptr) {
     row.blob_digest = Digest{fields.blob_digest()->high(), fields.blob_digest()->low()};
+  }
+  // A damaged row must not bring into an answer what no message could have brought in.
+  wire::Notification said;
+  said.seq = 1;
+  said.size_bytes = row.name.size_bytes;
+  said.chunk_size_bytes = wire::kChunkSizeBytesMax;
+  said.program_name = row.program_name;
+  if (const Status status = wire::check_notification(said); !status.ok()) {
+    return corrupt(key, status.error().context);
   }
   return row;
 }

@@ -1,0 +1,231 @@
+#pragma once
+// A message of every kind with each field different from its default, and when two messages are the
+// same: for the tests of schemas/ and for test/fuzz, which starts from these.
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include "schemas/messages.h"
+
+namespace cms::wire {
+
+// ---- the fields of each message, for comparing; a structured binding fails to compile when a
+// field is added to a message and not here.
+
+inline auto fields(const Beat& m) { return std::tie(m.last_seq); }
+inline auto fields(const Requirements& m) {
+  const auto& [arch, os, format, format_version, ram, labels] = m;
+  return std::tie(arch, os, format, format_version, ram, labels);
+}
+inline auto fields(const RealTime& m) {
+  const auto& [priority, period, deadline, wcet] = m;
+  return std::tie(priority, period, deadline, wcet);
+}
+inline auto fields(const Policies& m) {
+  const auto& [release, on_isolation, on_loss] = m;
+  return std::tie(release, on_isolation, on_loss);
+}
+inline auto fields(const Notification& m) {
+  const auto& [program_id, seq, lineage, epoch, size, chunk_size, kind, taken, pause, name, requirements,
+               real_time, policies] = m;
+  return std::tuple_cat(std::tie(program_id, seq, lineage, epoch, size, chunk_size, kind, taken, pause, name),
+                        fields(requirements), fields(real_time), fields(policies));
+}
+inline auto fields(const Hello& m) {
+  const auto& [version, version_min, features, ecu_mac, incarnation, nonce, guarded, host_id, port, host,
+               software, last_seq] = m;
+  return std::tie(version, version_min, features, ecu_mac, incarnation, nonce, guarded, host_id, port, host,
+                  software, last_seq);
+}
+inline auto fields(const HelloAnswer& m) {
+  const auto& [version, features, nonce, incarnation, name, interval, code, context] = m;
+  return std::tie(version, features, nonce, incarnation, name, interval, code, context);
+}
+inline auto fields(const Heartbeat& m) { return std::tie(m.number, m.last_seq, m.waiting); }
+inline auto fields(const HeartbeatAnswer& m) { return std::tie(m.number, m.notify_heard); }
+inline auto fields(const List& m) { return std::tie(m.from_seq); }
+inline auto fields(const Receipt& m) {
+  const auto& [program_id, seq, level, code, reason] = m;
+  return std::tie(program_id, seq, level, code, reason);
+}
+inline auto fields(const Withdraw& m) { return std::tie(m.request_id, m.program_id, m.seq); }
+inline auto fields(const WithdrawAnswer& m) { return std::tie(m.request_id, m.code, m.context); }
+inline auto fields(const Bye&) { return std::tuple<>(); }
+inline auto fields(const Fetch& m) {
+  return std::tie(m.transfer_id, m.checkpoint, m.offset_bytes, m.limit_bytes);
+}
+inline auto fields(const Credit& m) { return std::tie(m.transfer_id, m.limit_bytes); }
+inline auto fields(const Cancel& m) { return std::tie(m.transfer_id); }
+inline auto fields(const Chunk& m) {
+  const auto& [transfer, offset, size, digest, version, blob_size, chunk_size, last, blob_digest] = m;
+  return std::tie(transfer, offset, size, digest, version, blob_size, chunk_size, last, blob_digest);
+}
+inline auto fields(const TransferError& m) { return std::tie(m.transfer_id, m.code, m.context); }
+inline auto fields(const AdminRequest& m) {
+  const auto& [request, method, has_ecu_mac, ecu_mac, has_program, program, has_version, version, all,
+               after] = m;
+  return std::tie(request, method, has_ecu_mac, ecu_mac, has_program, program, has_version, version, all,
+                  after);
+}
+inline auto fields(const AdminAnswer& m) { return std::tie(m.request_id, m.code, m.context, m.json, m.next); }
+
+inline auto fields(const PeerBeat& m) {
+  const auto& [uptime, takes_pulls, pull_every, queued, pulled, pulling, wants_greeting] = m;
+  return std::tie(uptime, takes_pulls, pull_every, queued, pulled, pulling, wants_greeting);
+}
+inline auto fields(const StoredCheckpoint& m) {
+  const auto& [checkpoint, lineage, epoch, size, uid, stored, stored_at, taken_at, pause, name, digest] = m;
+  return std::tie(checkpoint, lineage, epoch, size, uid, stored, stored_at, taken_at, pause, name, digest);
+}
+inline auto fields(const PeerWithdrawn& m) { return std::tie(m.program, m.up_to); }
+inline auto fields(const PeerIncarnations& m) { return std::tie(m.incarnations, m.greets); }
+
+template <typename T>
+bool same(const T& a, const T& b) {
+  return fields(a) == fields(b);
+}
+template <typename T>
+bool same(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (!same(a[i], b[i])) return false;
+  }
+  return true;
+}
+inline bool same(const ListPage& a, const ListPage& b) {
+  return same(a.notifications, b.notifications) &&
+         std::tie(a.next_seq, a.last_seq, a.end) == std::tie(b.next_seq, b.last_seq, b.end);
+}
+inline bool same(const PeerStored& a, const PeerStored& b) { return same(a.checkpoints, b.checkpoints); }
+template <typename... Ts>
+bool same(const std::variant<Ts...>& a, const std::variant<Ts...>& b) {
+  return a.index() == b.index() &&
+         std::visit([&b](const auto& left) { return same(left, std::get<std::decay_t<decltype(left)>>(b)); },
+                    a);
+}
+inline bool same(const NotifyMessage& a, const NotifyMessage& b) {
+  return a.session == b.session && same(a.body, b.body);
+}
+inline bool same(const ControlMessage& a, const ControlMessage& b) {
+  return a.incarnation == b.incarnation && same(a.body, b.body);
+}
+inline bool same(const PeerMessage& a, const PeerMessage& b) {
+  const auto& [version, name, incarnation, fleet_id, event, body] = a;
+  return std::tie(version, name, incarnation, fleet_id, event) ==
+             std::tie(b.protocol_version, b.cms_name, b.incarnation, b.fleet_id, b.event) &&
+         same(body, b.body);
+}
+inline bool same(const Manifest& a, const Manifest& b) {
+  const auto& [session, notification, chunk_size, digests, zeros, blob_digest, stored_at, stored_by] = a;
+  return std::tie(session, chunk_size, digests, zeros, blob_digest, stored_at, stored_by) ==
+             std::tie(b.session, b.chunk_size_bytes, b.chunk_digests, b.zero_chunks, b.blob_digest,
+                      b.stored_at_us, b.stored_by) &&
+         same(notification, b.notification);
+}
+
+// ---- one message of each kind with every field different from its default
+
+inline constexpr EcuMac kEcu{0x020000000001};
+inline constexpr SessionId kSession{kEcu, 65536};
+
+inline Notification full_notification() {
+  Notification n;
+  n.program_id = 7;
+  n.seq = 3;
+  n.lineage = Lineage{0x0123456789abcdef, 0xfedcba9876543210};
+  n.owner_epoch = 5;
+  n.size_bytes = 5 * 65536 + 1;
+  n.chunk_size_bytes = 65536;
+  n.kind = CheckpointKind::kDelta;
+  n.taken_at_us = 1'700'000'000'000'000;
+  n.pause_us = 1234;
+  n.program_name = "Wärmepumpe";
+  n.requirements = Requirements{"aarch64", "linux", "criu", 3, 64 << 20, {"camera", "", "gpu"}};
+  n.real_time = RealTime{-20, 10'000, 9'000, 800};
+  n.policies = Policies{Release::kStored, OnIsolation::kStop, OnLoss::kRestore};
+  return n;
+}
+
+inline Manifest full_manifest() {
+  Manifest m;
+  m.session = kSession;
+  m.notification = full_notification();
+  m.chunk_size_bytes = 65536;
+  for (std::uint64_t i = 0; i < 6; ++i) m.chunk_digests.push_back(Digest{i + 1, ~i});
+  m.zero_chunks = {true, false, false, true, false, true};
+  m.blob_digest = blob_digest_of(m.chunk_digests);
+  m.stored_at_us = 42;
+  m.stored_by = "cms-a";
+  return m;
+}
+
+inline std::vector<NotifyMessage> notify_messages() {
+  return {NotifyMessage{kSession, full_notification()}, NotifyMessage{kSession, Beat{9}}};
+}
+
+inline std::vector<ControlMessage> control_messages() {
+  ListPage page;
+  page.notifications = {full_notification(), full_notification()};
+  page.notifications[1].seq = 4;
+  page.next_seq = 5;
+  page.last_seq = 11;
+  page.end = false;
+  std::vector<ControlBody> bodies = {
+      Hello{2, 3, 4, kEcu, 65536, 6, true, Id128{7, 8}, 7600, "ecu-1.example", "rtcr 1.0", 12},
+      HelloAnswer{2, 3, 4, 5, "cms-a", 250, Code::kNotFound, "say hello again"},
+      Heartbeat{1, 2, 3},
+      HeartbeatAnswer{1, 2},
+      List{8},
+      page,
+      Receipt{7, 3, ReceiptLevel::kDropped, Code::kSourceChanged, "file grew"},
+      Withdraw{1, 2, 3},
+      WithdrawAnswer{1, Code::kFenced, "epoch 4 < 5"},
+      Bye{},
+  };
+  std::vector<ControlMessage> messages;
+  for (ControlBody& body : bodies) messages.push_back(ControlMessage{65536, std::move(body)});
+  return messages;
+}
+
+inline std::vector<BulkBody> bulk_messages() {
+  const Version version{65536, 3};
+  return {Fetch{1, CheckpointId{ProgramKey{kEcu, 7}, version}, 2 << 20, 4 << 20},
+          Fetch{1, CheckpointId{ProgramKey{kEcu, 7}, Version{}}, 0, UINT64_MAX},
+          Credit{1, 8 << 20},
+          Cancel{9},
+          Chunk{1, 65536, 65536, Digest{1, 2}, version, 65536 * 3 + 1, 65536, false, Digest{}},
+          Chunk{1, 65536, 100, Digest{1, 2}, version, 65636, 65536, true, Digest{3, 4}},
+          Chunk{1, 0, 0, Digest{1, 2}, version, 0, 65536, true, Digest{3, 4}},
+          TransferError{1, Code::kWithdrawn, "program 7 has ended"}};
+}
+
+inline std::vector<AdminBody> admin_messages() {
+  return {AdminRequest{1, AdminMethod::kRetire, true, kEcu, true, 7, true, Version{65536, 3}, true, "after"},
+          AdminRequest{}, AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
+}
+
+inline std::vector<PeerMessage> peer_messages() {
+  const StoredCheckpoint stored{CheckpointId{ProgramKey{kEcu, 7}, Version{65536, 3}},
+                                Lineage{3, 4},
+                                5,
+                                327681,
+                                6,
+                                8192,
+                                42,
+                                41,
+                                1234,
+                                "W\u00e4rmepumpe",
+                                Digest{10, 11}};
+  std::vector<PeerBody> bodies = {
+      PeerBeat{1000, true, true, 17, 18, {ProgramKey{kEcu, 7}, ProgramKey{kEcu, 8}}, {19, 20}},
+      PeerStored{{stored, stored}}, PeerWithdrawn{ProgramKey{kEcu, 7}, Version{65536, 3}},
+      PeerIncarnations{{kSession, SessionId{EcuMac{0x020000000002}, 131072}}, 21}};
+  std::vector<PeerMessage> messages;
+  for (PeerBody& body : bodies)
+    messages.push_back(PeerMessage{3, "cms-b", 9, Id128{1, 2}, 42, std::move(body)});
+  return messages;
+}
+
+}  // namespace cms::wire

@@ -1,0 +1,160 @@
+#pragma once
+// The limits of every decoded message, written a second time and independently of schemas/checks.cc:
+// encode() asserts what decode_*() checked, so a check that is lost there is lost for both.
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "schemas/messages.h"
+#include "test/fuzz/fuzz.h"
+
+namespace cms::fuzz {
+
+inline bool text_fits(const std::string& text, std::size_t bytes_max) {
+  return text.size() <= bytes_max && is_printable(text);
+}
+inline bool name_fits(const std::string& text) { return text_fits(text, wire::kNameBytesMax); }
+inline bool reason_fits(Code code, const std::string& text) {
+  return code <= Code::kPublisherGone && text_fits(text, wire::kReasonBytesMax);
+}
+inline bool ecu_fits(EcuMac ecu_mac) {
+  return ecu_mac.bits != 0 && ecu_mac.bits >> 48 == 0 && (ecu_mac.bits >> 40 & 1) == 0;
+}
+inline bool version_fits(const Version& version) { return version.incarnation >= 1 && version.seq >= 1; }
+inline bool chunks_fit(std::uint64_t size_bytes, std::uint64_t chunk_size_bytes) {
+  const std::uint64_t kib = chunk_size_bytes / 1024;
+  const bool known =
+      kib == 64 || kib == 128 || kib == 256 || kib == 512 || kib == 1024 || kib == 2048 || kib == 4096;
+  return known && chunk_size_bytes % 1024 == 0 && size_bytes <= wire::kBlobSizeBytesMax &&
+         size_bytes / chunk_size_bytes <= wire::kChunkCountMax;
+}
+
+inline bool fits(const wire::Notification& n) {
+  std::size_t text_bytes = n.program_name.size() + n.requirements.arch.size() + n.requirements.os.size() +
+                           n.requirements.checkpoint_format.size();
+  for (const std::string& label : n.requirements.labels) {
+    if (!text_fits(label, wire::kLabelBytesMax)) return false;
+    text_bytes += label.size();
+  }
+  return n.seq >= 1 && chunks_fit(n.size_bytes, n.chunk_size_bytes) &&
+         n.kind <= wire::CheckpointKind::kDelta && name_fits(n.program_name) &&
+         name_fits(n.requirements.arch) && name_fits(n.requirements.os) &&
+         name_fits(n.requirements.checkpoint_format) &&
+         n.requirements.labels.size() <= wire::kLabelCountMax &&
+         text_bytes <= wire::kNotificationTextBytesMax && n.policies.release <= wire::Release::kStored &&
+         n.policies.on_isolation <= wire::OnIsolation::kStop && n.policies.on_loss <= wire::OnLoss::kRestore;
+}
+
+// ---- notify
+inline bool fits(const wire::Beat&) { return true; }
+
+// ---- control
+inline bool fits(const wire::Hello& m) {
+  return ecu_fits(m.ecu_mac) && name_fits(m.advertise_host) && name_fits(m.software);
+}
+inline bool fits(const wire::HelloAnswer& m) {
+  return name_fits(m.cms_name) && m.heartbeat_interval_ms >= 1 &&
+         m.heartbeat_interval_ms <= wire::kHeartbeatIntervalMsMax && reason_fits(m.code, m.context);
+}
+inline bool fits(const wire::Heartbeat&) { return true; }
+inline bool fits(const wire::HeartbeatAnswer&) { return true; }
+inline bool fits(const wire::List&) { return true; }
+inline bool fits(const wire::ListPage& m) {
+  if (m.notifications.size() > wire::kListPageCountMax) return false;
+  for (const wire::Notification& n : m.notifications) {
+    if (!fits(n)) return false;
+  }
+  return true;
+}
+inline bool fits(const wire::Receipt& m) {
+  return m.seq >= 1 && m.level <= wire::ReceiptLevel::kFenced && reason_fits(m.code, m.reason);
+}
+inline bool fits(const wire::Withdraw&) { return true; }
+inline bool fits(const wire::WithdrawAnswer& m) { return reason_fits(m.code, m.context); }
+inline bool fits(const wire::Bye&) { return true; }
+
+// ---- bulk
+inline bool fits(const wire::Fetch& m) {
+  return ecu_fits(m.checkpoint.program.ecu_mac) &&
+         (m.checkpoint.version.seq == 0 || version_fits(m.checkpoint.version)) &&
+         m.offset_bytes <= wire::kBlobSizeBytesMax && m.offset_bytes % wire::kChunkSizeBytesMin == 0;
+}
+inline bool fits(const wire::Credit&) { return true; }
+inline bool fits(const wire::Cancel&) { return true; }
+inline bool fits(const wire::Chunk& m) {
+  if (!version_fits(m.version) || !chunks_fit(m.blob_size_bytes, m.chunk_size_bytes)) return false;
+  if (m.offset_bytes % m.chunk_size_bytes != 0) return false;
+  const std::uint64_t end = m.offset_bytes + m.size_bytes;
+  if (m.offset_bytes > m.blob_size_bytes || end > m.blob_size_bytes) return false;
+  // Full, or the last; only the chunk of an empty blob is empty.
+  return m.last == (end == m.blob_size_bytes) && (m.last || m.size_bytes == m.chunk_size_bytes) &&
+         m.size_bytes <= m.chunk_size_bytes && (m.size_bytes > 0 || m.blob_size_bytes == 0);
+}
+inline bool fits(const wire::TransferError& m) {
+  return m.code != Code::kOk && reason_fits(m.code, m.context);
+}
+
+// ---- admin
+inline bool fits(const wire::AdminRequest& m) {
+  return m.method <= wire::AdminMethod::kRetire && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+         (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after);
+}
+inline bool fits(const wire::AdminAnswer& m) {
+  return reason_fits(m.code, m.context) && m.json.size() <= wire::kJsonBytesMax && name_fits(m.next);
+}
+
+// ---- peers
+inline bool fits(const wire::PeerBeat& m) {
+  for (const ProgramKey& program : m.pulling) {
+    if (!ecu_fits(program.ecu_mac)) return false;
+  }
+  return m.pulling.size() <= wire::kPeerPullingCountMax && m.wants_greeting.size() <= wire::kPeerCountMax;
+}
+inline bool fits(const wire::PeerStored& m) {
+  for (const wire::StoredCheckpoint& one : m.checkpoints) {
+    if (!ecu_fits(one.checkpoint.program.ecu_mac) || !version_fits(one.checkpoint.version) ||
+        one.lineage == Lineage{} || one.size_bytes > wire::kBlobSizeBytesMax ||
+        one.stored_bytes > wire::kBlobSizeBytesMax || !name_fits(one.program_name)) {
+      return false;
+    }
+  }
+  return !m.checkpoints.empty() && m.checkpoints.size() <= wire::kPeerStoredCountMax;
+}
+inline bool fits(const wire::PeerWithdrawn& m) {
+  return ecu_fits(m.program.ecu_mac) && version_fits(m.up_to);
+}
+inline bool fits(const wire::PeerIncarnations& m) {
+  for (const SessionId& session : m.incarnations) {
+    if (!ecu_fits(session.ecu_mac) || session.incarnation == 0) return false;
+  }
+  return m.incarnations.size() <= wire::kPeerIncarnationCountMax;
+}
+
+// ---- the messages around the bodies, and the record at rest
+template <typename... Ts>
+bool fits(const std::variant<Ts...>& body) {
+  return std::visit([](const auto& m) { return fits(m); }, body);
+}
+inline bool fits(const wire::NotifyMessage& m) {
+  return ecu_fits(m.session.ecu_mac) && m.session.incarnation >= 1 && fits(m.body);
+}
+inline bool fits(const wire::ControlMessage& m) { return fits(m.body); }
+inline bool fits(const wire::PeerMessage& m) {
+  const bool is_beat = std::holds_alternative<wire::PeerBeat>(m.body);
+  return !m.cms_name.empty() && name_fits(m.cms_name) && m.incarnation >= 1 && (is_beat || m.event >= 1) &&
+         fits(m.body);
+}
+inline bool fits(const wire::Manifest& m) {
+  const std::uint64_t size_bytes = m.notification.size_bytes;
+  if (!fits(m.notification) || !chunks_fit(size_bytes, m.chunk_size_bytes)) return false;
+  // Between these chunks and one more lies the end of the blob.
+  const std::uint64_t count = m.chunk_digests.size();
+  const bool counted = size_bytes == 0 ? count == 1
+                                       : count >= 1 && (count - 1) * m.chunk_size_bytes < size_bytes &&
+                                             size_bytes <= count * m.chunk_size_bytes;
+  return counted && m.zero_chunks.size() == count && ecu_fits(m.session.ecu_mac) &&
+         m.session.incarnation >= 1 && m.notification.lineage != Lineage{} && name_fits(m.stored_by) &&
+         m.blob_digest == blob_digest_of(m.chunk_digests);
+}
+
+}  // namespace cms::fuzz
