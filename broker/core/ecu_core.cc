@@ -272,8 +272,12 @@ void EcuCore::on_receipt(CmsIndex cms, const wire::Receipt& receipt, Effects& ef
     case ReceiptLevel::kSuperseded:
     case ReceiptLevel::kDropped:
     case ReceiptLevel::kFenced:
-      // A CMS that already has it stored does not lose it by another's refusal.
-      if (it->second.stored_by != 0) break;
+      // A CMS that already has it stored does not lose it by another's refusal; but the end of the
+      // program's life is the end of it everywhere.
+      if (it->second.stored_by != 0 && receipt.code != Code::kWithdrawn) {
+        if (receipt.level == ReceiptLevel::kSuperseded) on_superseded_elsewhere(cms, it, receipt, effects);
+        break;
+      }
       if (receipt.level == ReceiptLevel::kSuperseded) {
         release_older(receipt.program_id, receipt.seq, receipt.reason, effects);
       }
@@ -322,6 +326,15 @@ bool EcuCore::is_replicated(const Held& held) const {
     if (!stored && cms_[cms].state == CmsState::kLive) return false;
   }
   return stored_count >= std::min<std::size_t>(2, cms_.size());
+}
+
+// One CMS has it stored; this one has something newer and will never store it. Is that of another
+// session, then no receipt of ours ends this one later.
+void EcuCore::on_superseded_elsewhere(CmsIndex cms, HeldMap::iterator it, const wire::Receipt& receipt,
+                                      Effects& effects) {
+  if (*held_of_program_.at(receipt.program_id).rbegin() != receipt.seq) return;
+  it->second.stored_by |= std::uint32_t{1} << cms;
+  if (is_replicated(it->second)) release(it, receipt.level, receipt.code, receipt.reason, effects);
 }
 
 void EcuCore::settle_replicated(Effects& effects) {

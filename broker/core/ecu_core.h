@@ -153,7 +153,7 @@ class EcuCore {
     wire::Notification notification{};
     std::unique_ptr<BlobSource> source{};
     std::vector<Digest> digests{};  // Of the chunks served so far, from the first on; fixed.
-    std::uint32_t stored_by = 0;    // Bit per CMS.
+    std::uint32_t stored_by = 0;    // Bit per CMS; set as well where something newer took its place.
     bool superseded = false;        // Held only until the transfer under way has ended.
     bool announced = false;
     bool pulling = false;
@@ -172,6 +172,8 @@ class EcuCore {
   void on_list(CmsIndex cms, const wire::List& list, Effects& effects);
   void on_receipt(CmsIndex cms, const wire::Receipt& receipt, Effects& effects);
   void on_stored(CmsIndex cms, HeldMap::iterator it, Effects& effects);
+  void on_superseded_elsewhere(CmsIndex cms, HeldMap::iterator it, const wire::Receipt& receipt,
+                               Effects& effects);
   void on_withdraw_answer(const wire::WithdrawAnswer& answer, Effects& effects);
   void on_fetch(Instant now, const PeerId& peer, const wire::Fetch& fetch, Effects& effects);
   void send_withdrawal(Instant now, std::uint64_t request_id, Withdrawal& withdrawal, Effects& effects);

@@ -43,9 +43,9 @@ PeerTable::Heard PeerTable::on_message(Instant now, const std::string& address, 
   }
   const bool restarted = peer.incarnation != message.incarnation;
   // What it said before we heard it, or before it died, is in the store but may not be in our index.
-  const bool known_before = peer.incarnation != 0;
+  // Also when it is new to us: it may have lived, stored and died since our index was made true.
   if (restarted) {
-    heard.missed = known_before;
+    heard.missed = true;
     peer.incarnation = message.incarnation;
     peer.event = 0;
     peer.greeted = false;

@@ -36,7 +36,7 @@ ClientRecord& Ledger::start_client(EcuMac ecu_mac, std::uint64_t nonce) {
   client.ecu_mac = ecu_mac;
   client.nonce = nonce;
   client.name = "client " + std::to_string(clients_.size()) + " (" + cms::to_string(ecu_mac) + ")";
-  client.floor = max_incarnation_[ecu_mac];
+  client.floor = floor_[ecu_mac];
   return client;
 }
 
@@ -45,14 +45,28 @@ void Ledger::set_incarnation(ClientRecord& client, Incarnation incarnation) {
   if (client.incarnation != 0) violated(client.name + " changed its incarnation while it lived");
   if (incarnation <= client.floor) {
     violated(client.name + " got incarnation " + std::to_string(incarnation) + ", but " +
-             std::to_string(client.floor) + " was given before it started");
+             std::to_string(client.floor) + " was in use before it started");
   }
   if (!sessions_.emplace(SessionId{client.ecu_mac, incarnation}, &client).second) {
     violated(client.name + " got incarnation " + std::to_string(incarnation) + ", which another client has");
   }
   client.incarnation = incarnation;
-  Incarnation& max_incarnation = max_incarnation_[client.ecu_mac];
-  max_incarnation = std::max(max_incarnation, incarnation);
+  if (several_cms_) return;
+  Incarnation& floor = floor_[client.ecu_mac];
+  floor = std::max(floor, incarnation);
+}
+
+void Ledger::note_known(EcuMac ecu_mac, Incarnation incarnation) {
+  const std::set<Incarnation>& durable = durable_[ecu_mac];
+  const auto beyond = durable.upper_bound(incarnation);
+  if (beyond == durable.begin()) return;
+  Incarnation& floor = floor_[ecu_mac];
+  floor = std::max(floor, *std::prev(beyond));
+}
+
+Incarnation Ledger::newest_durable(EcuMac ecu_mac) const {
+  const auto it = durable_.find(ecu_mac);
+  return it == durable_.end() || it->second.empty() ? 0 : *it->second.rbegin();
 }
 
 Published& Ledger::publish(ClientRecord& client, ProgramId program_id, std::uint64_t size_bytes,
@@ -84,12 +98,14 @@ void Ledger::note_withdrawn(const ProgramKey& program, const Version& up_to) {
   withdrawn = std::max(withdrawn, up_to);
 }
 
+Version Ledger::covered_by(const Version& up_to) {
+  // There is no seq 0.
+  return up_to.seq > 0 ? up_to : Version{up_to.incarnation - 1, std::numeric_limits<Seq>::max()};
+}
+
 void Ledger::note_withdraw_answered(const ProgramKey& program, const Version& up_to) {
-  // Of a session that had published nothing: everything of older sessions, and there is no seq 0.
-  const Version covered =
-      up_to.seq > 0 ? up_to : Version{up_to.incarnation - 1, std::numeric_limits<Seq>::max()};
   Version& answered = withdraw_answered_[program];
-  answered = std::max(answered, covered);
+  answered = std::max(answered, covered_by(up_to));
 }
 
 bool Ledger::is_withdrawn(const Published& published) const {
@@ -157,9 +173,9 @@ void Ledger::check_freed(const ClientRecord& client) {
   }
 }
 
-std::optional<std::string> Ledger::unfinished(const ClientRecord& client) const {
+std::optional<std::string> Ledger::unfinished(const ClientRecord& client, bool all_live) const {
   for (const Published& published : client.published) {
-    if (!published.final_level && !published.told_stored)
+    if (!published.final_level && (all_live || !published.told_stored))
       return to_string(published) + " has no final receipt";
   }
   return std::nullopt;

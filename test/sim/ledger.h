@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -47,7 +48,7 @@ struct ClientRecord {
   std::uint64_t nonce = 0;
   std::string name;
   Incarnation incarnation = 0;
-  Incarnation floor = 0;                    // The largest incarnation of the ECU when it was started.
+  Incarnation floor = 0;                    // It must get an incarnation above this one.
   std::deque<Published> published;          // By seq; the first has seq 1.
   std::size_t final_count = 0;              // Of final receipts.
   std::size_t freed_count = 0;              // Of sources that were destroyed.
@@ -63,8 +64,12 @@ const void* content_at(std::uint64_t content, std::uint64_t offset_bytes);
 
 class Ledger {
  public:
+  // `several_cms`: one of them may not have heard yet what another gave away.
+  explicit Ledger(bool several_cms) : several_cms_(several_cms) {}
+
   ClientRecord& start_client(EcuMac ecu_mac, std::uint64_t nonce);
-  // Invariant: an incarnation is unique on its ECU and above all that existed when the client started.
+  // Invariant: an incarnation is unique on its ECU and above all that were given before the client
+  // started; with several CMS, above all that were durable and known to every CMS by then.
   void set_incarnation(ClientRecord& client, Incarnation incarnation);
   Published& publish(ClientRecord& client, ProgramId program_id, std::uint64_t size_bytes,
                      wire::Release release);
@@ -76,10 +81,18 @@ class Ledger {
     return Version{published.client->incarnation, published.seq};
   }
 
+  // Something of this incarnation became durable.
+  void note_durable(EcuMac ecu_mac, Incarnation incarnation) { durable_[ecu_mac].insert(incarnation); }
+  // Every CMS knows this incarnation or a larger one.
+  void note_known(EcuMac ecu_mac, Incarnation incarnation);
+  Incarnation newest_durable(EcuMac ecu_mac) const;
   // A tombstone became durable.
   void note_withdrawn(const ProgramKey& program, const Version& up_to);
   // The publisher was told that its withdrawal is done.
   void note_withdraw_answered(const ProgramKey& program, const Version& up_to);
+  // What an answer to a withdrawal up to there covers: of a session that had published nothing,
+  // everything of older sessions.
+  static Version covered_by(const Version& up_to);
   const std::map<ProgramKey, Version>& withdraw_answered() const { return withdraw_answered_; }
 
   // Invariants: the checkpoint exists, has no final receipt yet; what was superseded has a successor;
@@ -87,8 +100,9 @@ class Ledger {
   void on_receipt(ClientRecord& client, const broker::ReceiptEvent& event);
   // After a step of a client: a blob is freed by its final receipt and by nothing else.
   static void check_freed(const ClientRecord& client);
-  // Everything healed: every blob of a living client has come to its end, or what is missing.
-  std::optional<std::string> unfinished(const ClientRecord& client) const;
+  // Everything healed: every blob of a living client has come to its end, or what is missing. Not
+  // `all_live`: what is STORED may wait for a replica for ever.
+  std::optional<std::string> unfinished(const ClientRecord& client, bool all_live) const;
   // Of the newest checkpoint of each program that had to be stored. Call when nothing is unfinished.
   void check_newest_stored(const ClientRecord& client) const;
 
@@ -99,7 +113,9 @@ class Ledger {
 
   std::deque<ClientRecord> clients_;
   std::map<SessionId, ClientRecord*> sessions_;
-  std::map<EcuMac, Incarnation> max_incarnation_;
+  const bool several_cms_;
+  std::map<EcuMac, std::set<Incarnation>> durable_;
+  std::map<EcuMac, Incarnation> floor_;
   std::map<ProgramKey, std::vector<const Published*>> of_program_;
   std::map<ProgramKey, Version> withdrawn_;
   std::map<ProgramKey, Version> withdraw_answered_;

@@ -23,6 +23,16 @@ const std::vector<PlantInfo>& plants() {
       {Plant::kIncarnationReused, "incarnation_reused", "the index forgets the incarnations it gave"},
       {Plant::kMemoryUncounted, "memory_uncounted", "a publisher's blob claims to take no memory"},
       {Plant::kBulkNeverReconnected, "bulk_never_reconnected", "a stuck bulk connection is not made anew"},
+      {Plant::kPeerEventBeforeDurable, "peer_event_before_durable",
+       "peers are told of a checkpoint before it is durable"},
+      {Plant::kMissedEventNotReconciled, "missed_event_not_reconciled",
+       "nothing is reconciled when events of a peer were missed"},
+      {Plant::kBothDuplicatesRemoved, "both_duplicates_removed",
+       "of two copies of a checkpoint each CMS removes the other's"},
+      {Plant::kPeerWithdrawalIgnored, "peer_withdrawal_ignored", "what a peer withdrew is kept"},
+      {Plant::kBothPull, "both_pull", "each CMS pulls everything though it should not"},
+      {Plant::kDeadPeerBeats, "dead_peer_beats",
+       "beats of a dead CMS go on and say that it is at everything"},
   };
   return all;
 }

@@ -22,6 +22,12 @@ enum class Plant {
   kIncarnationReused,
   kMemoryUncounted,
   kBulkNeverReconnected,
+  kPeerEventBeforeDurable,
+  kMissedEventNotReconciled,
+  kBothDuplicatesRemoved,
+  kPeerWithdrawalIgnored,
+  kBothPull,
+  kDeadPeerBeats,
 };
 
 struct PlantInfo {

@@ -11,14 +11,23 @@ namespace cms::sim {
 // A fault that comes up after a random time around `mean`; never when it is zero.
 using MeanTime = Duration;
 
+// kFaulty: whatever the knobs say. The others are for promises that hold only while all is well.
+enum class Kind {
+  kFaulty,
+  kQuiet,     // Nothing is faulty: nothing is pulled twice.
+  kTakeOver,  // One fault: a CMS dies while it pulls, the other takes over in time.
+};
+
 struct Scenario {
   std::uint64_t seed = 0;
+  Kind kind = Kind::kFaulty;
   // Who takes part.
   std::size_t ecu_count = 1;         // Different ecu_macs.
   std::size_t sessions_per_ecu = 1;  // Clients that live at once on one ecu_mac.
   bool shared_programs = false;      // They publish the same program_ids.
   std::size_t program_count = 1;     // Of one client.
-  std::size_t cms_count = 1;         // Named in --cms; all but the first are never there.
+  std::size_t cms_count = 1;         // Named in --cms.
+  std::size_t cms_live_count = 1;    // The others are never there.
   // What they do.
   Duration publish_interval{};
   std::uint64_t blob_bytes_max = 0;
@@ -49,7 +58,18 @@ struct Scenario {
   std::uint32_t store_fail_per_10k = 0;  // Of single operations.
   MeanTime cms_crash_every{};
   Duration cms_down_max{};
+  std::uint32_t index_lost_percent = 0;  // Of crashes.
+  Duration late_join_max{};              // When the second CMS starts for the first time.
+  // Between two CMS.
+  bool pull_every = false;
+  std::uint32_t peer_drop_percent = 0;
+  std::uint32_t peer_repeat_percent = 0;
+  MeanTime peer_break_every{};
+  MeanTime peer_cut_every{};  // One way or both.
+  Duration peer_cut_max{};
+  Duration peer_delay_max{};
   // How long it all goes wrong.
+  Duration publish_from{};
   Duration fault_time{};
 };
 

@@ -9,11 +9,13 @@ using core::Effects;
 using core::TransferId;
 
 StoreWorkers::StoreWorkers(EventQueue& queue, Prng& prng, const Scenario& scenario, VirtualStore& store,
-                           const StoreFaults& faults, Plant plant, std::function<void(const Answer&)> deliver)
+                           VirtualIndex& index, const StoreFaults& faults, Plant plant,
+                           std::function<void(const Answer&)> deliver)
     : queue_(queue),
       prng_(prng),
       scenario_(scenario),
       store_(store),
+      index_(index),
       faults_(faults),
       plant_(plant),
       deliver_(std::move(deliver)) {}
@@ -164,11 +166,12 @@ void StoreWorkers::finish(TransferId transfer, Job& job, const Digest& blob_dige
           core.on_transfer_stored(now, transfer, row, beyond_keep, effects);
         };
   };
-  if (plant_ == Plant::kStoredBeforeDurable) {
+  if (plant_ == Plant::kStoredBeforeDurable || plant_ == Plant::kPeerEventBeforeDurable) {
     deliver_(say_stored({}));
-    later(delay(), [this, name, chunks = job.chunks] {
+    const Duration until_durable = plant_ == Plant::kStoredBeforeDurable ? delay() : std::chrono::seconds(1);
+    later(until_durable, [this, name, chunks = job.chunks] {
       store_.publish(name, chunks);
-      (void)store_.index_put(name, true, false);
+      (void)index_.put(name, true, {});
     });
     end(transfer);
     return;
@@ -180,12 +183,15 @@ void StoreWorkers::finish(TransferId transfer, Job& job, const Digest& blob_dige
       if (jobs_.count(transfer) != 0) fail(transfer, *unknown);
       return;
     }
-    const std::vector<storage::BlobName> beyond_keep =
-        store_.index_put(name, plant_ != Plant::kWithdrawnResurrected, plant_ == Plant::kRemoveNewest);
+    const auto beyond_keep = index_.put(name, true, index_plants());
     later(delay() / 4, [this, transfer, say_stored, beyond_keep] {
       if (jobs_.count(transfer) == 0) return;
+      if (!beyond_keep) {
+        fail(transfer, make_error(Code::kWithdrawn, "the program was withdrawn while it was stored"));
+        return;
+      }
       end(transfer);
-      deliver_(say_stored(beyond_keep));
+      deliver_(say_stored(*beyond_keep));
     });
   });
 }
@@ -220,75 +226,6 @@ void StoreWorkers::check_windows() const {
   }
 }
 
-// ---- the index
-
-void StoreWorkers::run(const core::LookUpProgram& effect) {
-  later(delay(), [this, program = effect.program] {
-    std::optional<Error> failed;
-    if (!reconciled_) failed = make_error(Code::kUnavailable, "the index is not reconciled yet");
-    if (!failed && faults_.fail_per_10k != 0 && prng_.chance(faults_.fail_per_10k, 10000)) {
-      failed = make_error(Code::kIo, "the virtual index fails once");
-    }
-    const CmsCore::ProgramFacts facts{store_.newest(program), store_.withdrawn(program)};
-    answer([program, failed, facts](CmsCore& core, Instant now, Effects& effects) {
-      core.on_program_looked_up(
-          now, program,
-          failed ? Result<CmsCore::ProgramFacts>(*failed) : Result<CmsCore::ProgramFacts>(facts), effects);
-    });
-  });
-}
-
-void StoreWorkers::run(const core::ReserveIncarnation& effect) {
-  later(delay(), [this, asked = effect] {
-    Result<Incarnation> given = asked.hello.incarnation;
-    if (faults_.fail_per_10k != 0 && prng_.chance(faults_.fail_per_10k, 10000)) {
-      given = make_error(Code::kIo, "the virtual index fails once");
-    } else {
-      if (asked.hello.incarnation == 0) {
-        given = core::next_incarnation(store_.max_incarnation(asked.hello.ecu_mac), asked.hello.nonce);
-      }
-      if (plant_ != Plant::kIncarnationReused) store_.put_incarnation(asked.hello.ecu_mac, *given);
-    }
-    answer([asked, given](CmsCore& core, Instant now, Effects& effects) {
-      core.on_incarnation_reserved(now, asked, given, effects);
-    });
-  });
-}
-
-void StoreWorkers::run(const core::WithdrawProgram& effect) {
-  later(delay(), [this, asked = effect] {
-    Result<Version> up_to = asked.up_to;
-    if (const std::optional<Error> failed = fault()) {
-      up_to = *failed;
-    } else {
-      if (asked.newest_too) up_to = std::max(asked.up_to, store_.newest(asked.program).value_or(Version{}));
-      if (plant_ == Plant::kWithdrawNotDurable) {
-        later(std::chrono::seconds(1),
-              [this, asked, version = *up_to] { store_.put_tombstone(asked.program, version); });
-      } else {
-        store_.put_tombstone(asked.program, *up_to);
-      }
-      for (const storage::BlobName& name : store_.index_withdraw(asked.program, *up_to)) {
-        if (plant_ != Plant::kWithdrawNotDurable) store_.remove(name);
-      }
-      if (const std::optional<Error> unknown = fault()) up_to = *unknown;  // Done, but nobody knows.
-    }
-    answer([asked, up_to](CmsCore& core, Instant now, Effects& effects) {
-      core.on_withdrawn(now, asked, up_to, effects);
-    });
-  });
-}
-
-void StoreWorkers::run(const core::RemoveBlobs& effect) {
-  for (const storage::BlobName& name : effect.names) {
-    later(delay(), [this, name] {
-      if (fault()) return;  // Found again by reconciling.
-      store_.index_remove(name);
-      store_.remove(name);
-    });
-  }
-}
-
 void StoreWorkers::probe() {
   later(delay(), [this] {
     Status status;
@@ -296,10 +233,12 @@ void StoreWorkers::probe() {
       status = make_error(*faults_.outage, "the virtual store has an outage");
       later(std::chrono::milliseconds(500), [this] { probe(); });
     } else {
-      store_.reconcile();
-      reconciled_ = true;
+      reconcile();
     }
-    answer([status](CmsCore& core, Instant now, Effects& effects) {
+    answer([this, status](CmsCore& core, Instant now, Effects& effects) {
+      store_looked_at_ = true;
+      for (const ProgramKey& program : std::exchange(held_look_ups_, {})) run(core::LookUpProgram{program});
+      if (status.ok()) core.set_fleet_id(Id128{7, 7});
       core.on_store_state(now, status, effects);
     });
   });

@@ -28,6 +28,7 @@ void VirtualStore::publish(const BlobName& name, std::vector<broker::ChunkView> 
     violated("torn: stored " + std::to_string(offset_bytes) + " bytes of " + to_string(*published));
   }
   durable_[name.checkpoint.program][key_of(name)] = name;
+  ledger_.note_durable(name.checkpoint.program.ecu_mac, name.checkpoint.version.incarnation);
 }
 
 void VirtualStore::remove(const BlobName& name) {
@@ -43,68 +44,33 @@ void VirtualStore::put_tombstone(const ProgramKey& program, const Version& up_to
   Version& tombstone = tombstones_[program];
   tombstone = std::max(tombstone, up_to);
   ledger_.note_withdrawn(program, up_to);
+  ledger_.note_durable(program.ecu_mac, up_to.incarnation);
 }
 
-std::vector<BlobName> VirtualStore::index_put(const BlobName& name, bool check_withdrawn, bool keep_oldest) {
-  const ProgramKey& program = name.checkpoint.program;
-  const auto withdrawn = withdrawn_.find(program);
-  if (check_withdrawn && withdrawn != withdrawn_.end() && name.checkpoint.version <= withdrawn->second) {
-    remove(name);
-    return {};
-  }
-  auto& rows = rows_[program];
-  rows[key_of(name)] = name;
-  std::vector<BlobName> beyond_keep;
-  if (rows.size() <= kKeepLatest) return beyond_keep;
-  if (keep_oldest) return {rows.rbegin()->second};
-  std::size_t place = rows.size();
-  for (const auto& [key, row] : rows) {
-    if (place-- > kKeepLatest) beyond_keep.push_back(row);
-  }
-  return beyond_keep;
+bool VirtualStore::has(const BlobName& name) const {
+  const auto blobs = durable_.find(name.checkpoint.program);
+  return blobs != durable_.end() && blobs->second.count(key_of(name)) != 0;
 }
 
-std::vector<BlobName> VirtualStore::index_withdraw(const ProgramKey& program, const Version& up_to) {
-  Version& withdrawn = withdrawn_[program];
-  withdrawn = std::max(withdrawn, up_to);
+std::vector<BlobName> VirtualStore::blobs(const ProgramKey& program) const {
   std::vector<BlobName> names;
-  auto& rows = rows_[program];
-  while (!rows.empty() && rows.begin()->first.first <= up_to) {
-    names.push_back(rows.begin()->second);
-    rows.erase(rows.begin());
-  }
+  const auto blobs = durable_.find(program);
+  if (blobs == durable_.end()) return names;
+  for (const auto& [key, name] : blobs->second) names.push_back(name);
   return names;
 }
 
-std::optional<Version> VirtualStore::newest(const ProgramKey& program) const {
-  const auto it = rows_.find(program);
-  if (it == rows_.end() || it->second.empty()) return std::nullopt;
-  return it->second.rbegin()->first.first;
-}
-
-std::optional<Version> VirtualStore::withdrawn(const ProgramKey& program) const {
-  const auto it = withdrawn_.find(program);
-  if (it == withdrawn_.end()) return std::nullopt;
+std::optional<Version> VirtualStore::tombstone(const ProgramKey& program) const {
+  const auto it = tombstones_.find(program);
+  if (it == tombstones_.end()) return std::nullopt;
   return it->second;
 }
 
-Incarnation VirtualStore::max_incarnation(EcuMac ecu_mac) const {
-  const auto it = max_incarnation_.find(ecu_mac);
-  return it == max_incarnation_.end() ? 0 : it->second;
-}
-
-void VirtualStore::put_incarnation(EcuMac ecu_mac, Incarnation incarnation) {
-  Incarnation& max = max_incarnation_[ecu_mac];
-  max = std::max(max, incarnation);
-}
-
-void VirtualStore::reconcile() {
-  for (const auto& [program, up_to] : tombstones_) {
-    (void)index_withdraw(program, up_to);  // The blobs are found below, with or without a row.
-    auto& blobs = durable_[program];
-    while (!blobs.empty() && blobs.begin()->first.first <= up_to) blobs.erase(blobs.begin());
-  }
-  rows_ = durable_;
+std::set<ProgramKey> VirtualStore::programs() const {
+  std::set<ProgramKey> programs;
+  for (const auto& [program, blobs] : durable_) programs.insert(program);
+  for (const auto& [program, up_to] : tombstones_) programs.insert(program);
+  return programs;
 }
 
 bool VirtualStore::is_withdrawn(const CheckpointId& checkpoint) const {
@@ -114,15 +80,15 @@ bool VirtualStore::is_withdrawn(const CheckpointId& checkpoint) const {
 
 void VirtualStore::check_may_say_stored(const CheckpointId& checkpoint) const {
   if (is_withdrawn(checkpoint)) return;
-  std::size_t newer_count = 0;
+  std::set<Version> newer;
   const auto blobs = durable_.find(checkpoint.program);
   if (blobs != durable_.end()) {
     for (const auto& [key, name] : blobs->second) {
       if (key.first == checkpoint.version) return;
-      if (checkpoint.version < key.first) ++newer_count;
+      if (checkpoint.version < key.first) newer.insert(key.first);
     }
   }
-  if (newer_count >= kKeepLatest) return;
+  if (newer.size() >= kKeepLatest) return;
   violated("the CMS said STORED for " + to_string(checkpoint) + ", which is not durable");
 }
 
@@ -132,21 +98,6 @@ void VirtualStore::check_kept(const CheckpointId& checkpoint) const {
   if (blobs == durable_.end() || blobs->second.empty() ||
       blobs->second.rbegin()->first.first < checkpoint.version) {
     violated("lost: " + to_string(checkpoint) + " was STORED, and neither it nor a newer one is left");
-  }
-}
-
-void VirtualStore::check_withdrawn() const {
-  for (const auto& [program, up_to] : ledger_.withdraw_answered()) {
-    const std::optional<Version> current = newest(program);
-    if (current && *current <= up_to) {
-      violated("resurrected: " + to_string(CheckpointId{program, *current}) + " is current, but " +
-               to_string(CheckpointId{program, up_to}) + " and everything older was withdrawn");
-    }
-    const auto tombstone = tombstones_.find(program);
-    if (tombstone == tombstones_.end() || tombstone->second < up_to) {
-      violated("the withdrawal of " + to_string(CheckpointId{program, up_to}) +
-               " was answered but is not durable");
-    }
   }
 }
 

@@ -20,8 +20,10 @@ core::PeerId control_peer(std::size_t client, std::uint64_t generation) {
   return "c" + std::to_string(client) + "." + std::to_string(generation);
 }
 
-broker::PeerId bulk_peer(std::uint64_t cms_start, core::LinkId link, std::uint64_t generation) {
-  return "b" + std::to_string(cms_start) + "." + std::to_string(link) + "." + std::to_string(generation);
+broker::PeerId bulk_peer(std::size_t cms, std::uint64_t cms_start, core::LinkId link,
+                         std::uint64_t generation) {
+  return "b" + std::to_string(cms) + "." + std::to_string(cms_start) + "." + std::to_string(link) + "." +
+         std::to_string(generation);
 }
 
 // As the wire would carry it.
@@ -61,103 +63,116 @@ bool World::becomes_stuck() { return faults_on_ && prng_.chance(scenario_.stuck_
 
 // ---- control
 
-void World::connect_control(Client& client) {
-  queue_.after(1ms + net_delay(), [this, index = client.index, generation = client.control.generation] {
+void World::connect_control(Client& client, Cms& cms) {
+  const std::uint64_t generation = client.control[cms.number].connection.generation;
+  queue_.after(1ms + net_delay(), [this, &cms, index = client.index, generation] {
     Client& waiting = clients_[index];
-    if (waiting.core == nullptr || waiting.control.generation != generation) return;
-    if (cms_ == nullptr) {
-      queue_.after(100ms, [this, index, generation] {
-        if (clients_[index].control.generation == generation) connect_control(clients_[index]);
+    Control& control = waiting.control[cms.number];
+    if (waiting.core == nullptr || control.connection.generation != generation) return;
+    if (cms.core == nullptr) {
+      queue_.after(100ms, [this, &cms, index, generation] {
+        if (clients_[index].control[cms.number].connection.generation == generation)
+          connect_control(clients_[index], cms);
       });
       return;
     }
-    waiting.control.up = true;
-    waiting.control.stuck = becomes_stuck();
-    control_peers_[control_peer(index, generation)] = index;
+    control.connection.up = true;
+    control.connection.stuck = becomes_stuck();
+    cms.control_peers[control_peer(index, generation)] = index;
     std::deque<wire::ControlMessage> backlog;
-    backlog.swap(waiting.backlog);
-    for (wire::ControlMessage& message : backlog) send_to_cms(waiting, std::move(message));
+    backlog.swap(control.backlog);
+    for (wire::ControlMessage& message : backlog) send_to_cms(waiting, cms, std::move(message));
   });
 }
 
-void World::break_control(Client& client) {
-  client.control.up = false;
-  client.control.stuck = false;
-  ++client.control.generation;
-  if (client.core != nullptr) connect_control(client);
+void World::break_control(Client& client, Cms& cms) {
+  Connection& connection = client.control[cms.number].connection;
+  connection.up = false;
+  connection.stuck = false;
+  ++connection.generation;
+  if (client.core != nullptr) connect_control(client, cms);
 }
 
-void World::send_to_cms(Client& client, wire::ControlMessage message) {
-  if (client.control.stuck) return;
-  if (!client.control.up) {
-    if (client.backlog.size() < kBacklogMax) client.backlog.push_back(std::move(message));
+void World::send_to_cms(Client& client, Cms& cms, wire::ControlMessage message) {
+  Control& control = client.control[cms.number];
+  if (control.connection.stuck) return;
+  if (!control.connection.up) {
+    if (control.backlog.size() < kBacklogMax) control.backlog.push_back(std::move(message));
     return;
   }
   if (scenario_.encode_frames) message = through_wire(message);
-  queue_.at(
-      arrival(client.control.to_cms_at, client),
-      [this, index = client.index, generation = client.control.generation, message = std::move(message)] {
-        if (clients_[index].control.generation != generation) return;
-        step_cms([&](core::CmsCore& core, core::Effects& effects) {
-          core.on_control(queue_.now(), control_peer(index, generation), "10.0.0.1", message, effects);
-        });
-      });
+  queue_.at(arrival(control.connection.to_cms_at, client),
+            [this, &cms, index = client.index, generation = control.connection.generation,
+             message = std::move(message)] {
+              if (clients_[index].control[cms.number].connection.generation != generation) return;
+              step_cms(cms, [&](core::CmsCore& core, core::Effects& effects) {
+                core.on_control(queue_.now(), control_peer(index, generation), "10.0.0.1", message, effects);
+              });
+            });
 }
 
-void World::send_to_client(const core::PeerId& peer, wire::ControlMessage message) {
-  const auto found = control_peers_.find(peer);
-  if (found == control_peers_.end()) violated("a control message for " + peer + ", who never spoke");
+void World::send_to_client(Cms& cms, const core::PeerId& peer, wire::ControlMessage message) {
+  const auto found = cms.control_peers.find(peer);
+  if (found == cms.control_peers.end()) violated("a control message for " + peer + ", who never spoke");
   Client& client = clients_[found->second];
-  if (peer != control_peer(client.index, client.control.generation) || client.control.stuck) return;
+  Connection& connection = client.control[cms.number].connection;
+  if (peer != control_peer(client.index, connection.generation) || connection.stuck) return;
   if (faults_on_ && prng_.chance(scenario_.control_drop_percent, 100)) return;
   if (scenario_.encode_frames) message = through_wire(message);
-  queue_.at(
-      arrival(client.control.to_client_at, client),
-      [this, index = client.index, generation = client.control.generation, message = std::move(message)] {
-        if (clients_[index].control.generation != generation) return;
-        step_client(clients_[index], [&](broker::EcuCore& core, broker::Effects& effects) {
-          core.on_control(queue_.now(), 0, message, effects);
-        });
-      });
+  queue_.at(arrival(connection.to_client_at, client),
+            [this, number = cms.number, index = client.index, generation = connection.generation,
+             message = std::move(message)] {
+              if (clients_[index].control[number].connection.generation != generation) return;
+              step_client(clients_[index], [&](broker::EcuCore& core, broker::Effects& effects) {
+                core.on_control(queue_.now(), number, message, effects);
+              });
+            });
 }
 
 // ---- notify
 
-void World::connect_notify(Client& client) {
-  queue_.after(1ms + net_delay() * 2, [this, index = client.index, generation = client.notify.generation] {
+void World::connect_notify(Client& client, Cms& cms) {
+  const std::uint64_t generation = client.notify[cms.number].generation;
+  queue_.after(1ms + net_delay() * 2, [this, &cms, index = client.index, generation] {
     Client& waiting = clients_[index];
-    if (waiting.core == nullptr || waiting.notify.generation != generation) return;
-    if (cms_ == nullptr) {
-      queue_.after(100ms, [this, index, generation] {
-        if (clients_[index].notify.generation == generation) connect_notify(clients_[index]);
+    Connection& connection = waiting.notify[cms.number];
+    if (waiting.core == nullptr || connection.generation != generation) return;
+    if (cms.core == nullptr) {
+      queue_.after(100ms, [this, &cms, index, generation] {
+        if (clients_[index].notify[cms.number].generation == generation) connect_notify(clients_[index], cms);
       });
       return;
     }
-    waiting.notify.up = true;
-    waiting.notify.stuck = faults_on_ && prng_.chance(scenario_.notify_stuck_percent, 100);
+    connection.up = true;
+    connection.stuck = faults_on_ && prng_.chance(scenario_.notify_stuck_percent, 100);
   });
 }
 
-void World::break_notify(Client& client) {
-  client.notify.up = false;
-  client.notify.stuck = false;
-  ++client.notify.generation;
-  if (client.core != nullptr) connect_notify(client);
+void World::break_notify(Client& client, Cms& cms) {
+  Connection& connection = client.notify[cms.number];
+  connection.up = false;
+  connection.stuck = false;
+  ++connection.generation;
+  if (client.core != nullptr) connect_notify(client, cms);
 }
 
 void World::send_notify(Client& client, const wire::NotifyMessage& message) {
-  if (!client.notify.up || client.notify.stuck) return;
-  if (faults_on_ && prng_.chance(scenario_.notify_drop_percent, 100)) return;
   const wire::NotifyMessage sent = scenario_.encode_frames ? through_wire(message) : message;
-  deliver_notify(client, sent);
-  if (faults_on_ && prng_.chance(scenario_.notify_repeat_percent, 100)) deliver_notify(client, sent);
+  for (Cms& cms : cms_) {
+    const Connection& connection = client.notify[cms.number];
+    if (!connection.up || connection.stuck) continue;
+    if (faults_on_ && prng_.chance(scenario_.notify_drop_percent, 100)) continue;
+    deliver_notify(client, cms, sent);
+    if (faults_on_ && prng_.chance(scenario_.notify_repeat_percent, 100)) deliver_notify(client, cms, sent);
+  }
 }
 
-void World::deliver_notify(Client& client, const wire::NotifyMessage& message) {
-  queue_.at(arrival(client.notify.to_cms_at, client),
-            [this, index = client.index, generation = client.notify.generation, message] {
-              if (clients_[index].notify.generation != generation) return;
-              step_cms([&](core::CmsCore& core, core::Effects& effects) {
+void World::deliver_notify(Client& client, Cms& cms, const wire::NotifyMessage& message) {
+  Connection& connection = client.notify[cms.number];
+  queue_.at(arrival(connection.to_cms_at, client),
+            [this, &cms, index = client.index, generation = connection.generation, message] {
+              if (clients_[index].notify[cms.number].generation != generation) return;
+              step_cms(cms, [&](core::CmsCore& core, core::Effects& effects) {
                 core.on_notify(queue_.now(), message, effects);
               });
             });
@@ -165,46 +180,46 @@ void World::deliver_notify(Client& client, const wire::NotifyMessage& message) {
 
 // ---- bulk
 
-void World::open_link(const core::OpenLink& effect) {
+void World::open_link(Cms& cms, const core::OpenLink& effect) {
   const std::string expected = "tcp://10.0.0.1:";
   if (effect.endpoint.rfind(expected, 0) != 0) violated("a bulk connection to " + effect.endpoint);
   Link link;
   link.port = static_cast<std::uint16_t>(std::stoi(effect.endpoint.substr(expected.size())));
   link.connection.stuck =
-      becomes_stuck() || (plant_ == Plant::kBulkNeverReconnected && dead_ports_.count(link.port) != 0);
-  if (!links_.emplace(effect.link, std::move(link)).second) violated("a link id was used twice");
-  connect_link(effect.link);
+      becomes_stuck() || (plant_ == Plant::kBulkNeverReconnected && cms.dead_ports.count(link.port) != 0);
+  if (!cms.links.emplace(effect.link, std::move(link)).second) violated("a link id was used twice");
+  connect_link(cms, effect.link);
 }
 
-void World::connect_link(core::LinkId id) {
-  const std::uint64_t generation = links_.at(id).connection.generation;
-  queue_.after(1ms + net_delay(), [this, id, generation, start = cms_start_count_] {
-    const auto it = links_.find(id);
-    if (it == links_.end() || cms_start_count_ != start || it->second.connection.generation != generation)
+void World::connect_link(Cms& cms, core::LinkId id) {
+  const std::uint64_t generation = cms.links.at(id).connection.generation;
+  queue_.after(1ms + net_delay(), [this, &cms, id, generation, start = cms.start_count] {
+    const auto it = cms.links.find(id);
+    if (it == cms.links.end() || cms.start_count != start || it->second.connection.generation != generation)
       return;
     Link& link = it->second;
     const auto listening = listening_.find(link.port);
     if (listening == listening_.end()) {
       ++link.connection.generation;
-      connect_link(id);
+      connect_link(cms, id);
       return;
     }
     link.client = listening->second;
     link.connection.up = true;
     std::deque<wire::BulkBody> backlog;
     backlog.swap(link.backlog);
-    for (wire::BulkBody& message : backlog) send_to_link(id, std::move(message));
+    for (wire::BulkBody& message : backlog) send_to_link(cms, id, std::move(message));
   });
 }
 
-void World::break_link(core::LinkId id) {
-  Link& link = links_.at(id);
+void World::break_link(Cms& cms, core::LinkId id) {
+  Link& link = cms.links.at(id);
   const std::optional<std::size_t> client = link.client;
-  const broker::PeerId peer = bulk_peer(cms_start_count_, id, link.connection.generation);
+  const broker::PeerId peer = bulk_peer(cms.number, cms.start_count, id, link.connection.generation);
   link.client.reset();
   link.connection.up = false;
   ++link.connection.generation;
-  connect_link(id);
+  connect_link(cms, id);
   // A router learns of it when it sends there; or never.
   if (client && clients_[*client].core != nullptr && prng_.chance(1, 2)) {
     queue_.after(net_delay(), [this, index = *client, peer] {
@@ -214,9 +229,9 @@ void World::break_link(core::LinkId id) {
   }
 }
 
-void World::send_to_link(core::LinkId id, wire::BulkBody message) {
-  const auto it = links_.find(id);
-  if (it == links_.end()) violated("a message on a bulk connection that is closed");
+void World::send_to_link(Cms& cms, core::LinkId id, wire::BulkBody message) {
+  const auto it = cms.links.find(id);
+  if (it == cms.links.end()) violated("a message on a bulk connection that is closed");
   Link& link = it->second;
   if (link.connection.stuck) return;
   if (!link.connection.up) {
@@ -225,24 +240,28 @@ void World::send_to_link(core::LinkId id, wire::BulkBody message) {
   }
   if (scenario_.encode_frames) message = through_wire(message);
   queue_.at(arrival(link.connection.to_client_at, clients_[*link.client]),
-            [this, id, generation = link.connection.generation, start = cms_start_count_,
+            [this, &cms, id, generation = link.connection.generation, start = cms.start_count,
              index = *link.client, message = std::move(message)] {
-              const auto found = links_.find(id);
-              const bool sent_before_it_broke = found == links_.end() || cms_start_count_ != start;
+              const auto found = cms.links.find(id);
+              const bool sent_before_it_broke = found == cms.links.end() || cms.start_count != start;
               if (!sent_before_it_broke && found->second.connection.generation != generation) return;
               Client& client = clients_[index];
               step_client(client, [&](broker::EcuCore& core, broker::Effects& effects) {
-                core.on_bulk(queue_.now(), bulk_peer(start, id, generation), message, effects);
+                core.on_bulk(queue_.now(), bulk_peer(cms.number, start, id, generation), message, effects);
               });
               serve(client);
             });
 }
 
-World::Link* World::link_of(const broker::PeerId& peer, core::LinkId* id) {
-  for (auto& [link_id, link] : links_) {
-    if (link.connection.up && bulk_peer(cms_start_count_, link_id, link.connection.generation) == peer) {
-      *id = link_id;
-      return &link;
+World::Link* World::link_of(const broker::PeerId& peer, Cms** of, core::LinkId* id) {
+  for (Cms& cms : cms_) {
+    for (auto& [link_id, link] : cms.links) {
+      if (link.connection.up &&
+          bulk_peer(cms.number, cms.start_count, link_id, link.connection.generation) == peer) {
+        *of = &cms;
+        *id = link_id;
+        return &link;
+      }
     }
   }
   return nullptr;
@@ -273,7 +292,8 @@ void World::lie(wire::Chunk& chunk, broker::ChunkView& bytes) {
 void World::send_from_link(Client& client, const broker::PeerId& peer, wire::BulkBody message,
                            broker::ChunkView bytes) {
   core::LinkId id = 0;
-  Link* link = link_of(peer, &id);
+  Cms* of = nullptr;
+  Link* link = link_of(peer, &of, &id);
   if (link == nullptr) {
     queue_.after(0ms, [this, index = client.index, peer] {
       step_client(clients_[index],
@@ -281,6 +301,7 @@ void World::send_from_link(Client& client, const broker::PeerId& peer, wire::Bul
     });
     return;
   }
+  Cms& cms = *of;
   if (link->connection.stuck) return;
   if (scenario_.encode_frames) message = through_wire(message);
   const auto* chunk = std::get_if<wire::Chunk>(&message);
@@ -294,12 +315,12 @@ void World::send_from_link(Client& client, const broker::PeerId& peer, wire::Bul
     lie(*lying, bytes);
   }
   queue_.at(arrival(link->connection.to_cms_at, client),
-            [this, id, generation = link->connection.generation, start = cms_start_count_,
+            [this, &cms, id, generation = link->connection.generation, start = cms.start_count,
              message = std::move(message), bytes = std::move(bytes)] {
-              const auto found = links_.find(id);
-              if (cms_start_count_ != start || found == links_.end()) return;
+              const auto found = cms.links.find(id);
+              if (cms.start_count != start || found == cms.links.end()) return;
               if (found->second.connection.generation != generation) return;
-              step_cms([&](core::CmsCore& core, core::Effects& effects) {
+              step_cms(cms, [&](core::CmsCore& core, core::Effects& effects) {
                 if (const auto* arrived = std::get_if<wire::Chunk>(&message)) {
                   core.on_chunk(queue_.now(), id, *arrived, bytes, effects);
                 } else {
