@@ -328,9 +328,11 @@ bool EcuCore::is_replicated(const Held& held) const {
   return stored_count >= std::min<std::size_t>(2, cms_.size());
 }
 
-// One CMS has it stored; this one has something newer, of another session, and will never store it.
+// One CMS has it stored; this one has something newer and will never store it. Is that of another
+// session, then no receipt of ours ends this one later.
 void EcuCore::on_superseded_elsewhere(CmsIndex cms, HeldMap::iterator it, const wire::Receipt& receipt,
                                       Effects& effects) {
+  if (*held_of_program_.at(receipt.program_id).rbegin() != receipt.seq) return;
   it->second.stored_by |= std::uint32_t{1} << cms;
   if (is_replicated(it->second)) release(it, receipt.level, receipt.code, receipt.reason, effects);
 }

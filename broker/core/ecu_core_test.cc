@@ -345,6 +345,35 @@ TEST_F(EcuCoreTest, ARefusalOfOneDoesNotTakeWhatTheOtherHasStored) {
   EXPECT_EQ(alive_, 1);
 }
 
+TEST_F(EcuCoreTest, ANewerOneOfAnotherSessionEndsTheWaitForAReplica) {
+  make_live(2);
+  publish();
+  receipt(0, 1, ReceiptLevel::kStored);
+  receipt(1, 1, ReceiptLevel::kSuperseded, Code::kSuperseded);
+  EXPECT_EQ(told(), Lines{"SUPERSEDED 1!"});
+  EXPECT_EQ(alive_, 0);
+}
+
+TEST_F(EcuCoreTest, ANewerOneOfOursEndsItOnlyWhenStored) {
+  make_live(2);
+  publish();
+  receipt(0, 1, ReceiptLevel::kStored);
+  publish();
+  receipt(1, 1, ReceiptLevel::kSuperseded, Code::kSuperseded);
+  EXPECT_TRUE(effects_.empty());
+  receipt(1, 2, ReceiptLevel::kStored);
+  EXPECT_EQ(told(), (Lines{"SUPERSEDED 1!", "STORED 2"}));
+}
+
+TEST_F(EcuCoreTest, TheEndOfTheProgramEndsWhatIsStoredAsWell) {
+  make_live(2);
+  publish();
+  receipt(0, 1, ReceiptLevel::kStored);
+  receipt(1, 1, ReceiptLevel::kDropped, Code::kWithdrawn);
+  EXPECT_EQ(told(), Lines{"DROPPED 1!"});
+  EXPECT_EQ(alive_, 0);
+}
+
 TEST_F(EcuCoreTest, PassesARefusalOnWithItsReason) {
   make_live(1);
   publish();

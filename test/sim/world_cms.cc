@@ -233,8 +233,10 @@ void World::check_kept() const {
 void World::note_known_incarnations() {
   for (const Slot& slot : slots_) {
     Incarnation known_to_all = std::numeric_limits<Incarnation>::max();
-    for (const Cms& cms : cms_)
-      known_to_all = std::min(known_to_all, cms.index.max_incarnation(slot.ecu_mac));
+    if (scenario_.kind == Kind::kFaulty) {
+      for (const Cms& cms : cms_)
+        known_to_all = std::min(known_to_all, cms.index.max_incarnation(slot.ecu_mac));
+    }
     ledger_.note_known(slot.ecu_mac, known_to_all);
   }
 }
