@@ -64,13 +64,15 @@ class CheckpointIndex {
   virtual Status scan_by_age(const std::function<bool(const IndexRow&)>& visit) = 0;
   virtual Result<std::uint64_t> row_count() = 0;  // Exact; kept up by put and remove.
 
+  // Counts for max_incarnation as a row does: a later session must be above what has ended.
   virtual Status put_withdrawn(const ProgramKey& program, const Version& up_to, std::uint64_t at_us) = 0;
   virtual Result<std::optional<ProgramRow>> program(const ProgramKey& program) = 0;
 
   // The largest incarnation ever given to or seen of an ECU; put keeps the larger, and survives the
   // death of the host too: nothing in the store tells of an incarnation that has stored nothing yet.
   virtual Status put_incarnation(EcuMac ecu_mac, Incarnation incarnation) = 0;
-  virtual Result<Incarnation> max_incarnation(EcuMac ecu_mac) = 0;  // 0: none; rows count too.
+  virtual Result<Incarnation> max_incarnation(
+      EcuMac ecu_mac) = 0;  // 0: none; rows and withdrawals count too.
 
   // Which fleet's store this index mirrors (BlobStore::fleet_id), empty at first.
   virtual Result<std::string> fleet_id() = 0;

@@ -209,6 +209,14 @@ TEST_P(CheckpointIndexContract, ScanNewestShowsOneRowPerProgramHoweverManyItHas)
   EXPECT_TRUE(scan_newest(index(), kSecondEcu, ProgramKey{kSecondEcu, UINT64_MAX}).empty());
 }
 
+TEST_P(CheckpointIndexContract, LargestIncarnationCountsWithdrawals) {
+  const ProgramKey program{EcuMac{0x020000000009}, 1};
+  ASSERT_TRUE(index().put_withdrawn(program, Version{70000, 3}, 1).ok());
+  const auto largest = index().max_incarnation(program.ecu_mac);
+  ASSERT_TRUE(largest.ok());
+  EXPECT_EQ(*largest, 70000U);
+}
+
 TEST_P(CheckpointIndexContract, LargestIncarnationCountsRowsAndNeverShrinks) {
   ASSERT_TRUE(index().put_incarnation(kFirstEcu, 5).ok());
   ASSERT_TRUE(index().put_incarnation(kFirstEcu, 4).ok());

@@ -145,6 +145,8 @@ Status FakeIndex::put_withdrawn(const ProgramKey& program, const Version& up_to,
   row.withdrawn = up_to;
   row.withdrawn_at_us = at_us;
   programs_[program] = row;
+  Incarnation& largest = incarnations_[program.ecu_mac];
+  largest = std::max(largest, up_to.incarnation);
   return ok_status();
 }
 

@@ -254,6 +254,9 @@ class RocksdbIndex final : public CheckpointIndex {
     const std::lock_guard<std::mutex> lock(write_mutex_);
     rocksdb::WriteBatch batch;
     batch.Put(keys::program(program), be64(up_to.incarnation) + be64(up_to.seq) + be64(at_us));
+    if (Status status = raise_incarnation(batch, program.ecu_mac, up_to.incarnation); !status.ok()) {
+      return status;
+    }
     return write(batch);
   }
 
