@@ -179,6 +179,7 @@ void CmsCore::on_peer_indexed(Instant now, const std::vector<storage::BlobName>&
   for (const storage::BlobName& name : names) {
     ++counters_.peer_stored;
     failures_.erase(name.checkpoint);
+    if (config_.pull_every) continue;  // Its own pull decides.
     const ProgramKey& key = name.checkpoint.program;
     const auto it = programs_.find(key);
     if (it == programs_.end()) continue;

@@ -143,7 +143,10 @@ TEST(CmsPeersTest, PullsEverythingItselfWhenToldTo) {
   const Client client = cms.open_with_peer();
   const ProgramId theirs = program_of("b", "a", client);
   cms.announce(client, notification_of(theirs, 1));
-  EXPECT_NE(cms.transfer_of(client.program(theirs)), 0U);
+  const TransferId id = cms.transfer_of(client.program(theirs));
+  EXPECT_NE(id, 0U);
+  cms.indexed(CheckpointId{client.program(theirs), Version{client.incarnation, 1}});
+  EXPECT_EQ(cms.transfer_of(client.program(theirs)), id) << "whatever the peer has stored";
 }
 
 TEST(CmsPeersTest, TakesOverAtOnceWhenThePeerFallsSilent) {
