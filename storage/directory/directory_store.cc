@@ -13,10 +13,11 @@
 
 #include "base/crash_point.h"
 #include "base/time.h"
-#include "storage/blob_file.h"
+#include "storage/blob_file_io.h"
 #include "storage/directory/blob_io.h"
 #include "storage/directory/small_batch.h"
 #include "storage/directory/store_root.h"
+#include "storage/store_layout.h"
 
 namespace cms::storage {
 namespace {
