@@ -119,7 +119,7 @@ void nfs_lookup(NfsConnection& connection, NfsPlace place, NfsThen then) {
                              reply.handle = handle_of(result.LOOKUP3res_u.resok.object);
                              reply.attributes = attributes_of(result.LOOKUP3res_u.resok.obj_attributes);
                            }),
-      kNfsTimeout);
+      connection.timeouts().call);
 }
 
 void nfs_create(NfsConnection& connection, NfsPlace place, NfsThen then) {
@@ -134,7 +134,7 @@ void nfs_create(NfsConnection& connection, NfsPlace place, NfsThen then) {
                              reply.handle = handle_of(result.CREATE3res_u.resok.obj);
                              reply.attributes = attributes_of(result.CREATE3res_u.resok.obj_attributes);
                            }),
-      kNfsTimeout);
+      connection.timeouts().call);
 }
 
 void nfs_write(NfsConnection& connection, const NfsHandle& file, std::uint64_t offset_bytes, const void* data,
@@ -154,7 +154,7 @@ void nfs_write(NfsConnection& connection, const NfsHandle& file, std::uint64_t o
                             reply.file_synced = result.WRITE3res_u.resok.committed == FILE_SYNC;
                             reply.verifier = verifier_of(result.WRITE3res_u.resok.verf);
                           }),
-      kNfsWriteTimeout);
+      connection.timeouts().write);
 }
 
 void nfs_commit(NfsConnection& connection, const NfsHandle& file, NfsThen then) {
@@ -166,7 +166,7 @@ void nfs_commit(NfsConnection& connection, const NfsHandle& file, NfsThen then) 
                            [](NfsReply& reply, const COMMIT3res& result) {
                              reply.verifier = verifier_of(result.COMMIT3res_u.resok.verf);
                            }),
-      kNfsCommitTimeout);
+      connection.timeouts().commit);
 }
 
 void nfs_read(NfsConnection& connection, const NfsHandle& file, std::uint64_t offset_bytes, void* target,
@@ -185,7 +185,7 @@ void nfs_read(NfsConnection& connection, const NfsHandle& file, std::uint64_t of
                            std::memcpy(target, bytes.data_val, reply.count);
                            reply.eof = result.READ3res_u.resok.eof != 0;
                          }),
-      kNfsTimeout);
+      connection.timeouts().call);
 }
 
 void nfs_rename(NfsConnection& connection, NfsPlace from, NfsPlace to, NfsThen then) {
@@ -194,7 +194,7 @@ void nfs_rename(NfsConnection& connection, NfsPlace from, NfsPlace to, NfsThen t
   set(args.to, to);
   connection.submit(
       [&](rpc_context* rpc, rpc_cb cb, void* data) { return rpc_nfs3_rename_async(rpc, cb, &args, data); },
-      reply_to<RENAME3res>(std::move(then)), kNfsTimeout);
+      reply_to<RENAME3res>(std::move(then)), connection.timeouts().call);
 }
 
 void nfs_remove(NfsConnection& connection, NfsPlace place, NfsThen then) {
@@ -202,7 +202,7 @@ void nfs_remove(NfsConnection& connection, NfsPlace place, NfsThen then) {
   set(args.object, place);
   connection.submit(
       [&](rpc_context* rpc, rpc_cb cb, void* data) { return rpc_nfs3_remove_async(rpc, cb, &args, data); },
-      reply_to<REMOVE3res>(std::move(then)), kNfsTimeout);
+      reply_to<REMOVE3res>(std::move(then)), connection.timeouts().call);
 }
 
 void nfs_mkdir(NfsConnection& connection, NfsPlace place, NfsThen then) {
@@ -216,7 +216,7 @@ void nfs_mkdir(NfsConnection& connection, NfsPlace place, NfsThen then) {
                             reply.handle = handle_of(result.MKDIR3res_u.resok.obj);
                             reply.attributes = attributes_of(result.MKDIR3res_u.resok.obj_attributes);
                           }),
-      kNfsTimeout);
+      connection.timeouts().call);
 }
 
 void nfs_rmdir(NfsConnection& connection, NfsPlace place, NfsThen then) {
@@ -224,7 +224,7 @@ void nfs_rmdir(NfsConnection& connection, NfsPlace place, NfsThen then) {
   set(args.object, place);
   connection.submit(
       [&](rpc_context* rpc, rpc_cb cb, void* data) { return rpc_nfs3_rmdir_async(rpc, cb, &args, data); },
-      reply_to<RMDIR3res>(std::move(then)), kNfsTimeout);
+      reply_to<RMDIR3res>(std::move(then)), connection.timeouts().call);
 }
 
 void nfs_link(NfsConnection& connection, const NfsHandle& file, NfsPlace to, NfsThen then) {
@@ -233,7 +233,7 @@ void nfs_link(NfsConnection& connection, const NfsHandle& file, NfsPlace to, Nfs
   set(args.link, to);
   connection.submit(
       [&](rpc_context* rpc, rpc_cb cb, void* data) { return rpc_nfs3_link_async(rpc, cb, &args, data); },
-      reply_to<LINK3res>(std::move(then)), kNfsTimeout);
+      reply_to<LINK3res>(std::move(then)), connection.timeouts().call);
 }
 
 void nfs_getattr(NfsConnection& connection, const NfsHandle& file, NfsThen then) {
@@ -245,7 +245,7 @@ void nfs_getattr(NfsConnection& connection, const NfsHandle& file, NfsThen then)
                             [](NfsReply& reply, const GETATTR3res& result) {
                               reply.attributes = attributes_of(result.GETATTR3res_u.resok.obj_attributes);
                             }),
-      kNfsTimeout);
+      connection.timeouts().call);
 }
 
 void nfs_fsstat(NfsConnection& connection, const NfsHandle& root, NfsThen then) {
@@ -258,7 +258,7 @@ void nfs_fsstat(NfsConnection& connection, const NfsHandle& root, NfsThen then) 
                              reply.total_bytes = result.FSSTAT3res_u.resok.tbytes;
                              reply.free_bytes = result.FSSTAT3res_u.resok.abytes;
                            }),
-      kNfsTimeout);
+      connection.timeouts().call);
 }
 
 NfsReply nfs_wait(const std::function<void(NfsThen)>& begin) {
@@ -314,7 +314,7 @@ Status nfs_list(NfsConnection& connection, const NfsHandle& directory, const std
                                       }
                                       eof = page.reply.eof != 0 || page.reply.entries == nullptr;
                                     }),
-          kNfsTimeout);
+          connection.timeouts().call);
     });
     if (!reply.ok()) return error_of(reply, "list " + path);
     for (NfsEntry& entry : entries) {

@@ -62,11 +62,6 @@ Error error_of(const NfsReply& reply, const std::string& what);
 using NfsThen = std::function<void(const NfsReply&)>;
 enum class NfsStable { kUnstable, kFileSync };
 
-// How long a call may take: most, and those that wait for a medium.
-inline constexpr Duration kNfsTimeout = std::chrono::seconds(10);
-inline constexpr Duration kNfsWriteTimeout = std::chrono::seconds(30);
-inline constexpr Duration kNfsCommitTimeout = std::chrono::seconds(60);
-
 struct NfsPlace {  // A name in a directory.
   const NfsHandle& directory;
   const std::string& name;

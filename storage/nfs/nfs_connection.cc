@@ -143,15 +143,16 @@ bool NfsConnection::EarlierDeadline::operator()(const Call* a, const Call* b) co
   return a->deadline != b->deadline ? a->deadline < b->deadline : std::less<>()(a, b);
 }
 
-Result<std::shared_ptr<NfsConnection>> NfsConnection::open(const NfsTarget& target, Duration timeout) {
-  std::shared_ptr<NfsConnection> connection(new NfsConnection());
-  const Status started = connection->start(target, timeout);
+Result<std::shared_ptr<NfsConnection>> NfsConnection::open(const NfsTarget& target,
+                                                           const NfsTimeouts& timeouts) {
+  std::shared_ptr<NfsConnection> connection(new NfsConnection(timeouts));
+  const Status started = connection->start(target);
   if (!started.ok()) return started.error();
   return connection;
 }
 
-Status NfsConnection::start(const NfsTarget& target, Duration timeout) {
-  const Instant deadline = BootClock::now() + timeout;
+Status NfsConnection::start(const NfsTarget& target) {
+  const Instant deadline = BootClock::now() + timeouts_.connect;
   auto root = mount(target, deadline);
   if (!root) return root.error();
   root_ = std::move(*root);

@@ -37,6 +37,16 @@ namespace cms::storage {
 // it, over restarts of the server.
 using NfsHandle = std::string;
 
+// How long is waited for an answer. What waits for a medium may take its time.
+struct NfsTimeouts {
+  Duration connect = std::chrono::seconds(5);  // And mount.
+  // After an attempt to connect has failed, for so long others fail at once.
+  Duration connect_pause = std::chrono::milliseconds(500);
+  Duration call = std::chrono::seconds(10);
+  Duration write = std::chrono::seconds(30);
+  Duration commit = std::chrono::seconds(60);
+};
+
 // Counts calls or bytes that are under way, to wait for all or until few are. Thread-safe.
 class NfsInFlight {
  public:
@@ -53,9 +63,9 @@ class NfsInFlight {
 
 class NfsConnection {
  public:
-  // Connects and mounts. kUnavailable: no answer in `timeout`; kPermission, kNotFound: the server
-  // refuses, or has no such export.
-  static Result<std::shared_ptr<NfsConnection>> open(const NfsTarget& target, Duration timeout);
+  // Connects and mounts. kUnavailable: no answer in time; kPermission, kNotFound: the server refuses, or
+  // has no such export.
+  static Result<std::shared_ptr<NfsConnection>> open(const NfsTarget& target, const NfsTimeouts& timeouts);
   // Ends all calls (UNKNOWN). Not to be called from a callback.
   ~NfsConnection();
 
@@ -74,6 +84,7 @@ class NfsConnection {
   bool alive() const { return alive_; }
   // Why it is not alive; empty: it is.
   std::string trouble() const;
+  const NfsTimeouts& timeouts() const { return timeouts_; }
   const NfsHandle& root() const { return root_; }
   std::uint32_t read_bytes_max() const { return read_bytes_max_; }    // Of one READ.
   std::uint32_t write_bytes_max() const { return write_bytes_max_; }  // Of one WRITE.
@@ -86,8 +97,8 @@ class NfsConnection {
     bool operator()(const Call* a, const Call* b) const;
   };
 
-  NfsConnection() = default;
-  Status start(const NfsTarget& target, Duration timeout);
+  explicit NfsConnection(const NfsTimeouts& timeouts) : timeouts_(timeouts) {}
+  Status start(const NfsTarget& target);
   void run();
   void serve(short revents);
   void die(const std::string& why);
@@ -95,6 +106,7 @@ class NfsConnection {
   bool on_own_thread() const { return std::this_thread::get_id() == thread_.get_id(); }
   static void on_reply(rpc_context*, int status, void* data, void* private_data);
 
+  const NfsTimeouts timeouts_;
   mutable std::mutex mutex_;  // Guards everything of libnfs and the members from here to `root_`.
   rpc_context* rpc_ = nullptr;
   std::set<Call*, EarlierDeadline> calls_;

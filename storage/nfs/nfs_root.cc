@@ -11,8 +11,6 @@
 namespace cms::storage {
 namespace {
 
-constexpr Duration kConnectTimeout = std::chrono::seconds(5);
-constexpr Duration kConnectInterval = std::chrono::milliseconds(500);
 constexpr std::size_t kMkdirsInFlight = 64;
 
 NfsReply lookup(NfsConnection& link, const NfsHandle& directory, const std::string& name) {
@@ -192,7 +190,8 @@ void sweep_tmp(NfsConnection& link, const NfsRoot& root, const NfsRootOptions& o
 
 }  // namespace
 
-NfsPool::NfsPool(NfsTarget target) : target_(std::move(target)) {}
+NfsPool::NfsPool(NfsTarget target, const NfsTimeouts& timeouts)
+    : target_(std::move(target)), timeouts_(timeouts) {}
 
 Result<NfsLink> NfsPool::get() {
   Slot& slot = slots_[next_++ % slots_.size()];
@@ -200,10 +199,10 @@ Result<NfsLink> NfsPool::get() {
   if (slot.link != nullptr && slot.link->alive()) return slot.link;
   if (BootClock::now() < slot.not_before) return slot.failed;
   slot.link.reset();
-  auto opened = NfsConnection::open(target_, kConnectTimeout);
+  auto opened = NfsConnection::open(target_, timeouts_);
   if (!opened) {
     slot.failed = opened.error();
-    slot.not_before = BootClock::now() + kConnectInterval;
+    slot.not_before = BootClock::now() + timeouts_.connect_pause;
     return opened.error();
   }
   slot.link = std::move(*opened);

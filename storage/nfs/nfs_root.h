@@ -30,7 +30,7 @@ inline constexpr std::size_t kNfsConnectionCount = 2;
 
 class NfsPool {
  public:
-  explicit NfsPool(NfsTarget target);
+  explicit NfsPool(NfsTarget target, const NfsTimeouts& timeouts = {});
   // The next one in turn; a dead one is replaced first. kUnavailable, at once for a while after an
   // attempt has failed; kPermission, kNotFound: the server refuses.
   Result<NfsLink> get();
@@ -43,6 +43,7 @@ class NfsPool {
     Error failed{};
   };
   const NfsTarget target_;
+  const NfsTimeouts timeouts_;
   std::array<Slot, kNfsConnectionCount> slots_;
   std::atomic<std::size_t> next_{0};
 };

@@ -24,8 +24,9 @@ constexpr Duration kSpaceAgeMax = std::chrono::seconds(1);
 
 class NfsStore final : public BlobStore {
  public:
-  NfsStore(const NfsTarget& target, const std::string& node, std::uint64_t node_incarnation)
-      : pool_(std::make_shared<NfsPool>(target)) {
+  NfsStore(const NfsTarget& target, const std::string& node, std::uint64_t node_incarnation,
+           const NfsTimeouts& timeouts)
+      : pool_(std::make_shared<NfsPool>(target, timeouts)) {
     options_.path = to_string(target);
     options_.node = node;
     options_.node_incarnation = node_incarnation;
@@ -366,8 +367,8 @@ class NfsStore final : public BlobStore {
 }  // namespace
 
 std::unique_ptr<BlobStore> make_nfs_store(const NfsTarget& target, const std::string& node,
-                                          std::uint64_t node_incarnation) {
-  return std::make_unique<NfsStore>(target, node, node_incarnation);
+                                          std::uint64_t node_incarnation, const NfsTimeouts& timeouts) {
+  return std::make_unique<NfsStore>(target, node, node_incarnation, timeouts);
 }
 
 }  // namespace cms::storage

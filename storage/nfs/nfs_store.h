@@ -12,11 +12,12 @@
 #include <string>
 
 #include "storage/blob_store.h"
+#include "storage/nfs/nfs_connection.h"
 #include "storage/nfs/nfs_url.h"
 
 namespace cms::storage {
 
 std::unique_ptr<BlobStore> make_nfs_store(const NfsTarget& target, const std::string& node,
-                                          std::uint64_t node_incarnation);
+                                          std::uint64_t node_incarnation, const NfsTimeouts& timeouts = {});
 
 }  // namespace cms::storage
