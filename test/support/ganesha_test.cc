@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -248,6 +250,33 @@ TEST(GaneshaTest, LeavesNothingBehind) {
   }
   EXPECT_FALSE(fs::exists(directory));
   EXPECT_FALSE(fs::exists("/proc/" + std::to_string(pid)));
+}
+
+// As scripts use it.
+TEST(GaneshaForTestsTest, PrintsItsUrlAndServesUntilItIsToldToStop) {
+  const TempDir dir;
+  std::ofstream(dir / "file") << "seen";
+  Process program({CMS_GANESHA_FOR_TESTS, "--export", dir.path()}, [&] {
+    Process::Options options;
+    options.stdin_path = dir / "stdin";
+    EXPECT_EQ(::mkfifo(options.stdin_path.c_str(), 0600), 0);
+    return options;
+  }());
+  const int stdin_fd = ::open((dir / "stdin").c_str(), O_WRONLY | O_CLOEXEC);
+  const std::string url = program.read_line();
+  EXPECT_EQ(Mount(url).read("/file"), "seen") << url;
+  ::close(stdin_fd);
+  EXPECT_EQ(program.wait(), 0);
+  EXPECT_NE(Mount(url).error(), 0);
+}
+
+TEST(GaneshaForTestsTest, SaysWhyItCannotStart) {
+  const TempDir dir;
+  Process::Options options;
+  options.stderr_path = dir / "stderr";
+  Process program({CMS_GANESHA_FOR_TESTS, "--export", dir / "absent"}, options);
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_NE(read_local(dir / "stderr").find("absent: not a directory"), std::string::npos);
 }
 
 TEST(GaneshaTest, SaysWhyItCannotStart) {
