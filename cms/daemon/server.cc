@@ -16,7 +16,7 @@
 #include "base/crash_point.h"
 #include "base/prng.h"
 #include "cms/core/cms_core.h"
-#include "cms/daemon/admin_answers.h"
+#include "cms/daemon/admin_service.h"
 #include "cms/daemon/admin_socket.h"
 #include "cms/daemon/blob_server.h"
 #include "cms/daemon/index_keeper.h"
@@ -34,7 +34,6 @@ constexpr int kMessagesPerTurn = 1000;
 constexpr int kChunksPerLinkAndTurn = 32;
 constexpr Duration kDrainMax = std::chrono::seconds(10);
 constexpr Duration kExpireInterval = std::chrono::seconds(5);
-constexpr std::size_t kAdminRequestsMax = 256;  // Waiting for the worker.
 
 // An index that cannot be read is moved aside; what it knew is in the store's names.
 Result<std::unique_ptr<storage::CheckpointIndex>> open_index(const std::string& directory) {
@@ -80,7 +79,8 @@ class Server::Impl {
                        *index_, outbox_),
         keeper_(core_, *store_, *index_, outbox_, config.keep_latest, !config.peers.empty()),
         blob_server_(*store_, keeper_, outbox_),
-        query_worker_("query"),
+        admin_service_({admin_, core_, keeper_, *store_, *index_, outbox_},
+                       [this](Instant now) { return facts(now); }),
         watch_(*store_, outbox_, [this](Instant now, const Status& status, core::Effects& effects) {
           if (status.code() == Code::kAlreadyExists) gave_up_ = status;  // Its name is taken.
           if (status.ok()) {
@@ -97,7 +97,7 @@ class Server::Impl {
     watch_.stop();
     store_workers_.stop();
     blob_server_.stop();
-    query_worker_.stop();
+    admin_service_.stop();
     keeper_.stop();
     if (signal_fd_ >= 0) ::close(signal_fd_);
   }
@@ -317,7 +317,9 @@ class Server::Impl {
       const std::string peer = frames_[0].to_string();
       const auto admin = wire::decode_admin(frames_[1].data(), frames_[1].size());
       if (admin.ok()) {
-        if (const auto* request = std::get_if<wire::AdminRequest>(&*admin)) on_admin(peer, *request, effects);
+        if (const auto* request = std::get_if<wire::AdminRequest>(&*admin)) {
+          admin_service_.on_request(now, peer, *request, effects);
+        }
         continue;
       }
       const auto bulk = wire::decode_bulk(frames_[1].data(), frames_[1].size());
@@ -333,68 +335,7 @@ class Server::Impl {
     return make_error(Code::kProtocol, "a message that is not of " + std::to_string(expected) + " frames");
   }
 
-  // ---- admin
-
-  void send_answer(const std::string& peer, const wire::AdminAnswer& answer) {
-    if (net::send(admin_, peer.data(), peer.size(), true) != net::Sent::kYes) return;  // It has gone.
-    const wire::Bytes bytes = wire::encode(wire::AdminBody{answer});
-    (void)net::send(admin_, bytes.data(), bytes.size(), false);
-  }
-
-  void on_admin(const std::string& peer, const wire::AdminRequest& request, core::Effects& effects) {
-    if (request.method == wire::AdminMethod::kRetire) {
-      if (!request.has_ecu_mac || !request.has_program_id) {
-        wire::AdminAnswer answer;
-        answer.request_id = request.request_id;
-        answer.code = Code::kInvalidArgument;
-        answer.context = "retire needs an ecu_mac and a program_id";
-        send_answer(peer, answer);
-        return;
-      }
-      const ProgramKey program{request.ecu_mac, request.program_id};
-      retiring_[core_.retire(program, effects)] = [this, peer, request,
-                                                   program](const Result<Version>& up_to) {
-        wire::AdminAnswer answer;
-        answer.request_id = request.request_id;
-        if (up_to.ok()) {
-          answer.json = retired_json(program, *up_to);
-        } else {
-          answer.code = up_to.error().code;
-          answer.context = up_to.error().message();
-        }
-        send_answer(peer, answer);
-      };
-      return;
-    }
-    if (query_worker_.queue_length() >= kAdminRequestsMax) {
-      wire::AdminAnswer answer;
-      answer.request_id = request.request_id;
-      answer.code = Code::kLimit;
-      answer.context = std::to_string(kAdminRequestsMax) + " admin requests wait already";
-      send_answer(peer, answer);
-      return;
-    }
-    if (request.has_ecu_mac && request.has_program_id) {
-      // What is said of one program is what the store has, also right after the start.
-      keeper_.prepare(ProgramKey{request.ecu_mac, request.program_id},
-                      [this, peer, request](const Status& prepared) { ask_worker(peer, request, prepared); });
-    } else {
-      ask_worker(peer, request, ok_status());
-    }
-  }
-
-  void ask_worker(const std::string& peer, const wire::AdminRequest& request, const Status& prepared) {
-    const Instant now = BootClock::now();
-    auto snapshot = std::make_shared<CoreSnapshot>(snapshot_of(core_, now, facts(now), request));
-    query_worker_.post([this, peer, request, prepared, snapshot] {
-      wire::AdminAnswer made = answer(request, *snapshot, *index_, *store_);
-      if (made.code == Code::kNotFound && !prepared.ok()) {
-        made.code = Code::kUnavailable;
-        made.context += ", but the store could not be asked: " + prepared.error().message();
-      }
-      outbox_.push([this, peer, made](Instant, core::Effects&) { send_answer(peer, made); });
-    });
-  }
+  // ---- for people
 
   DaemonFacts facts(Instant now) const {
     const IndexKeeper::Progress& progress = keeper_.progress();
@@ -417,7 +358,7 @@ class Server::Impl {
     facts.unknown_files = progress.unknown_files;
     facts.store_queue_length = store_workers_.queue_length();
     facts.index_queue_length = keeper_.queue_length();
-    facts.query_queue_length = query_worker_.queue_length();
+    facts.query_queue_length = admin_service_.queue_length();
     facts.pull_bytes_per_s = pull_rate_.bytes_per_s;
     facts.rss_bytes = resident_bytes();
     return facts;
@@ -502,13 +443,7 @@ class Server::Impl {
     keeper_.reserve_incarnation(std::move(effect));
   }
   void carry_out_one(Instant, core::WithdrawProgram& effect) {
-    std::function<void(const Result<Version>&)> then;
-    const auto it = retiring_.find(effect.ticket);
-    if (it != retiring_.end()) {
-      then = std::move(it->second);
-      retiring_.erase(it);
-    }
-    keeper_.withdraw(effect, std::move(then));
+    keeper_.withdraw(effect, admin_service_.take_retirement(effect.ticket));
   }
   void carry_out_one(Instant, core::RemoveBlobs& effect) { keeper_.remove(std::move(effect)); }
   void carry_out_one(Instant, core::SendPeer& effect) {
@@ -555,14 +490,13 @@ class Server::Impl {
   Instant next_reconcile_at_{};
   std::uint64_t store_troubles_seen_ = 0;
   PullRate pull_rate_;
-  std::map<std::uint64_t, std::function<void(const Result<Version>&)>> retiring_;  // By ticket.
   std::vector<zmq::pollitem_t> items_;
   std::vector<zmq::message_t> frames_;
   std::vector<Completion> completions_;
   StoreWorkers store_workers_;
   IndexKeeper keeper_;
   BlobServer blob_server_;
-  Worker query_worker_;
+  AdminService admin_service_;
   StoreWatch watch_;
 };
 
