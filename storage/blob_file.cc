@@ -12,6 +12,7 @@ constexpr std::array<unsigned char, 8> kHeaderMagic = {0x89, 'C', 'M', 'S', 'B',
 constexpr std::array<unsigned char, 8> kEndMagic = {'C', 'M', 'S', 'E', 'N', 'D', '\r', '\n'};
 
 constexpr std::uint32_t kFlagTombstone = 1;
+constexpr std::uint32_t kFlagPin = 2;
 
 // Offsets within the header.
 constexpr std::size_t kAtVersion = 8;
@@ -59,6 +60,15 @@ Digest get_digest(const Bytes& bytes, std::size_t at) {
   return digest;
 }
 
+std::uint32_t flags_of(EntryKind kind) {
+  switch (kind) {
+    case EntryKind::kBlob: break;
+    case EntryKind::kTombstone: return kFlagTombstone;
+    case EntryKind::kPin: return kFlagPin;
+  }
+  return 0;
+}
+
 Error corrupt(const std::string& what) { return make_error(Code::kCorrupt, what); }
 
 }  // namespace
@@ -68,7 +78,7 @@ BlobHeaderBytes encode_header(const BlobHeader& header) {
   std::copy(kHeaderMagic.begin(), kHeaderMagic.end(), bytes.begin());
   put_le(bytes, kAtVersion, kBlobFormatVersion, 2);
   put_le(bytes, kAtHeaderBytes, kBlobHeaderBytes, 2);
-  put_le(bytes, kAtFlags, header.kind == EntryKind::kTombstone ? kFlagTombstone : 0, 4);
+  put_le(bytes, kAtFlags, flags_of(header.kind), 4);
   put_le(bytes, kAtChunkSize, header.chunk_size_bytes, 4);
   put_le(bytes, kAtSize, header.size_bytes, 8);
   put_le(bytes, kAtUid, header.uid, 8);
@@ -94,12 +104,15 @@ Result<BlobHeader> decode_header(const BlobHeaderBytes& bytes) {
     return corrupt("header: impossible version or length");
   }
   const std::uint64_t flags = get_le(bytes, kAtFlags, 4);
-  if ((flags & ~std::uint64_t{kFlagTombstone}) != 0) {
-    return make_error(Code::kUnsupported, "blob flags " + std::to_string(flags) +
-                                              "; this program knows only " + std::to_string(kFlagTombstone));
-  }
   BlobHeader header;
-  header.kind = flags == kFlagTombstone ? EntryKind::kTombstone : EntryKind::kBlob;
+  for (const EntryKind kind : {EntryKind::kBlob, EntryKind::kTombstone, EntryKind::kPin}) {
+    if (flags == flags_of(kind)) header.kind = kind;
+  }
+  if (flags != flags_of(header.kind)) {
+    return make_error(Code::kUnsupported, "blob flags " + std::to_string(flags) + "; this program knows 0, " +
+                                              std::to_string(kFlagTombstone) + " and " +
+                                              std::to_string(kFlagPin));
+  }
   header.chunk_size_bytes = static_cast<std::uint32_t>(get_le(bytes, kAtChunkSize, 4));
   header.size_bytes = get_le(bytes, kAtSize, 8);
   header.uid = get_le(bytes, kAtUid, 8);
@@ -181,8 +194,12 @@ Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manif
   return ok_status();
 }
 
-wire::Manifest make_tombstone_manifest(const BlobName& name, const std::string& stored_by,
-                                       std::uint64_t stored_at_us) {
+bool is_marker_name(const BlobName& name, EntryKind kind) {
+  return name.kind == kind && name.size_bytes == 0 && (kind != EntryKind::kPin || name.uid == 0);
+}
+
+wire::Manifest make_marker_manifest(const BlobName& name, const std::string& stored_by,
+                                    std::uint64_t stored_at_us) {
   wire::Manifest manifest;
   manifest.session = SessionId{name.checkpoint.program.ecu_mac, name.checkpoint.version.incarnation};
   manifest.notification.program_id = name.checkpoint.program.program_id;

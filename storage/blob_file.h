@@ -54,9 +54,11 @@ std::uint64_t blob_file_bytes_max(const BlobName& name, std::uint32_t chunk_size
 // Looks at everything but digests and zero bits.
 Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manifest);
 
-// The manifest of a tombstone: of a checkpoint without bytes.
-wire::Manifest make_tombstone_manifest(const BlobName& name, const std::string& stored_by,
-                                       std::uint64_t stored_at_us);
+// Whether it is the name of a tombstone or of a pin, as put_tombstone and put_pin want it.
+bool is_marker_name(const BlobName& name, EntryKind kind);
+// The manifest of a tombstone or pin: of a checkpoint without bytes.
+wire::Manifest make_marker_manifest(const BlobName& name, const std::string& stored_by,
+                                    std::uint64_t stored_at_us);
 
 // How long chunk `index` is, and where each chunk stands in the file (a zero chunk: nowhere; its
 // offset is that of the next one). The last element is where the chunks end.

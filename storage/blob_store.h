@@ -23,9 +23,10 @@
 
 namespace cms::storage {
 
-// What a file in a shard is; a tombstone ends the life of a program: everything of the program up
-// to and including its version is gone for good and must not be taken in again.
-enum class EntryKind : std::uint8_t { kBlob, kTombstone };
+// What a file in a shard is. A tombstone ends the life of a program: everything of the program up
+// to and including its version is gone for good and must not be taken in again. A pin keeps the
+// checkpoint that it names from being removed by retention.
+enum class EntryKind : std::uint8_t { kBlob, kTombstone, kPin };
 
 // What the name of a stored file says; equal to the index row's keys.
 struct BlobName {
@@ -40,6 +41,8 @@ bool operator==(const BlobName& a, const BlobName& b);
 std::string to_file_name(const BlobName& name);
 // kCorrupt: not a name that to_file_name makes.
 Result<BlobName> parse_file_name(const std::string& file_name);
+// The pin of a stored checkpoint, whichever of its blobs is given: size and uid are 0.
+BlobName pin_name_of(const BlobName& blob);
 
 inline constexpr std::uint32_t kShardCount = 4096;
 // By lineage, so that a moved program stays in its shard: the 12 highest bits.
@@ -111,10 +114,19 @@ class BlobStore {
   virtual std::vector<Status> put_small(const std::vector<SmallBlob>& blobs) = 0;
   // Publishes a tombstone, durable on return. Idempotent but for its uid.
   virtual Status put_tombstone(const BlobName& name) = 0;
+  // Publishes a pin (pin_name_of), durable on return. Idempotent.
+  virtual Status put_pin(const BlobName& name) = 0;
 
   // kNotFound: no such blob. kCorrupt, kUnsupported: header or footer cannot be used.
   virtual Result<std::unique_ptr<BlobReader>> open(const BlobName& name) = 0;
   virtual Status remove(const BlobName& name) = 0;  // Idempotent: an absent one is success.
+  // Whether an entry of this name, of whatever kind, is there; opens nothing.
+  virtual Result<bool> contains(const BlobName& name) = 0;
+  // Takes an entry that must not be read any more out of its shard, for a person to look at: it moves
+  // to quarantine/ under its name, with `why` as text beside it. Idempotent: an absent one is success.
+  virtual Status quarantine(const BlobName& name, const std::string& why) = 0;
+  // Calls `visit` for each entry in quarantine, in no order.
+  virtual Status list_quarantine(const std::function<void(const StoredEntry&)>& visit) = 0;
 
   // Calls `visit` for each entry of a shard, in no order; files that are not ours to read are
   // counted in *`unknown` (may be null) and left alone. A name published before the call and not

@@ -4,12 +4,22 @@
 
 #include "storage/blob_store.h"
 
-// <mac12>-<program16>-<lineage32>-<epoch16>-<incarnation16>-<seq16>-<size16>-<uid16>.ckpt|.gone
+// <mac12>-<program16>-<lineage32>-<epoch16>-<incarnation16>-<seq16>-<size16>-<uid16>.ckpt|.gone|.pin
 namespace cms::storage {
 namespace {
 
 constexpr std::string_view kBlobSuffix = ".ckpt";
 constexpr std::string_view kTombstoneSuffix = ".gone";
+constexpr std::string_view kPinSuffix = ".pin";
+
+std::string_view suffix_of(EntryKind kind) {
+  switch (kind) {
+    case EntryKind::kBlob: return kBlobSuffix;
+    case EntryKind::kTombstone: return kTombstoneSuffix;
+    case EntryKind::kPin: break;
+  }
+  return kPinSuffix;
+}
 
 void append_hex(std::string& out, std::uint64_t value, int digits) {
   for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4)
@@ -74,8 +84,16 @@ std::string to_file_name(const BlobName& name) {
     out += '-';
     append_hex(out, field, 16);
   }
-  out += name.kind == EntryKind::kBlob ? kBlobSuffix : kTombstoneSuffix;
+  out += suffix_of(name.kind);
   return out;
+}
+
+BlobName pin_name_of(const BlobName& blob) {
+  BlobName pin = blob;
+  pin.kind = EntryKind::kPin;
+  pin.size_bytes = 0;
+  pin.uid = 0;
+  return pin;
 }
 
 Result<BlobName> parse_file_name(const std::string& file_name) {
@@ -96,6 +114,8 @@ Result<BlobName> parse_file_name(const std::string& file_name) {
     name.kind = EntryKind::kBlob;
   } else if (reader.ok() && reader.rest() == kTombstoneSuffix) {
     name.kind = EntryKind::kTombstone;
+  } else if (reader.ok() && reader.rest() == kPinSuffix) {
+    name.kind = EntryKind::kPin;
   } else {
     // Not quoted: it may hold any bytes, and errors are logged.
     return make_error(Code::kCorrupt, "not the name of a stored checkpoint");

@@ -28,6 +28,9 @@ TEST(FileName, IsTheDocumentedText) {
   tombstone.kind = EntryKind::kTombstone;
   const std::string text = to_file_name(tombstone);
   EXPECT_EQ(text.substr(text.size() - 5), ".gone");
+  EXPECT_EQ(to_file_name(pin_name_of(sample())),
+            "0200000000ab-0000000000000007-abc00000000000010000000000000002-0000000000000004-"
+            "0000000000010000-0000000000000003-0000000000000000-0000000000000000.pin");
 }
 
 TEST(FileName, ParsesBackToTheSameName) {

@@ -317,7 +317,7 @@ Status IndexKeeper::reconcile_shard(std::uint32_t shard) {
         if (entry.name.kind == EntryKind::kTombstone) {
           Version& up_to = ended[checkpoint.program];
           up_to = std::max(up_to, checkpoint.version);
-        } else {
+        } else if (entry.name.kind == EntryKind::kBlob) {
           entries.push_back(entry);
         }
       },

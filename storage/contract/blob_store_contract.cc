@@ -269,6 +269,42 @@ TEST_P(BlobStoreContract, TombstoneIsListedReadableAndIdempotent) {
   EXPECT_TRUE(list_all(store()).empty());
 }
 
+TEST_P(BlobStoreContract, PinHasTheNameOfItsCheckpointAndIsIdempotent) {
+  const Sample sample = make_sample(1, 5, 10);
+  ASSERT_TRUE(publish(store(), sample).ok());
+  const BlobName pin = pin_name_of(sample.name);
+  EXPECT_EQ(store().put_pin(sample.name).code(), Code::kInvalidArgument) << "not the name of a pin";
+  EXPECT_FALSE(*store().contains(pin));
+  ASSERT_TRUE(store().put_pin(pin).ok());
+  ASSERT_TRUE(store().put_pin(pin).ok());
+  EXPECT_TRUE(*store().contains(pin));
+  EXPECT_EQ(names_of(list_all(store())),
+            (std::set<std::string>{to_file_name(sample.name), to_file_name(pin)}));
+  Sample again = sample;
+  again.name.uid ^= 1;  // Another blob of this checkpoint.
+  EXPECT_TRUE(pin_name_of(again.name) == pin);
+  EXPECT_TRUE(store().remove(pin).ok());
+  EXPECT_FALSE(*store().contains(pin));
+  EXPECT_TRUE(*store().contains(sample.name));
+}
+
+TEST_P(BlobStoreContract, QuarantineTakesABlobOutOfItsShardAndKeepsIt) {
+  const Sample sample = make_sample(1, 1, 3 * kChunkBytes);
+  ASSERT_TRUE(publish(store(), sample).ok());
+  const std::uint64_t stored_bytes = list_all(store())[0].stored_bytes;
+  ASSERT_TRUE(store().quarantine(sample.name, "chunk 1 does not match its digest").ok());
+  EXPECT_TRUE(list_all(store()).empty());
+  EXPECT_FALSE(*store().contains(sample.name));
+  EXPECT_EQ(store().open(sample.name).error().code, Code::kNotFound);
+  std::vector<StoredEntry> quarantined;
+  const auto visit = [&](const StoredEntry& entry) { quarantined.push_back(entry); };
+  ASSERT_TRUE(fixture().reopened().list_quarantine(visit).ok());
+  ASSERT_EQ(quarantined.size(), 1U);
+  EXPECT_TRUE(quarantined[0].name == sample.name);
+  EXPECT_EQ(quarantined[0].stored_bytes, stored_bytes);
+  EXPECT_TRUE(store().quarantine(sample.name, "again").ok()) << "an absent one is success";
+}
+
 TEST_P(BlobStoreContract, DamagedChunkIsCorruptAndTheOthersStillRead) {
   const Sample sample = make_sample(1, 1, 3 * kChunkBytes);
   ASSERT_TRUE(publish(store(), sample).ok());

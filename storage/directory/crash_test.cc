@@ -33,6 +33,7 @@ BlobName tombstone_name() {
   return name;
 }
 Sample removed_sample() { return make_sample(3, 1, 10); }
+Sample quarantined_sample() { return make_sample(4, 1, 10); }
 
 void live_a_life(const std::string& path, Progress& progress) {
   const auto store = make_directory_store(path, "a", 1);
@@ -49,6 +50,8 @@ void live_a_life(const std::string& path, Progress& progress) {
   progress.tombstone_acknowledged = true;
   ASSERT_TRUE(publish(*store, removed_sample()).ok());
   ASSERT_TRUE(store->remove(removed_sample().name).ok());
+  ASSERT_TRUE(publish(*store, quarantined_sample()).ok());
+  ASSERT_TRUE(store->quarantine(quarantined_sample().name, "damaged").ok());
 }
 
 class StoreCrash : public ::testing::TestWithParam<std::string> {

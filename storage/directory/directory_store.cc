@@ -114,25 +114,9 @@ class DirectoryStore final : public BlobStore {
     return statuses;
   }
 
-  Status put_tombstone(const BlobName& name) override {
-    if (name.kind != EntryKind::kTombstone || name.size_bytes != 0) {
-      return make_error(Code::kInvalidArgument, "put_tombstone: not the name of a tombstone (size 0)");
-    }
-    const auto root = current(&check_writable);
-    if (!root) return root.error();
-    SmallBlob tombstone;
-    tombstone.name = name;
-    tombstone.manifest = make_tombstone_manifest(name, options_.node, wall_time_us());
-    Status status;
-    // No check of the space: ending lives is how space is made, and the reserve is for this.
-    publish_group(**root, &tombstone, 1, next_temp_number_++, &status);
-    if (status.code() != Code::kAlreadyExists) return status;
-    // Put there before, perhaps by an incarnation that died before it had synced the name.
-    const std::string shard = shard_name(shard_of(name.lineage));
-    const std::string path = (*root)->path + "/d/" + shard;
-    const auto dir = open_dir_at((*root)->shards.get(), shard, path);
-    return dir ? sync_dir(dir->get(), path) : absent_is_unavailable(dir.error());
-  }
+  Status put_tombstone(const BlobName& name) override { return put_marker(name, EntryKind::kTombstone); }
+
+  Status put_pin(const BlobName& name) override { return put_marker(name, EntryKind::kPin); }
 
   Result<std::unique_ptr<BlobReader>> open(const BlobName& name) override {
     const auto root = current(&check_still_there);
@@ -152,6 +136,32 @@ class DirectoryStore final : public BlobStore {
     return ok_status();
   }
 
+  Result<bool> contains(const BlobName& name) override {
+    const auto root = current(&check_still_there);
+    if (!root) return root.error();
+    const std::string below = shard_name(shard_of(name.lineage)) + "/" + to_file_name(name);
+    if (::faccessat((*root)->shards.get(), below.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return true;
+    if (errno == ENOENT) return false;
+    return error_from_errno(errno, "look for " + entry_path(**root, name));
+  }
+
+  Status quarantine(const BlobName& name, const std::string& why) override {
+    const auto root = current(&check_still_there);
+    if (!root) return root.error();
+    return move_to_quarantine(**root, name, why);
+  }
+
+  Status list_quarantine(const std::function<void(const StoredEntry&)>& visit) override {
+    const auto root = current(&check_still_there);
+    if (!root) return root.error();
+    const std::string path = (*root)->path + "/quarantine";
+    const auto dir = open_dir_at((*root)->root.get(), "quarantine", path);
+    if (!dir) return absent_is_unavailable(dir.error());
+    return visit_entries(dir->get(), path, [&](const StoredEntry* entry) {
+      if (entry != nullptr) visit(*entry);
+    });
+  }
+
   Status list(std::uint32_t shard, const std::function<void(const StoredEntry&)>& visit,
               std::uint64_t* unknown) override {
     if (shard >= kShardCount) {
@@ -163,26 +173,78 @@ class DirectoryStore final : public BlobStore {
     const std::string path = (*root)->path + "/d/" + shard_name(shard);
     const auto dir = open_dir_at((*root)->shards.get(), shard_name(shard), path);
     if (!dir) return absent_is_unavailable(dir.error());
+    return visit_entries(dir->get(), path, [&](const StoredEntry* entry) {
+      if (entry != nullptr && shard_of(entry->name.lineage) == shard) {
+        visit(*entry);
+      } else if (unknown != nullptr) {
+        ++*unknown;
+      }
+    });
+  }
+
+ private:
+  // Calls `visit` for each name in a directory: with nullptr when it is not that of an entry.
+  static Status visit_entries(int dir_fd, const std::string& path,
+                              const std::function<void(const StoredEntry*)>& visit) {
     Status failed;
-    const Status status = visit_names(dir->get(), path, [&](const std::string& file_name) {
+    const Status status = visit_names(dir_fd, path, [&](const std::string& file_name) {
       struct stat info {};
-      if (::fstatat(dir->get(), file_name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (::fstatat(dir_fd, file_name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
         if (errno == ENOENT) return true;  // removed meanwhile
         failed = error_from_errno(errno, "stat " + path + "/" + file_name);
         return false;
       }
       const auto name = parse_file_name(file_name);
-      if (name && shard_of(name->lineage) == shard && S_ISREG(info.st_mode)) {
-        visit(StoredEntry{*name, static_cast<std::uint64_t>(info.st_size)});
-      } else if (unknown != nullptr) {
-        ++*unknown;
+      if (name && S_ISREG(info.st_mode)) {
+        const StoredEntry entry{*name, static_cast<std::uint64_t>(info.st_size)};
+        visit(&entry);
+      } else {
+        visit(nullptr);
       }
       return true;
     });
     return status.ok() ? failed : status;
   }
 
- private:
+  Status put_marker(const BlobName& name, EntryKind kind) {
+    if (!is_marker_name(name, kind)) {
+      return make_error(Code::kInvalidArgument, "not the name of such a marker: " + to_file_name(name));
+    }
+    const auto root = current(&check_writable);
+    if (!root) return root.error();
+    SmallBlob marker;
+    marker.name = name;
+    marker.manifest = make_marker_manifest(name, options_.node, wall_time_us());
+    Status status;
+    // No check of the space: ending lives is how space is made, and the reserve is for this.
+    publish_group(**root, &marker, 1, next_temp_number_++, &status);
+    if (status.code() != Code::kAlreadyExists) return status;
+    // Put there before, perhaps by an incarnation that died before it had synced the name.
+    const std::string shard = shard_name(shard_of(name.lineage));
+    const std::string path = (*root)->path + "/d/" + shard;
+    const auto dir = open_dir_at((*root)->shards.get(), shard, path);
+    return dir ? sync_dir(dir->get(), path) : absent_is_unavailable(dir.error());
+  }
+
+  static Status move_to_quarantine(const StoreRoot& root, const BlobName& name, const std::string& why) {
+    const std::string path = root.path + "/quarantine/" + to_file_name(name);
+    const auto dir = open_dir_at(root.root.get(), "quarantine", root.path + "/quarantine");
+    if (!dir) return absent_is_unavailable(dir.error());
+    const std::string shard = shard_name(shard_of(name.lineage));
+    const auto from = open_dir_at(root.shards.get(), shard, root.path + "/d/" + shard);
+    if (!from) return absent_is_unavailable(from.error());
+    if (::renameat(from->get(), to_file_name(name).c_str(), dir->get(), to_file_name(name).c_str()) != 0) {
+      return errno == ENOENT ? ok_status() : Status(error_from_errno(errno, "move to " + path));
+    }
+    CMS_CRASH_POINT("store.after_quarantine");
+    // For people, and so only as good as it goes.
+    const auto text = open_at(dir->get(), to_file_name(name) + ".why", O_WRONLY | O_CREAT | O_TRUNC, path);
+    if (text) (void)write_all(text->get(), why.data(), why.size(), 0, path);
+    Status status = sync_dir(dir->get(), root.path + "/quarantine");
+    if (status.ok()) status = sync_dir(from->get(), root.path + "/d/" + shard);
+    return status;
+  }
+
   Result<std::shared_ptr<const StoreRoot>> current(Status (*check)(const StoreRoot&)) const {
     std::shared_ptr<const StoreRoot> root;
     {

@@ -33,6 +33,7 @@ struct FakeStore::State {
   std::uint64_t capacity_bytes = std::uint64_t{1} << 40;
   std::uint64_t used_bytes = 0;                                 // Of published blobs and of writers.
   std::map<std::pair<std::uint32_t, std::string>, Blob> blobs;  // by shard and file name
+  std::map<std::string, StoredEntry> quarantined;               // by file name
   std::vector<Blob> removed;                                    // since the last crash
   std::map<FakeCall, std::pair<std::uint64_t, Error>> plans;
 
@@ -61,6 +62,20 @@ struct FakeStore::State {
                                             std::to_string(used_bytes) + " are in use");
     }
     used_bytes += bytes;
+    return ok_status();
+  }
+  Status put_marker(FakeCall call, const BlobName& name, EntryKind kind) {
+    if (!is_marker_name(name, kind)) {
+      return make_error(Code::kInvalidArgument, "not the name of such a marker: " + to_file_name(name));
+    }
+    if (Status status = begin(call); !status.ok()) return status;
+    Blob blob;
+    blob.name = name;
+    blob.manifest = make_marker_manifest(name, "fake", 0);
+    blob.chunks = {std::make_shared<Chunk>()};
+    blob.stored_bytes = stored_bytes_of(blob.manifest);
+    // Fits also when the store is full: ending lives is how space is made.
+    if (publish(blob).ok()) used_bytes += blob.stored_bytes;
     return ok_status();
   }
   Status publish(Blob blob) {
@@ -271,19 +286,13 @@ std::vector<Status> FakeStore::put_small(const std::vector<SmallBlob>& blobs) {
 }
 
 Status FakeStore::put_tombstone(const BlobName& name) {
-  if (name.kind != EntryKind::kTombstone || name.size_bytes != 0) {
-    return make_error(Code::kInvalidArgument, "put_tombstone: not the name of a tombstone (size 0)");
-  }
   const std::lock_guard<std::mutex> lock(state_->mutex);
-  if (Status status = state_->begin(FakeCall::kPutTombstone); !status.ok()) return status;
-  Blob blob;
-  blob.name = name;
-  blob.manifest = make_tombstone_manifest(name, "fake", 0);
-  blob.chunks = {std::make_shared<Chunk>()};
-  blob.stored_bytes = stored_bytes_of(blob.manifest);
-  // Fits also when the store is full: ending lives is how space is made.
-  if (state_->publish(blob).ok()) state_->used_bytes += blob.stored_bytes;
-  return ok_status();
+  return state_->put_marker(FakeCall::kPutTombstone, name, EntryKind::kTombstone);
+}
+
+Status FakeStore::put_pin(const BlobName& name) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  return state_->put_marker(FakeCall::kPutPin, name, EntryKind::kPin);
 }
 
 Result<std::unique_ptr<BlobReader>> FakeStore::open(const BlobName& name) {
@@ -302,6 +311,34 @@ Status FakeStore::remove(const BlobName& name) {
   state_->used_bytes -= found->second.stored_bytes;
   state_->removed.push_back(std::move(found->second));
   state_->blobs.erase(found);
+  return ok_status();
+}
+
+Result<bool> FakeStore::contains(const BlobName& name) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  if (Status status = state_->begin(FakeCall::kContains); !status.ok()) return status.error();
+  return state_->blobs.count(State::key_of(name)) == 1;
+}
+
+Status FakeStore::quarantine(const BlobName& name, const std::string& /*why: for people*/) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  if (Status status = state_->begin(FakeCall::kQuarantine); !status.ok()) return status;
+  const auto found = state_->blobs.find(State::key_of(name));
+  if (found == state_->blobs.end()) return ok_status();
+  // Still takes its room, as it does on a medium.
+  state_->quarantined[to_file_name(name)] = StoredEntry{name, found->second.stored_bytes};
+  state_->blobs.erase(found);
+  return ok_status();
+}
+
+Status FakeStore::list_quarantine(const std::function<void(const StoredEntry&)>& visit) {
+  std::vector<StoredEntry> entries;
+  {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    if (Status status = state_->begin(FakeCall::kList); !status.ok()) return status;
+    for (const auto& [name, entry] : state_->quarantined) entries.push_back(entry);
+  }
+  for (const StoredEntry& entry : entries) visit(entry);
   return ok_status();
 }
 
@@ -354,6 +391,7 @@ void FakeStore::crash(bool undo_removals) {
   state_->removed.clear();
   state_->used_bytes = 0;
   for (const auto& [key, blob] : state_->blobs) state_->used_bytes += blob.stored_bytes;
+  for (const auto& [key, entry] : state_->quarantined) state_->used_bytes += entry.stored_bytes;
 }
 
 std::size_t FakeStore::blob_count() const {

@@ -28,9 +28,12 @@ enum class FakeCall : std::uint8_t {
   kPublish,
   kPutSmall,
   kPutTombstone,
+  kPutPin,
   kOpen,
   kReadChunk,
   kRemove,
+  kContains,
+  kQuarantine,
   kList
 };
 
@@ -46,8 +49,12 @@ class FakeStore final : public BlobStore {
   Result<std::unique_ptr<BlobWriter>> create(const BlobName& name, wire::Manifest manifest) override;
   std::vector<Status> put_small(const std::vector<SmallBlob>& blobs) override;
   Status put_tombstone(const BlobName& name) override;
+  Status put_pin(const BlobName& name) override;
   Result<std::unique_ptr<BlobReader>> open(const BlobName& name) override;
   Status remove(const BlobName& name) override;
+  Result<bool> contains(const BlobName& name) override;
+  Status quarantine(const BlobName& name, const std::string& why) override;
+  Status list_quarantine(const std::function<void(const StoredEntry&)>& visit) override;
   Status list(std::uint32_t shard, const std::function<void(const StoredEntry&)>& visit,
               std::uint64_t* unknown) override;
 

@@ -7,7 +7,7 @@ namespace {
 
 void expect_printed_is_parsed(Input input) {
   storage::BlobName name;
-  name.kind = input.number(1) % 2 == 0 ? storage::EntryKind::kBlob : storage::EntryKind::kTombstone;
+  name.kind = static_cast<storage::EntryKind>(input.number(1) % 3);
   name.checkpoint.program = ProgramKey{EcuMac{input.number(6)}, input.number(8)};
   name.checkpoint.version.incarnation = input.number(8);
   name.checkpoint.version.seq = input.number(8);

@@ -117,7 +117,7 @@ void put_store() {
   storage::BlobName gone = sample_blob_name();
   gone.size_bytes = 0;
   put("blob_file", "ok-tombstone",
-      blob_file(storage::make_tombstone_manifest(gone, "cms-a", 42), storage::EntryKind::kTombstone, "x"));
+      blob_file(storage::make_marker_manifest(gone, "cms-a", 42), storage::EntryKind::kTombstone, "x"));
   wire::Bytes damaged = sparse;
   damaged[70] ^= 1;  // In the manifest.
   put("blob_file", "refused-damaged", damaged);
