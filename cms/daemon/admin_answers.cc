@@ -2,14 +2,13 @@
 #include "cms/daemon/admin_answers.h"
 
 #include <algorithm>
-#include <array>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
 #include "cms/daemon/admin_findings.h"
 #include "cms/daemon/admin_listing.h"
+#include "cms/daemon/admin_scrub.h"
 
 namespace cms::daemon {
 namespace {
@@ -24,18 +23,6 @@ constexpr std::size_t kFailuresShownMax = 20;
 // ---- values
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
-
-// RFC 3339 with milliseconds; null for 0, which means: not known.
-Json time_json(std::uint64_t at_us) {
-  if (at_us == 0) return nullptr;
-  const auto seconds = static_cast<std::time_t>(at_us / 1000000);
-  std::tm utc{};
-  if (::gmtime_r(&seconds, &utc) == nullptr || utc.tm_year > 9999 - 1900) return nullptr;
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &utc);
-  const std::string ms = std::to_string(1000 + at_us / 1000 % 1000).substr(1);
-  return std::string(text.data()) + "." + ms + "Z";
-}
 
 Json optional_json(const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(); }
 
@@ -210,7 +197,8 @@ Json counters_json(const core::Counters& counters) {
               {"store_troubles", counters.store_troubles},
               {"peer_stored", counters.peer_stored},
               {"taken_over", counters.taken_over},
-              {"reconciled_for_peers", counters.reconciled_for_peers}};
+              {"reconciled_for_peers", counters.reconciled_for_peers},
+              {"quarantined", counters.quarantined}};
 }
 
 Json never_stored_json(const CoreSnapshot& snapshot, const Lasting& lasting) {
@@ -267,6 +255,9 @@ std::string status_json(const CoreSnapshot& snapshot, storage::CheckpointIndex& 
                             {"done", facts.reconcile_done},
                             {"shards_done", facts.reconcile_shards_done},
                             {"shards_total", storage::kShardCount}};
+  json["index"] = index_json(facts);
+  json["scrub"] = scrub_json(facts);
+  json["quarantine"] = quarantine_json(facts.quarantine);
   json["peers"] = peers_json(snapshot);
   json["sessions"] = snapshot.counts.sessions;
   json["silent_sessions"] = snapshot.counts.silent_sessions;
@@ -446,7 +437,16 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
       break;
     }
     case wire::AdminMethod::kShow: status = show(request, snapshot, index, store, answer); break;
-    case wire::AdminMethod::kRetire: CMS_ASSERT(false); break;
+    case wire::AdminMethod::kScrubStatus: answer.json = scrub_status_json(snapshot.facts); break;
+    case wire::AdminMethod::kIndexStatus: {
+      const auto rows = index.row_count();
+      answer.json =
+          index_status_json(snapshot.facts, rows.ok() ? std::optional<std::uint64_t>(*rows) : std::nullopt);
+      break;
+    }
+    case wire::AdminMethod::kRetire:
+    case wire::AdminMethod::kScrub:
+    case wire::AdminMethod::kIndexRebuild: CMS_ASSERT(false); break;
   }
   if (!status.ok()) {
     answer.code = status.error().code;

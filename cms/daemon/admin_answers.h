@@ -15,6 +15,8 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "cms/core/cms_core.h"
+#include "cms/daemon/index_facts.h"
+#include "cms/daemon/scrub_facts.h"
 #include "schemas/messages.h"
 #include "storage/blob_store.h"
 #include "storage/checkpoint_index.h"
@@ -39,6 +41,9 @@ struct DaemonFacts {
   std::uint32_t reconcile_shards_done = 0;
   std::string reconcile_trouble;  // Why it does not go on; empty: it does.
   std::uint64_t unknown_files = 0;
+  IndexFacts index;
+  ScrubFacts scrub;
+  QuarantineFacts quarantine;
   std::size_t store_queue_length = 0;
   std::size_t index_queue_length = 0;
   std::size_t query_queue_length = 0;
@@ -126,9 +131,14 @@ struct CoreSnapshot {
 CoreSnapshot snapshot_of(const core::CmsCore& core, Instant now, const DaemonFacts& facts,
                          const wire::AdminRequest& request);
 
-// Anything but retire, which changes something and is the loop's.
+// Anything but what changes something (retire, scrub, index_rebuild), which is the loop's.
 wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& snapshot,
                          storage::CheckpointIndex& index, storage::BlobStore& store);
+
+// The JSON of the other questions; `rows`: of the index, when it can tell.
+std::string scrub_status_json(const DaemonFacts& facts);
+std::string scrub_run_json(const ScrubRun& run);  // Of one that was begun.
+std::string index_status_json(const DaemonFacts& facts, std::optional<std::uint64_t> rows);
 
 // The JSON of a retire that was carried out: everything of the program up to this version has ended.
 std::string retired_json(const ProgramKey& program, const Version& up_to);

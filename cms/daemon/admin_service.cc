@@ -31,6 +31,10 @@ void AdminService::on_request(Instant now, const std::string& peer, const AdminR
                               core::Effects& effects) {
   if (request.method == AdminMethod::kRetire) {
     retire(peer, request, effects);
+  } else if (request.method == AdminMethod::kScrub) {
+    scrub(peer, request);
+  } else if (request.method == AdminMethod::kIndexRebuild) {
+    rebuild_index(peer, request);
   } else if (worker_.queue_length() >= kAdminRequestsMax) {
     refuse(peer, request, Code::kLimit, std::to_string(kAdminRequestsMax) + " admin requests wait already");
   } else if (request.has_ecu_mac && request.has_program_id) {
@@ -42,6 +46,49 @@ void AdminService::on_request(Instant now, const std::string& peer, const AdminR
   } else {
     ask_worker(now, peer, request, ok_status());
   }
+}
+
+void AdminService::answer_with(const std::string& peer, const AdminRequest& request, std::string json) {
+  AdminAnswer answer;
+  answer.request_id = request.request_id;
+  answer.json = std::move(json);
+  send(peer, answer);
+}
+
+void AdminService::scrub(const std::string& peer, const AdminRequest& request) {
+  if (request.has_ecu_mac != request.has_program_id) {
+    refuse(peer, request, Code::kInvalidArgument, "scrub takes a whole KEY, or none");
+    return;
+  }
+  std::optional<ProgramKey> program;
+  std::optional<Version> version;
+  if (request.has_ecu_mac) program = ProgramKey{request.ecu_mac, request.program_id};
+  if (request.has_version) version = request.version;
+  const auto begin = [this, peer, request, program, version](const Status& prepared) {
+    const auto run =
+        prepared.ok() ? parts_.scrubber.start_run(program, version) : Result<ScrubRun>(prepared.error());
+    if (run.ok()) {
+      answer_with(peer, request, scrub_run_json(*run));
+    } else {
+      refuse(peer, request, run.error().code, run.error().message());
+    }
+  };
+  if (program) {
+    parts_.keeper.prepare(*program, begin);  // All that the store has of it is in the index then.
+  } else {
+    begin(ok_status());
+  }
+}
+
+void AdminService::rebuild_index(const std::string& peer, const AdminRequest& request) {
+  parts_.keeper.rebuild("an operator asked for it", false, [this, peer, request](const Status& begun) {
+    // One that is under way is as good.
+    if (begun.ok() || begun.code() == Code::kAlreadyExists) {
+      answer_with(peer, request, index_status_json(facts_(BootClock::now()), std::nullopt));
+    } else {
+      refuse(peer, request, begun.error().code, begun.error().message());
+    }
+  });
 }
 
 void AdminService::retire(const std::string& peer, const AdminRequest& request, core::Effects& effects) {
@@ -56,10 +103,7 @@ void AdminService::retire(const std::string& peer, const AdminRequest& request, 
       refuse(peer, request, up_to.error().code, up_to.error().message());
       return;
     }
-    AdminAnswer answer;
-    answer.request_id = request.request_id;
-    answer.json = retired_json(program, *up_to);
-    send(peer, answer);
+    answer_with(peer, request, retired_json(program, *up_to));
   };
 }
 

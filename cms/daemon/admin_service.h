@@ -12,6 +12,7 @@
 #include "cms/core/cms_core.h"
 #include "cms/daemon/admin_answers.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/scrubber.h"
 #include "cms/daemon/worker.h"
 #include "net/socket.h"
 #include "storage/blob_store.h"
@@ -28,6 +29,7 @@ class AdminService {
     zmq::socket_t& socket;  // The admin ROUTER.
     core::CmsCore& core;
     IndexKeeper& keeper;
+    Scrubber& scrubber;
     storage::BlobStore& store;
     storage::CheckpointIndex& index;
     Outbox& outbox;
@@ -49,6 +51,9 @@ class AdminService {
  private:
   void send(const std::string& peer, const wire::AdminAnswer& answer);
   void refuse(const std::string& peer, const wire::AdminRequest& request, Code code, std::string context);
+  void answer_with(const std::string& peer, const wire::AdminRequest& request, std::string json);
+  void scrub(const std::string& peer, const wire::AdminRequest& request);
+  void rebuild_index(const std::string& peer, const wire::AdminRequest& request);
   void retire(const std::string& peer, const wire::AdminRequest& request, core::Effects& effects);
   void ask_worker(Instant now, const std::string& peer, const wire::AdminRequest& request,
                   const Status& prepared);

@@ -233,7 +233,11 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
       }
       break;
     }
-    case wire::AdminMethod::kRetire: break;
+    case wire::AdminMethod::kRetire:
+    case wire::AdminMethod::kScrub:
+    case wire::AdminMethod::kScrubStatus:
+    case wire::AdminMethod::kIndexRebuild:
+    case wire::AdminMethod::kIndexStatus: break;
   }
   return snapshot;
 }

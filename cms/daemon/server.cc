@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <utility>
@@ -20,6 +19,8 @@
 #include "cms/daemon/admin_socket.h"
 #include "cms/daemon/blob_server.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/replaceable_index.h"
+#include "cms/daemon/scrubber.h"
 #include "cms/daemon/store_watch.h"
 #include "cms/daemon/store_workers.h"
 #include "cms/daemon/worker.h"
@@ -34,20 +35,7 @@ constexpr int kMessagesPerTurn = 1000;
 constexpr int kChunksPerLinkAndTurn = 32;
 constexpr Duration kDrainMax = std::chrono::seconds(10);
 constexpr Duration kExpireInterval = std::chrono::seconds(5);
-
-// An index that cannot be read is moved aside; what it knew is in the store's names.
-Result<std::unique_ptr<storage::CheckpointIndex>> open_index(const std::string& directory) {
-  auto index = storage::open_rocksdb_index(directory);
-  if (index.ok() || index.error().code != Code::kCorrupt) return index;
-  const std::string aside = directory + ".damaged-" + std::to_string(wall_time_us());
-  spdlog::error("the index is damaged ({}); it is moved to {} and built anew from the store",
-                index.error().message(), aside);
-  std::error_code failed;
-  std::filesystem::rename(directory, aside, failed);
-  if (failed)
-    return error_from_errno(failed.value(), "cannot move the damaged index " + directory + " aside");
-  return storage::open_rocksdb_index(directory);
-}
+constexpr Duration kRebuildInterval = std::chrono::minutes(10);  // Of a damaged index.
 
 std::uint64_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
@@ -62,7 +50,7 @@ std::uint64_t resident_bytes() {
 class Server::Impl {
  public:
   Impl(const Config& config, std::unique_ptr<AdminLock> lock, std::unique_ptr<storage::BlobStore> store,
-       std::unique_ptr<storage::CheckpointIndex> index)
+       std::unique_ptr<ReplaceableIndex> index)
       : config_(config),
         lock_(std::move(lock)),
         store_(std::move(store)),
@@ -78,8 +66,9 @@ class Server::Impl {
         store_workers_(StoreWorkers::Config{config.store_workers, config.keep_latest}, core_, *store_,
                        *index_, outbox_),
         keeper_(core_, *store_, *index_, outbox_, config.keep_latest, !config.peers.empty()),
-        blob_server_(*store_, keeper_, outbox_),
-        admin_service_({admin_, core_, keeper_, *store_, *index_, outbox_},
+        scrubber_(scrubber_config(config), *store_, *index_, keeper_, outbox_),
+        blob_server_(*store_, keeper_, scrubber_, outbox_),
+        admin_service_({admin_, core_, keeper_, scrubber_, *store_, *index_, outbox_},
                        [this](Instant now) { return facts(now); }),
         watch_(*store_, outbox_, [this](Instant now, const Status& status, core::Effects& effects) {
           if (status.code() == Code::kAlreadyExists) gave_up_ = status;  // Its name is taken.
@@ -89,14 +78,20 @@ class Server::Impl {
             keeper_.reconcile();
           }
           keeper_.on_store_looked_at();
+          scrubber_.on_store_state(is_readable(status));
           core_.on_store_state(now, status, effects);
-        }) {}
+        }) {
+    keeper_.on_suspect([this](const storage::BlobName& name, const Error&) {
+      scrubber_.suspect(name, std::nullopt, nullptr);
+    });
+  }
 
   ~Impl() {
     // The workers' answers name the core and the sockets: they end first.
     watch_.stop();
     store_workers_.stop();
     blob_server_.stop();
+    scrubber_.stop();
     admin_service_.stop();
     keeper_.stop();
     if (signal_fd_ >= 0) ::close(signal_fd_);
@@ -149,6 +144,7 @@ class Server::Impl {
       core_.tell_peers(effects);
       carry_out(now, effects);
       look_after_store(now);
+      look_after_index(now);
       measure_pull_rate(now);
       if (now >= next_expire_at_) {
         next_expire_at_ = now + kExpireInterval;
@@ -176,6 +172,20 @@ class Server::Impl {
     core.peer_count = config.peers.size();
     core.pull_every = config.pull_every;
     return core;
+  }
+
+  static Scrubber::Config scrubber_config(const Config& config) {
+    Scrubber::Config scrubber;
+    scrubber.cms_name = config.name;
+    scrubber.rate_bytes_per_s = config.scrub_rate_bytes_per_s;
+    scrubber.seed = random_u64();
+    return scrubber;
+  }
+
+  // A full store can be read.
+  static bool is_readable(const Status& status) {
+    return status.ok() || status.code() == Code::kNoSpace || status.code() == Code::kQuota ||
+           status.code() == Code::kReadOnly || status.code() == Code::kPermission;
   }
 
   bool done(Instant now) {
@@ -356,6 +366,9 @@ class Server::Impl {
     facts.reconcile_shards_done = progress.shards_done;
     facts.reconcile_trouble = progress.trouble;
     facts.unknown_files = progress.unknown_files;
+    facts.index = keeper_.facts(now);
+    facts.scrub = scrubber_.facts();
+    facts.quarantine = watch_.quarantine();
     facts.store_queue_length = store_workers_.queue_length();
     facts.index_queue_length = keeper_.queue_length();
     facts.query_queue_length = admin_service_.queue_length();
@@ -388,12 +401,37 @@ class Server::Impl {
       store_troubles_seen_ = core_.counters().store_troubles;
       watch_.suspect(now);
     }
+    if (core_.counters().quarantined != quarantined_seen_) {
+      quarantined_seen_ = core_.counters().quarantined;
+      watch_.suspect(now);  // Looks into quarantine as well.
+    }
     watch_.on_time(now);
     // Reconciling stops when the store goes away between two looks; it starts over by itself.
     if (watch_.status().ok() && !keeper_.progress().trouble.empty() && now >= next_reconcile_at_) {
       next_reconcile_at_ = now + std::chrono::seconds(5);
       keeper_.reconcile();
     }
+  }
+
+  // What the scrubber and the keeper cannot know of themselves.
+  void look_after_index(Instant now) {
+    if (now < next_care_at_) return;
+    next_care_at_ = now + std::chrono::seconds(1);
+    std::set<std::string> peers;
+    for (const auto& [name, peer] : core_.peers().peers()) {
+      if (peer.live && peer.takes_pulls && !peer.foreign) peers.insert(name);
+    }
+    scrubber_.set_peers(std::move(peers));
+    const auto damage = index_->damage();
+    if (!damage || now < next_rebuild_at_) return;
+    // Seldom: each leaves the damaged one behind.
+    next_rebuild_at_ = now + kRebuildInterval;
+    spdlog::error("the index is damaged ({}); it is put aside and rebuilt from the store", *damage);
+    keeper_.rebuild("it was damaged: " + *damage, true, [this](const Status& begun) {
+      if (begun.ok()) return;
+      next_rebuild_at_ = BootClock::now() + std::chrono::seconds(5);
+      spdlog::error("the index cannot be rebuilt now: {}", begun.error().message());
+    });
   }
 
   // ---- effects
@@ -454,6 +492,7 @@ class Server::Impl {
   }
   void carry_out_one(Instant, core::IndexStored& effect) { keeper_.note_stored(std::move(effect)); }
   void carry_out_one(Instant, core::NoteWithdrawn& effect) { keeper_.note_withdrawn(effect); }
+  void carry_out_one(Instant, core::NoteQuarantined& effect) { keeper_.note_quarantined(std::move(effect)); }
   void carry_out_one(Instant, core::NoteIncarnations& effect) {
     keeper_.note_incarnations(std::move(effect));
   }
@@ -470,7 +509,7 @@ class Server::Impl {
   const Config config_;
   std::unique_ptr<AdminLock> lock_;
   std::unique_ptr<storage::BlobStore> store_;
-  std::unique_ptr<storage::CheckpointIndex> index_;
+  std::unique_ptr<ReplaceableIndex> index_;
   Outbox outbox_;
   core::CmsCore core_;
   zmq::context_t context_{2};
@@ -488,13 +527,17 @@ class Server::Impl {
   std::optional<Instant> stopping_at_;
   Instant next_expire_at_{};
   Instant next_reconcile_at_{};
+  Instant next_care_at_{};
+  Instant next_rebuild_at_{};
   std::uint64_t store_troubles_seen_ = 0;
+  std::uint64_t quarantined_seen_ = 0;
   PullRate pull_rate_;
   std::vector<zmq::pollitem_t> items_;
   std::vector<zmq::message_t> frames_;
   std::vector<Completion> completions_;
   StoreWorkers store_workers_;
   IndexKeeper keeper_;
+  Scrubber scrubber_;
   BlobServer blob_server_;
   AdminService admin_service_;
   StoreWatch watch_;
@@ -509,8 +552,9 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config) {
   options.node_incarnation = random_u64();
   auto store = storage::make_blob_store(options);
   if (!store.ok()) return std::move(store).error();
-  auto index = open_index(config.index_directory);
+  auto index = ReplaceableIndex::open(config.index_directory);
   if (!index.ok()) return std::move(index).error();
+  if (!(*index)->opening().empty()) spdlog::error("index: {}", (*index)->opening());
   try {
     auto impl = std::make_unique<Impl>(config, std::move(*lock), std::move(*store), std::move(*index));
     const Status opened = impl->open();
