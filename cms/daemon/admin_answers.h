@@ -106,7 +106,10 @@ struct CoreSnapshot {
     std::size_t never_stored = 0;  // Of these: announced or pulled now, and nothing of them is stored.
     std::size_t late = 0;          // Programs with a checkpoint that waits for longer than kLateAfter,
     Duration longest_wait{};       //   and the longest of these.
-    bool all_looked_at = true;     // There are at most kSnapshotLooksMax programs.
+    std::size_t waiting = 0;       // Programs whose newest checkpoint is held by its publisher alone,
+    std::uint64_t waiting_bytes = 0;
+    Duration waiting_longest{};
+    bool all_looked_at = true;  // There are at most kSnapshotLooksMax programs.
     std::size_t pulls = 0;
     std::uint64_t pull_bytes_done = 0;
     std::uint64_t pull_bytes_total = 0;
