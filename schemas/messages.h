@@ -34,6 +34,8 @@ inline constexpr std::size_t kLabelCountMax = 16;
 inline constexpr std::size_t kLabelBytesMax = 64;
 inline constexpr std::size_t kListPageCountMax = 60;  // x kNotificationBytesMax < one frame
 inline constexpr std::uint64_t kBlobSizeBytesMax = std::uint64_t{1} << 44;  // 16 TiB
+// Of the file: the digests of its chunks as well.
+inline constexpr std::uint64_t kStoredBytesMax = 2 * kBlobSizeBytesMax;
 inline constexpr std::uint32_t kChunkSizeBytesMin = 64 * 1024;
 inline constexpr std::uint32_t kChunkSizeBytes = 1024 * 1024;  // docs/adr/0004
 inline constexpr std::uint32_t kChunkSizeBytesMax = 4 * 1024 * 1024;
@@ -212,7 +214,17 @@ struct TransferError {
 using BulkBody = std::variant<Fetch, Credit, Cancel, Chunk, TransferError>;
 
 // ---- admin channel
-enum class AdminMethod : std::uint8_t { kStatus = 0, kEcus = 1, kCheckpoints = 2, kShow = 3, kRetire = 4 };
+enum class AdminMethod : std::uint8_t {
+  kStatus = 0,
+  kEcus = 1,
+  kCheckpoints = 2,
+  kShow = 3,
+  kRetire = 4,
+  kScrub = 9,
+  kScrubStatus = 10,
+  kIndexRebuild = 11,
+  kIndexStatus = 12,
+};
 struct AdminRequest {
   std::uint64_t request_id = 0;
   AdminMethod method = AdminMethod::kStatus;
@@ -268,7 +280,10 @@ struct PeerIncarnations {
   std::vector<SessionId> incarnations{};  // At most kPeerIncarnationCountMax.
   std::uint64_t greets = 0;
 };
-using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations>;
+struct PeerQuarantined {
+  std::vector<StoredCheckpoint> checkpoints{};  // 1 to kPeerStoredCountMax.
+};
+using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations, PeerQuarantined>;
 struct PeerMessage {
   std::uint16_t protocol_version = kProtocolVersion;
   std::string cms_name{};

@@ -99,6 +99,9 @@ inline bool same(const ListPage& a, const ListPage& b) {
          std::tie(a.next_seq, a.last_seq, a.end) == std::tie(b.next_seq, b.last_seq, b.end);
 }
 inline bool same(const PeerStored& a, const PeerStored& b) { return same(a.checkpoints, b.checkpoints); }
+inline bool same(const PeerQuarantined& a, const PeerQuarantined& b) {
+  return same(a.checkpoints, b.checkpoints);
+}
 template <typename... Ts>
 bool same(const std::variant<Ts...>& a, const std::variant<Ts...>& b) {
   return a.index() == b.index() &&
@@ -203,7 +206,9 @@ inline std::vector<BulkBody> bulk_messages() {
 
 inline std::vector<AdminBody> admin_messages() {
   return {AdminRequest{1, AdminMethod::kRetire, true, kEcu, true, 7, true, Version{65536, 3}, true, "after"},
-          AdminRequest{}, AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
+          AdminRequest{1, AdminMethod::kScrub, true, kEcu, true, 7, true, Version{65536, 3}, true, {}},
+          AdminRequest{2, AdminMethod::kIndexStatus}, AdminRequest{},
+          AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
 }
 
 inline std::vector<PeerMessage> peer_messages() {
@@ -221,7 +226,7 @@ inline std::vector<PeerMessage> peer_messages() {
   std::vector<PeerBody> bodies = {
       PeerBeat{1000, true, true, 17, 18, {ProgramKey{kEcu, 7}, ProgramKey{kEcu, 8}}, {19, 20}},
       PeerStored{{stored, stored}}, PeerWithdrawn{ProgramKey{kEcu, 7}, Version{65536, 3}},
-      PeerIncarnations{{kSession, SessionId{EcuMac{0x020000000002}, 131072}}, 21}};
+      PeerIncarnations{{kSession, SessionId{EcuMac{0x020000000002}, 131072}}, 21}, PeerQuarantined{{stored}}};
   std::vector<PeerMessage> messages;
   for (PeerBody& body : bodies)
     messages.push_back(PeerMessage{3, "cms-b", 9, Id128{1, 2}, 42, std::move(body)});

@@ -168,6 +168,11 @@ std::uint64_t blob_file_bytes_max(const BlobName& name, std::uint32_t chunk_size
          manifest_bytes_max(wire::chunk_count_of(name.size_bytes, chunk_size_bytes)) + kBlobTrailerBytes;
 }
 
+std::uint64_t blob_file_bytes(const wire::Manifest& manifest) {
+  const std::uint64_t chunks_end = chunk_offsets(manifest).back();
+  return chunks_end + encode_footer(manifest, chunks_end).size();
+}
+
 Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manifest) {
   const wire::Notification& notification = manifest.notification;
   const CheckpointId said{{manifest.session.ecu_mac, notification.program_id},

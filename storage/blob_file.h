@@ -50,6 +50,10 @@ std::uint64_t manifest_bytes_max(std::uint64_t chunk_count);
 // The most that the file of such a blob can take.
 std::uint64_t blob_file_bytes_max(const BlobName& name, std::uint32_t chunk_size_bytes);
 
+// What the file of a complete manifest takes; the index says the same of a checkpoint, whether its row
+// was made when it was stored or from a listing of the store.
+std::uint64_t blob_file_bytes(const wire::Manifest& manifest);
+
 // kInvalidArgument: what the name and the manifest say is not the same, or beyond the limits.
 // Looks at everything but digests and zero bits.
 Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manifest);

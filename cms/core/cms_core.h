@@ -82,6 +82,7 @@ struct Counters {
   std::uint64_t peer_stored = 0;     // Checkpoints that a peer stored and this index took in.
   std::uint64_t taken_over = 0;      // Pulls that were a peer's by rendezvous.
   std::uint64_t reconciled_for_peers = 0;
+  std::uint64_t quarantined = 0;  // Stored blobs that turned out to be damaged, found here.
 };
 
 class CmsCore {
@@ -120,6 +121,12 @@ class CmsCore {
                                const Result<Incarnation>& incarnation, Effects& effects);
   void on_withdrawn(Instant now, const WithdrawProgram& asked, const Result<Version>& up_to,
                     Effects& effects);
+  // A stored blob turned out to be damaged; it has left the store and the index, which now says
+  // `facts` of its program. Whoever still holds that checkpoint is asked to announce it again.
+  // `found_here`: the peers are told.
+  void on_quarantined(Instant now, const storage::BlobName& name, const std::string& why,
+                      const ProgramFacts& facts, bool found_here, Effects& effects);
+
   // ---- inputs: the other CMS instances
   void on_peer(Instant now, const std::string& address, const wire::PeerMessage& message, Effects& effects);
   void on_malformed_peer(Instant now, const std::string& address, const Error& error, Effects& effects);

@@ -162,6 +162,11 @@ void CmsCore::on_peer(Instant now, const std::string& address, const wire::PeerM
     effects.push_back(std::move(effect));
   } else if (const auto* withdrawn = std::get_if<wire::PeerWithdrawn>(&message.body)) {
     effects.push_back(NoteWithdrawn{withdrawn->program, withdrawn->up_to});
+  } else if (const auto* quarantined = std::get_if<wire::PeerQuarantined>(&message.body)) {
+    NoteQuarantined effect;
+    for (const wire::StoredCheckpoint& one : quarantined->checkpoints)
+      effect.names.push_back(row_of(one).name);
+    effects.push_back(std::move(effect));
   } else if (const auto* given = std::get_if<wire::PeerIncarnations>(&message.body)) {
     if (!given->incarnations.empty()) effects.push_back(NoteIncarnations{given->incarnations});
     if (given->greets == config_.incarnation) {

@@ -199,6 +199,39 @@ void CmsCore::forget_if_idle(const ProgramKey& key) {
   programs_.erase(it);
 }
 
+// ---- damage found in the store
+
+void CmsCore::on_quarantined(Instant now, const storage::BlobName& name, const std::string& why,
+                             const ProgramFacts& facts, bool found_here, Effects& effects) {
+  const CheckpointId& checkpoint = name.checkpoint;
+  if (found_here) {
+    ++counters_.quarantined;
+    tell_peers(effects);  // That it was stored comes first.
+    wire::StoredCheckpoint gone;
+    gone.checkpoint = checkpoint;
+    gone.lineage = name.lineage;
+    gone.owner_epoch = name.owner_epoch;
+    gone.size_bytes = name.size_bytes;
+    gone.uid = name.uid;
+    say(wire::PeerQuarantined{{std::move(gone)}}, effects);
+  }
+  if (facts.newest && checkpoint.version <= *facts.newest) return;  // It is there a second time, or history.
+  remember_failure(checkpoint, Code::kCorrupt, "it was damaged in the store: " + why);
+  const auto it = programs_.find(checkpoint.program);
+  if (it != programs_.end()) {
+    Program& program = it->second;
+    // The one known case in which what is stored becomes older.
+    if (program.newest_stored == checkpoint.version) program.newest_stored = facts.newest;
+    consider(now, checkpoint.program, program, effects);
+  }
+  const auto session = sessions_.find(SessionId{checkpoint.program.ecu_mac, checkpoint.version.incarnation});
+  if (session != sessions_.end()) {
+    want_list(session->second, checkpoint.version.seq, now);
+    if (!session->second.list_sent) send_list(now, session->second, effects);
+  }
+  schedule(now, effects);
+}
+
 // ---- the end of a program's life
 
 std::uint64_t CmsCore::retire(const ProgramKey& key, Effects& effects) {

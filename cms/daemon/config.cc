@@ -20,6 +20,8 @@ namespace {
 constexpr std::uint64_t kMiB = 1024 * 1024;
 constexpr std::uint64_t kPullBudgetMin = 8 * kMiB;  // A window: less could never be granted.
 constexpr std::uint64_t kPullBudgetMax = 1024 * 1024 * kMiB;
+constexpr std::uint64_t kScrubRateMin = 64 * 1024;
+constexpr std::uint64_t kScrubRateMax = 64 * 1024 * kMiB;
 constexpr std::size_t kSocketPathBytesMax = 107;  // sockaddr_un::sun_path without its NUL
 constexpr std::size_t kListCountMax = 64;
 
@@ -105,7 +107,8 @@ bool set_keep_latest(std::string_view text, Config& config) {
   return true;
 }
 
-bool set_pull_budget(std::string_view text, Config& config) {
+// Bytes, or a number of KiB, MiB, GiB or TiB.
+bool set_size(std::string_view text, std::uint64_t max, std::uint64_t& value) {
   constexpr std::pair<std::string_view, unsigned> kUnits[] = {
       {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
   unsigned shift = 0;
@@ -116,9 +119,19 @@ bool set_pull_budget(std::string_view text, Config& config) {
     }
   }
   std::uint64_t count = 0;
-  if (!set_number(text, 0, kPullBudgetMax >> shift, count)) return false;
-  config.pull_budget_bytes = count << shift;
-  return config.pull_budget_bytes >= kPullBudgetMin;
+  if (!set_number(text, 0, max >> shift, count)) return false;
+  value = count << shift;
+  return true;
+}
+
+bool set_pull_budget(std::string_view text, Config& config) {
+  return set_size(text, kPullBudgetMax, config.pull_budget_bytes) &&
+         config.pull_budget_bytes >= kPullBudgetMin;
+}
+
+bool set_scrub_rate(std::string_view text, Config& config) {
+  return set_size(text, kScrubRateMax, config.scrub_rate_bytes_per_s) &&
+         (config.scrub_rate_bytes_per_s == 0 || config.scrub_rate_bytes_per_s >= kScrubRateMin);
 }
 
 bool set_allow_advertise(std::string_view text, Config& config) {
@@ -200,6 +213,9 @@ constexpr Option kOptions[] = {
      "threads that write to the store", set_store_workers},
     {"ecu_dead_ms", Form::kNumber, "MS", "8000", false, "milliseconds from 2000 to 600000",
      "a session not heard for so long is over", set_ecu_dead},
+    {"scrub_rate", Form::kSize, "SIZE", "8MiB", false,
+     "bytes or a number of KiB, MiB, GiB; 64KiB to 64GiB, or 0",
+     "how much is read again of what is stored, each second, to find damage; 0: none", set_scrub_rate},
 };
 
 std::string flag_of(const Option& option) {

@@ -31,6 +31,7 @@ struct Config {
   std::string log_level;  // trace, debug, info, warning, error or off
   std::uint32_t store_workers = 0;
   Duration ecu_dead{};
+  std::uint64_t scrub_rate_bytes_per_s = 0;  // 0: off
 };
 
 struct ParsedConfig {
