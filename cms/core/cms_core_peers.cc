@@ -163,6 +163,7 @@ void CmsCore::on_peer(Instant now, const std::string& address, const wire::PeerM
   } else if (const auto* withdrawn = std::get_if<wire::PeerWithdrawn>(&message.body)) {
     effects.push_back(NoteWithdrawn{withdrawn->program, withdrawn->up_to});
   } else if (const auto* given = std::get_if<wire::PeerIncarnations>(&message.body)) {
+    for (const SessionId& id : given->incarnations) note_known(now, id);
     if (!given->incarnations.empty()) effects.push_back(NoteIncarnations{given->incarnations});
     if (given->greets == config_.incarnation) {
       heard.peer->greeted = true;
@@ -185,6 +186,7 @@ void CmsCore::on_peer_indexed(Instant now, const std::vector<storage::BlobName>&
     if (it == programs_.end()) continue;
     Program& program = it->second;
     const Version version = name.checkpoint.version;
+    note_known(now, SessionId{key.ecu_mac, version.incarnation});
     if (program.withdrawn && version <= *program.withdrawn) continue;
     note_stored(program, version);
     if (program.transfer != 0) {
@@ -195,9 +197,7 @@ void CmsCore::on_peer_indexed(Instant now, const std::vector<storage::BlobName>&
         if (pulled == version) {
           send_receipt(transfer.announcement, ReceiptLevel::kStored, Code::kOk, {}, effects);
         } else {
-          ++counters_.superseded;
-          send_receipt(transfer.announcement, ReceiptLevel::kSuperseded, Code::kSuperseded,
-                       "a newer checkpoint is stored", effects);
+          supersede(now, transfer.announcement, version, "a newer checkpoint is stored", effects);
         }
         end_transfer(program.transfer, false, effects);
       }
