@@ -199,6 +199,19 @@ Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manif
   return ok_status();
 }
 
+Status check_small_blob(const SmallBlob& blob) {
+  if (blob.name.kind != EntryKind::kBlob) {
+    return make_error(Code::kInvalidArgument, "put_small: not the name of a blob");
+  }
+  if (Status status = check_name_and_manifest(blob.name, blob.manifest); !status.ok()) return status;
+  if (blob.size_bytes != blob.name.size_bytes || blob.size_bytes > blob.manifest.chunk_size_bytes ||
+      blob.manifest.chunk_digests.size() != 1) {
+    return make_error(Code::kInvalidArgument,
+                      "put_small: " + to_file_name(blob.name) + " is not a blob of one chunk");
+  }
+  return ok_status();
+}
+
 bool is_marker_name(const BlobName& name, EntryKind kind) {
   return name.kind == kind && name.size_bytes == 0 && (kind != EntryKind::kPin || name.uid == 0);
 }

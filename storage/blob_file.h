@@ -58,6 +58,9 @@ std::uint64_t blob_file_bytes(const wire::Manifest& manifest);
 // Looks at everything but digests and zero bits.
 Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manifest);
 
+// The same of what put_small is given: also kInvalidArgument when it is not a blob of one chunk.
+Status check_small_blob(const SmallBlob& blob);
+
 // Whether it is the name of a tombstone or of a pin, as put_tombstone and put_pin want it.
 bool is_marker_name(const BlobName& name, EntryKind kind);
 // The manifest of a tombstone or pin: of a checkpoint without bytes.

@@ -12,6 +12,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "storage/blob_store.h"
 
 namespace cms::daemon {
 namespace {
@@ -44,10 +45,8 @@ bool set_name(std::string_view text, Config& config) {
 }
 
 bool set_store(std::string_view text, Config& config) {
-  constexpr std::string_view kPrefix = "file:///";
   config.store_url = text;
-  return text.size() > kPrefix.size() && text.substr(0, kPrefix.size()) == kPrefix &&
-         text.find_first_of("%?#") == text.npos;
+  return !text.empty();  // The rest is for the store to say: see collect().
 }
 
 bool set_index(std::string_view text, Config& config) {
@@ -180,8 +179,11 @@ struct Option {
 constexpr Option kOptions[] = {
     {"name", Form::kText, "NAME", "", true, "1 to 64 letters, digits, '-', '_' and '.'; not '-' or '.' first",
      "name of this cmsd, another one for each of a fleet", set_name},
-    {"store", Form::kText, "URL", "", true, "file:///DIR, an absolute path without '%', '?' and '#'",
-     "where checkpoints are kept; an empty directory is initialised", set_store},
+    {"store", Form::kText, "URL", "", true,
+     "file:///DIR or nfs://HOST/EXPORT[?nfsport=N&mountport=N&uid=N&gid=N]",
+     "where checkpoints are kept: a directory, or an export of a NAS (NFSv3);\n"
+     "an empty one is initialised",
+     set_store},
     {"index", Form::kText, "DIR", "", true, "a directory on a local disk",
      "where this cmsd keeps its index; rebuilt from the store when missing", set_index},
     {"port_base", Form::kNumber, "PORT", "7400", false, "a port from 1 to 65529",
@@ -492,6 +494,9 @@ Result<Config> assemble(const Surroundings& surroundings, Flags flags) {
   }
   if (!missing.empty()) {
     return make_error(Code::kInvalidArgument, "missing: " + missing);
+  }
+  if (Status status = storage::check_store_url(config.store_url); !status.ok()) {
+    return make_error(Code::kInvalidArgument, places["store"] + ": " + status.error().context);
   }
   if (Status status = complete_admin(surroundings, places["admin"], config); !status.ok())
     return status.error();

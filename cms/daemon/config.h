@@ -18,7 +18,7 @@ namespace cms::daemon {
 
 struct Config {
   std::string name;       // 1 to 64 letters, digits, '-', '_', '.'; not '-' or '.' first.
-  std::string store_url;  // "file:///DIR"
+  std::string store_url;  // As storage::check_store_url has it.
   std::string index_directory;
   std::uint16_t port_base = net::kDefaultPortBase;
   std::string bind;   // "*" or an IP address, IPv6 without brackets: Endpoint{bind, port_base}.channel(…)

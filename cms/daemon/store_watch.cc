@@ -7,7 +7,7 @@ namespace cms::daemon {
 namespace {
 
 constexpr Duration kWhileUnusable = std::chrono::seconds(1);
-constexpr Duration kWhileUsable = std::chrono::seconds(10);
+constexpr Duration kWhileUsable = std::chrono::seconds(2);
 
 std::optional<QuarantineFacts> look_into_quarantine(storage::BlobStore& store) {
   QuarantineFacts found;

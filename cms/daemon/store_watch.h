@@ -22,7 +22,7 @@ class StoreWatch {
   void stop() { worker_.stop(); }
 
   // Looks when it is time to: at once the first time, each second while the store is unusable, each
-  // ten seconds otherwise.
+  // two seconds otherwise.
   void on_time(Instant now);
   // Something could not be stored: looks soon.
   void suspect(Instant now);
