@@ -168,6 +168,7 @@ void CmsCore::on_peer(Instant now, const std::string& address, const wire::PeerM
       effect.names.push_back(row_of(one).name);
     effects.push_back(std::move(effect));
   } else if (const auto* given = std::get_if<wire::PeerIncarnations>(&message.body)) {
+    for (const SessionId& id : given->incarnations) note_known(now, id);
     if (!given->incarnations.empty()) effects.push_back(NoteIncarnations{given->incarnations});
     if (given->greets == config_.incarnation) {
       heard.peer->greeted = true;
@@ -190,6 +191,7 @@ void CmsCore::on_peer_indexed(Instant now, const std::vector<storage::BlobName>&
     if (it == programs_.end()) continue;
     Program& program = it->second;
     const Version version = name.checkpoint.version;
+    note_known(now, SessionId{key.ecu_mac, version.incarnation});
     if (program.withdrawn && version <= *program.withdrawn) continue;
     note_stored(program, version);
     if (program.transfer != 0) {
@@ -200,9 +202,7 @@ void CmsCore::on_peer_indexed(Instant now, const std::vector<storage::BlobName>&
         if (pulled == version) {
           send_receipt(transfer.announcement, ReceiptLevel::kStored, Code::kOk, {}, effects);
         } else {
-          ++counters_.superseded;
-          send_receipt(transfer.announcement, ReceiptLevel::kSuperseded, Code::kSuperseded,
-                       "a newer checkpoint is stored", effects);
+          supersede(now, transfer.announcement, version, "a newer checkpoint is stored", effects);
         }
         end_transfer(program.transfer, false, effects);
       }

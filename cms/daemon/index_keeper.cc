@@ -117,7 +117,7 @@ Result<Incarnation> IndexKeeper::reserve_now(const wire::Hello& hello) {
   if (incarnation == 0) {
     const auto max_known = index_.max_incarnation(hello.ecu_mac);
     if (!max_known.ok()) return max_known.error();
-    incarnation = core::next_incarnation(*max_known, hello.nonce);
+    incarnation = next_incarnation(*max_known, hello.nonce);
   }
   const Status put = index_.put_incarnation(hello.ecu_mac, incarnation);
   if (!put.ok()) return put.error();
