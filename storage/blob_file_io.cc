@@ -151,8 +151,10 @@ Result<std::size_t> BlobFileReader::read_chunk(std::uint64_t index, void* target
     if (!got) return got;
     if (*got != length) return corrupt(index, "is cut off");
   }
-  if (digest_of(target, length) != manifest_.chunk_digests[index])
+  if (digest_of(target, length) != manifest_.chunk_digests[index]) {
+    forget_cached();
     return corrupt(index, "does not match its digest");
+  }
   return length;
 }
 

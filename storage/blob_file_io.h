@@ -65,6 +65,8 @@ class BlobFileReader : public BlobReader {
 
   // The stored bytes of chunk `index`, which is not all zero; as ReadAt.
   virtual Result<std::size_t> read_stored_chunk(std::uint64_t index, void* target) = 0;
+  // What was read is corrupt: the next reading is to come from the medium, not from a cache.
+  virtual void forget_cached() {}
 
   const std::string& path() const { return path_; }
   std::uint64_t chunk_count() const { return manifest_.chunk_digests.size(); }

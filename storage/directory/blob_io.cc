@@ -91,6 +91,7 @@ class DirectoryReader final : public BlobFileReader {
   Result<std::size_t> read_stored_chunk(std::uint64_t index, void* target) override {
     return read_fully(file_.get(), target, chunk_length(manifest(), index), offset_of(index), path());
   }
+  void forget_cached() override { (void)::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_DONTNEED); }
 
   const UniqueFd file_;
 };
@@ -128,7 +129,10 @@ Result<std::unique_ptr<BlobReader>> read_blob_file(UniqueFd file, const BlobName
                                 [&](void* target, std::size_t size_bytes, std::uint64_t offset_bytes) {
                                   return read_fully(file.get(), target, size_bytes, offset_bytes, path);
                                 });
-  if (!manifest) return manifest.error();
+  if (!manifest) {
+    if (manifest.error().code == Code::kCorrupt) (void)::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
+    return manifest.error();
+  }
   return std::unique_ptr<BlobReader>(
       std::make_unique<DirectoryReader>(path, std::move(file), std::move(*manifest)));
 }
