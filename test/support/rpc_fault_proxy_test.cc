@@ -253,7 +253,7 @@ TEST_F(RpcFaultProxyTest, PassesEverythingInFragmentsAndCounts) {
 TEST_F(RpcFaultProxyTest, DropsTheNthOfAProcedure) {
   proxy_->add({Procedure::kLink, Way::kRequest, {Action::kDrop}, 1, 1});
   FakeClient client(proxy_->nfs_port());
-  for (const std::uint32_t xid : {21, 22, 23}) client.send(xid, Procedure::kLink);
+  for (const std::uint32_t xid : {21U, 22U, 23U}) client.send(xid, Procedure::kLink);
   EXPECT_EQ(client.reply(), 21U);
   EXPECT_EQ(client.reply(), 23U);
   EXPECT_THAT(server_.executed(), ElementsAre(21, 23));
@@ -304,7 +304,7 @@ TEST_F(RpcFaultProxyTest, LateIsAfterCallsThatCameAfterItsClientWent) {
     FakeClient two(proxy_->nfs_port());
     two.send(38, Procedure::kLink);
     ASSERT_TRUE(proxy_->wait_for_held(2));
-    for (const std::uint32_t xid : {101, 102}) {
+    for (const std::uint32_t xid : {101U, 102U}) {
       other.send(xid, Procedure::kLookup);
       EXPECT_EQ(other.reply(), xid);
     }
@@ -471,7 +471,7 @@ class RpcFaultWalkTest : public RpcFaultProxyTest {
     bool done = true;
     {
       FakeClient client(proxy_->nfs_port());
-      for (const std::uint32_t xid : {1001, 1002, 1003}) {
+      for (const std::uint32_t xid : {1001U, 1002U, 1003U}) {
         client.send(xid, xid == 1003 ? Procedure::kRename : Procedure::kWrite);
         std::uint32_t reply = wait_for_reply(client, answers);
         if (reply == xid - 1 && xid != 1001) reply = wait_for_reply(client, answers);  // It came twice.

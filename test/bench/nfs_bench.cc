@@ -1,0 +1,194 @@
+// What NFS itself costs: libnfs's raw calls in a pipeline to a Ganesha on loopback, against the same bytes
+// made durable in the same file system without it. A store on a NAS cannot be faster than these rows; its
+// own rows belong beside them.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include "test/bench/bench.h"
+#include "test/bench/raw_nfs.h"
+#include "test/bench/sides.h"
+#include "test/support/ganesha.h"
+#include "test/support/temp_dir.h"
+
+namespace cms::bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+using Sides = std::vector<std::unique_ptr<Side>>;
+
+[[noreturn]] void fail(const std::string& what) {
+  std::cerr << "nfs_bench: " << what << '\n';
+  std::exit(1);
+}
+
+// All sides in turn, `repeats` times; the first turn warms up and does not count.
+void add_rows(Table& table, const std::string& what, const Sides& sides, const Source& source, double amount,
+              std::size_t repeats, const std::string& directory) {
+  std::vector<Samples> seconds(sides.size());
+  for (std::size_t turn = 0; turn <= repeats; ++turn) {
+    for (std::size_t i = 0; i < sides.size(); ++i) {
+      settle(directory);
+      const double taken = sides[i]->store(source);
+      if (turn > 0) seconds[i].add(taken);
+      sides[i]->clean_up();
+    }
+  }
+  for (std::size_t i = 0; i < sides.size(); ++i) {
+    table.add({what, sides[i]->name(), amount / seconds[i].median(), amount / seconds[i].max(),
+               amount / seconds[i].min(), seconds[0].median() / seconds[i].median()});
+  }
+}
+
+// A number counts only for bytes that have arrived: once more, and compared.
+void check_file(const std::string& path, const char* data, std::uint64_t size_bytes) {
+  std::vector<char> back(size_bytes + 1);
+  std::ifstream file(path, std::ios::binary);
+  file.read(back.data(), static_cast<std::streamsize>(back.size()));
+  if (static_cast<std::uint64_t>(file.gcount()) != size_bytes ||
+      std::memcmp(back.data(), data, size_bytes) != 0)
+    fail(path + " holds other bytes than were written");
+}
+
+// Reading back is a side as well: the file is there, and in the page cache of the server's host.
+class RawRead : public Side {
+ public:
+  RawRead(RawNfs& nfs, std::size_t in_flight) : nfs_(nfs), in_flight_(in_flight) {}
+  std::string name() const override { return "raw NFS, 1 MiB x " + std::to_string(in_flight_); }
+  double store(const Source& source) override {
+    back_.resize(source.size_bytes);
+    const Stopwatch watch;
+    nfs_.read(fs::path(source.path).filename(), back_.data(), back_.size(), in_flight_);
+    const double seconds = watch.seconds();
+    if (std::memcmp(back_.data(), source.data, back_.size()) != 0) fail("NFS gave back other bytes");
+    return seconds;
+  }
+  void clean_up() override {}
+
+ private:
+  RawNfs& nfs_;
+  std::size_t in_flight_;
+  std::vector<char> back_;
+};
+
+class LocalRead : public Side {
+ public:
+  std::string name() const override { return "read (local)"; }
+  double store(const Source& source) override {
+    back_.resize(source.size_bytes);
+    const Stopwatch watch;
+    std::ifstream file(source.path, std::ios::binary);
+    file.rdbuf()->pubsetbuf(nullptr, 0);
+    if (!file.read(back_.data(), static_cast<std::streamsize>(back_.size()))) fail("read " + source.path);
+    return watch.seconds();
+  }
+  void clean_up() override {}
+
+ private:
+  std::vector<char> back_;
+};
+
+template <typename... OneSide>
+Sides sides_of(OneSide... side) {
+  Sides sides;
+  (sides.push_back(std::move(side)), ...);
+  return sides;
+}
+
+void measure_sizes(const Options& options, std::size_t repeats, const test::Ganesha& ganesha, RawNfs& nfs,
+                   Table& writes, Table& reads) {
+  const std::string& directory = ganesha.export_path();
+  std::vector<std::uint64_t> sizes = {64 * kKiB, kMiB, 16 * kMiB, 256 * kMiB, kGiB};
+  if (options.tiny) sizes = {64 * kKiB, 3 * kMiB};
+  for (const std::uint64_t size_bytes : sizes) {
+    std::vector<char> bytes(size_bytes);
+    fill_random(bytes.data(), size_bytes, size_bytes);
+    const Source source{directory + "/source", bytes.data(), size_bytes};
+    write_file(source.path, source.data, size_bytes);
+    const double megabytes = static_cast<double>(size_bytes) / 1e6;
+    add_rows(writes, size_text(size_bytes),
+             sides_of(make_raw_nfs(nfs, 8), make_raw_nfs(nfs, 1), make_dd(directory)), source, megabytes,
+             repeats, directory);
+    add_rows(reads, size_text(size_bytes),
+             sides_of(std::make_unique<RawRead>(nfs, 8), std::make_unique<RawRead>(nfs, 1),
+                      std::make_unique<LocalRead>()),
+             source, megabytes, repeats, directory);
+    fs::remove(source.path);
+    nfs.write("check", bytes.data(), size_bytes);
+    check_file(directory + "/check", bytes.data(), size_bytes);
+    nfs.remove("check");
+  }
+}
+
+Table measure_many(const Options& options, std::size_t repeats, const test::Ganesha& ganesha, RawNfs& nfs) {
+  Table table("Many small files, each durable with its name: files/s",
+              {"what", "side", "median", "min", "max", "it / x 16"});
+  const std::string& directory = ganesha.export_path();
+  const std::size_t count = options.tiny ? 30 : 1000;
+  for (const std::uint64_t size_bytes : {4 * kKiB, 64 * kKiB}) {
+    std::vector<char> bytes(count * size_bytes);
+    fill_random(bytes.data(), bytes.size(), size_bytes);
+    const std::string files = directory + "/many-" + std::to_string(size_bytes);
+    fs::create_directory(files);
+    for (std::size_t i = 0; i < count; ++i) {
+      write_file(files + "/" + std::to_string(i), bytes.data() + i * size_bytes, size_bytes);
+    }
+    const Source source{files, bytes.data(), bytes.size()};
+    add_rows(table, std::to_string(count) + " x " + size_text(size_bytes),
+             sides_of(make_raw_nfs_many(nfs, count, 16), make_raw_nfs_many(nfs, count, 1),
+                      make_raw_nfs_many(nfs, count, 64), make_fsync_each(directory)),
+             source, static_cast<double>(count), repeats, directory);
+    fs::remove_all(files);
+    nfs.write_many("check-", bytes.data(), count, size_bytes, 16);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::string name = "check-" + std::to_string(i);
+      check_file(directory + "/" + name, bytes.data() + i * size_bytes, size_bytes);
+      nfs.remove(name);
+    }
+  }
+  return table;
+}
+
+int run(Options options, std::size_t repeats, const std::set<std::string>& only) {
+  begin(options);
+  const test::TempDir dir;
+  test::Ganesha::Options server;
+  server.export_path = dir.path();
+  const auto ganesha = test::Ganesha::start(server);
+  if (!ganesha.ok()) fail(ganesha.error().message());
+  RawNfs nfs((*ganesha)->nfs_port(), (*ganesha)->mount_port());
+  std::vector<Table> tables;
+  if (only.empty() || only.count("sizes") != 0) {
+    Table writes("Write of one file until it is durable: MB/s",
+                 {"size", "side", "median", "min", "max", "it / x 8"});
+    Table reads("Read of one file: MB/s", {"size", "side", "median", "min", "max", "it / x 8"});
+    measure_sizes(options, repeats, **ganesha, nfs, writes, reads);
+    tables.push_back(writes);
+    tables.push_back(reads);
+  }
+  if (only.empty() || only.count("many") != 0)
+    tables.push_back(measure_many(options, repeats, **ganesha, nfs));
+  finish(options, tables);
+  return 0;
+}
+
+}  // namespace
+}  // namespace cms::bench
+
+int main(int argc, char** argv) {
+  CLI::App app("What NFS costs by itself, over libnfs's raw calls to a Ganesha on loopback");
+  cms::bench::Options options;
+  cms::bench::add_options(app, options);
+  std::size_t repeats = 5;
+  app.add_option("--repeats", repeats, "counted turns of each side")->check(CLI::Range(1, 1000));
+  std::set<std::string> only;
+  app.add_option("--only", only, "sizes, many; all when not given")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"sizes", "many"}));
+  CLI11_PARSE(app, argc, argv);
+  return cms::bench::run(options, options.tiny ? 1 : repeats, only);
+}
