@@ -1,6 +1,5 @@
-// What NFS itself costs: libnfs's raw calls in a pipeline to a Ganesha on loopback, against the same bytes
-// made durable in the same file system without it. A store on a NAS cannot be faster than these rows; its
-// own rows belong beside them.
+// What NFS costs: our store on a NAS beside libnfs's raw calls in a pipeline, which it cannot be faster
+// than, to a Ganesha on loopback; and the same bytes made durable in the same file system without it.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -8,7 +7,9 @@
 #include <fstream>
 #include <iostream>
 
+#include "storage/blob_store.h"
 #include "test/bench/bench.h"
+#include "test/bench/nfs_store_side.h"
 #include "test/bench/raw_nfs.h"
 #include "test/bench/sides.h"
 #include "test/support/ganesha.h"
@@ -100,7 +101,7 @@ Sides sides_of(OneSide... side) {
 }
 
 void measure_sizes(const Options& options, std::size_t repeats, const test::Ganesha& ganesha, RawNfs& nfs,
-                   Table& writes, Table& reads) {
+                   storage::BlobStore& store, Table& writes, Table& reads) {
   const std::string& directory = ganesha.export_path();
   std::vector<std::uint64_t> sizes = {64 * kKiB, kMiB, 16 * kMiB, 256 * kMiB, kGiB};
   if (options.tiny) sizes = {64 * kKiB, 3 * kMiB};
@@ -110,12 +111,13 @@ void measure_sizes(const Options& options, std::size_t repeats, const test::Gane
     const Source source{directory + "/source", bytes.data(), size_bytes};
     write_file(source.path, source.data, size_bytes);
     const double megabytes = static_cast<double>(size_bytes) / 1e6;
-    add_rows(writes, size_text(size_bytes),
-             sides_of(make_raw_nfs(nfs, 8), make_raw_nfs(nfs, 1), make_dd(directory)), source, megabytes,
-             repeats, directory);
+    add_rows(
+        writes, size_text(size_bytes),
+        sides_of(make_raw_nfs(nfs, 8), make_raw_nfs(nfs, 1), make_store_write(store), make_dd(directory)),
+        source, megabytes, repeats, directory);
     add_rows(reads, size_text(size_bytes),
              sides_of(std::make_unique<RawRead>(nfs, 8), std::make_unique<RawRead>(nfs, 1),
-                      std::make_unique<LocalRead>()),
+                      make_store_read(store), std::make_unique<LocalRead>()),
              source, megabytes, repeats, directory);
     fs::remove(source.path);
     nfs.write("check", bytes.data(), size_bytes);
@@ -124,7 +126,8 @@ void measure_sizes(const Options& options, std::size_t repeats, const test::Gane
   }
 }
 
-Table measure_many(const Options& options, std::size_t repeats, const test::Ganesha& ganesha, RawNfs& nfs) {
+Table measure_many(const Options& options, std::size_t repeats, const test::Ganesha& ganesha, RawNfs& nfs,
+                   storage::BlobStore& store) {
   Table table("Many small files, each durable with its name: files/s",
               {"what", "side", "median", "min", "max", "it / x 16"});
   const std::string& directory = ganesha.export_path();
@@ -140,7 +143,8 @@ Table measure_many(const Options& options, std::size_t repeats, const test::Gane
     const Source source{files, bytes.data(), bytes.size()};
     add_rows(table, std::to_string(count) + " x " + size_text(size_bytes),
              sides_of(make_raw_nfs_many(nfs, count, 16), make_raw_nfs_many(nfs, count, 1),
-                      make_raw_nfs_many(nfs, count, 64), make_fsync_each(directory)),
+                      make_raw_nfs_many(nfs, count, 64), make_store_many(store, count, 64),
+                      make_store_many(store, count, 1000), make_fsync_each(directory)),
              source, static_cast<double>(count), repeats, directory);
     fs::remove_all(files);
     nfs.write_many("check-", bytes.data(), count, size_bytes, 16);
@@ -161,17 +165,25 @@ int run(Options options, std::size_t repeats, const std::set<std::string>& only)
   const auto ganesha = test::Ganesha::start(server);
   if (!ganesha.ok()) fail(ganesha.error().message());
   RawNfs nfs((*ganesha)->nfs_port(), (*ganesha)->mount_port());
+  const std::string store_name = "store";
+  fs::create_directory(dir.path() + "/" + store_name);
+  std::string url = (*ganesha)->url();
+  url.insert(url.find('?'), "/" + store_name);
+  auto made = storage::make_blob_store(storage::StoreOptions{url, "bench", 1});
+  if (!made.ok()) fail(made.error().message());
+  storage::BlobStore& store = **made;
+  if (const Status opened = store.open_store(); !opened.ok()) fail(opened.error().message());
   std::vector<Table> tables;
   if (only.empty() || only.count("sizes") != 0) {
     Table writes("Write of one file until it is durable: MB/s",
                  {"size", "side", "median", "min", "max", "it / x 8"});
     Table reads("Read of one file: MB/s", {"size", "side", "median", "min", "max", "it / x 8"});
-    measure_sizes(options, repeats, **ganesha, nfs, writes, reads);
+    measure_sizes(options, repeats, **ganesha, nfs, store, writes, reads);
     tables.push_back(writes);
     tables.push_back(reads);
   }
   if (only.empty() || only.count("many") != 0)
-    tables.push_back(measure_many(options, repeats, **ganesha, nfs));
+    tables.push_back(measure_many(options, repeats, **ganesha, nfs, store));
   finish(options, tables);
   return 0;
 }
@@ -180,7 +192,7 @@ int run(Options options, std::size_t repeats, const std::set<std::string>& only)
 }  // namespace cms::bench
 
 int main(int argc, char** argv) {
-  CLI::App app("What NFS costs by itself, over libnfs's raw calls to a Ganesha on loopback");
+  CLI::App app("What NFS costs: our store beside libnfs's raw calls, to a Ganesha on loopback");
   cms::bench::Options options;
   cms::bench::add_options(app, options);
   std::size_t repeats = 5;
