@@ -59,8 +59,8 @@ class StoreSide : public Side {
     if (!writer.ok()) fail(writer.error());
     for (std::uint64_t at = 0; at < source.size_bytes; at += kChunkBytes) {
       const std::size_t length = std::min<std::uint64_t>(kChunkBytes, source.size_bytes - at);
-      const Digest digest = digest_of(source.data + at, length);
-      const Status appended = (*writer)->append(source.data + at, length, digest);
+      const Digest digest = digest_of(static_cast<const char*>(source.data) + at, length);
+      const Status appended = (*writer)->append(static_cast<const char*>(source.data) + at, length, digest);
       if (!appended.ok()) fail(appended.error());
     }
     const auto published = (*writer)->publish();
@@ -116,7 +116,7 @@ class StoreMany final : public StoreSide {
         storage::SmallBlob blob;
         blob.name = name_of(i, size_bytes);
         blob.manifest = manifest_of(blob.name);
-        blob.data = source.data + i * size_bytes;
+        blob.data = static_cast<const char*>(source.data) + i * size_bytes;
         blob.size_bytes = size_bytes;
         blob.manifest.chunk_digests = {digest_of(blob.data, size_bytes)};
         blob.manifest.zero_chunks = {false};
