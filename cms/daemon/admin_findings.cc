@@ -19,6 +19,20 @@ constexpr Duration kStatusScanMax = std::chrono::seconds(2);
 constexpr std::size_t kClockRows = 4096;  // Rows between two looks at the clock.
 
 std::string remedy_for_store(Code code, const std::string& url) {
+  if (url.rfind("nfs://", 0) == 0) {
+    switch (code) {
+      case Code::kNotFound: return "see that the NAS of " + url + " exports it; cmsd goes on by itself";
+      case Code::kUnavailable:
+        return "see that the NAS of " + url + " is up and can be reached; cmsd goes on by itself";
+      case Code::kReadOnly: return "let the NAS export " + url + " for writing; it goes on by itself";
+      case Code::kPermission:
+        return "see that the NAS exports " + url +
+               ", that this host may mount it and that it is writable for the user of cmsd (or uid=N, and "
+               "root squashing); it goes on by itself";
+      case Code::kIo: return "look at the log of the NAS of " + url;
+      default: break;  // As in a directory.
+    }
+  }
   switch (code) {
     case Code::kNoSpace:
       return "free space on " + url +

@@ -136,6 +136,24 @@ TEST_F(AdminStatusTest, StatusAddsUpThePulls) {
 
 // ---- outages, damage
 
+TEST_F(AdminStatusTest, OfAStoreOnANasItSpeaksOfTheNas) {
+  facts_.store_url = "nfs://nas/cms?uid=7";
+  const std::pair<Code, const char*> kRemedies[] = {
+      {Code::kUnavailable, "see that the NAS of nfs://nas/cms?uid=7 is up and can be reached"},
+      {Code::kNotFound, "see that the NAS of nfs://nas/cms?uid=7 exports it"},
+      {Code::kReadOnly, "let the NAS export nfs://nas/cms?uid=7 for writing"},
+      {Code::kPermission, "that this host may mount it"},
+      {Code::kIo, "look at the log of the NAS"},
+      {Code::kNoSpace, "free space on nfs://nas/cms?uid=7"},
+      {Code::kForeign, "point --store to the fleet's store"},
+  };
+  for (const auto& [code, remedy] : kRemedies) {
+    core_.on_store_state(now_, make_error(code, "the reason"), effects_);
+    EXPECT_THAT(status().at("problems")[0].at("what_to_do").get<std::string>(), HasSubstr(remedy))
+        << to_string(code);
+  }
+}
+
 TEST_F(AdminStatusTest, SaysOfEveryTroubleOfTheStoreWhatToDoAndWhatWaits) {
   const SessionId id = session(kMac, 65536);
   const std::pair<Code, const char*> kRemedies[] = {

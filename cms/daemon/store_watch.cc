@@ -54,7 +54,8 @@ void StoreWatch::look() {
       }
     }
     if (status.ok() && write_too) status = store_.probe();
-    const auto quarantine = look_into_quarantine(store_);
+    // Not when it is away: that only waits once more.
+    const auto quarantine = status.code() == Code::kUnavailable ? std::nullopt : look_into_quarantine(store_);
     outbox_.push([this, status, space, quarantine](Instant now, core::Effects& effects) {
       if (quarantine) quarantine_ = *quarantine;
       looking_ = false;

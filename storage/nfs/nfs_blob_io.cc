@@ -44,8 +44,7 @@ class NfsWriter final : public BlobFileWriter {
         file_(std::move(file)) {}
 
   ~NfsWriter() override {
-    // If this is lost the file is swept at the next start of our node.
-    if (!named_) nfs_remove(*link_, {root_->tmp, temp_name_}, [](const NfsReply&) {});
+    if (!named_) drop_nfs_temp(*pool_, *link_, *root_, temp_name_);
   }
 
  private:
@@ -245,6 +244,7 @@ Result<std::unique_ptr<BlobWriter>> make_nfs_writer(std::shared_ptr<NfsPool> poo
     nfs_create(**link, {root->tmp, temp_name}, std::move(then));
   });
   const std::string path = root->path + "/tmp/" + root->tmp_name + "/" + temp_name;
+  if (!created.answered) pool->litter()->add(temp_name);
   if (!created.ok()) return absent_is_unavailable(error_of(created, "create " + path)).error();
   NfsHandle file = created.handle;
   if (file.empty()) {  // The server need not tell.

@@ -85,7 +85,9 @@ Status mount_refused(std::uint32_t status, const std::string& what) {
     case MNT3ERR_NOENT:
     case MNT3ERR_NOTDIR: return make_error(Code::kNotFound, what + ": the server has no such export");
     case MNT3ERR_PERM:
-    case MNT3ERR_ACCES: return make_error(Code::kPermission, what + ": the server does not let us mount it");
+    case MNT3ERR_ACCES:  // Ganesha, among others, does not tell strangers what there is.
+      return make_error(Code::kPermission,
+                        what + ": the server does not let us mount it, or has no such export");
     default: return make_error(Code::kIo, what + ": the server answered " + std::to_string(status));
   }
 }

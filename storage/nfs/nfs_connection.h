@@ -63,8 +63,8 @@ class NfsInFlight {
 
 class NfsConnection {
  public:
-  // Connects and mounts. kUnavailable: no answer in time; kPermission, kNotFound: the server refuses, or
-  // has no such export.
+  // Connects and mounts. kUnavailable: no answer in time; kNotFound: the server has no such
+  // export. kPermission: it refuses, or does not want to tell that.
   static Result<std::shared_ptr<NfsConnection>> open(const NfsTarget& target, const NfsTimeouts& timeouts);
   // Ends all calls (UNKNOWN). Not to be called from a callback.
   ~NfsConnection();

@@ -209,6 +209,22 @@ Result<NfsLink> NfsPool::get() {
   return slot.link;
 }
 
+void NfsLitter::add(const std::string& temp_name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (names_.size() < kCountMax) names_.push_back(temp_name);
+}
+
+std::vector<std::string> NfsLitter::take() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return std::exchange(names_, {});
+}
+
+void drop_nfs_temp(NfsPool& pool, NfsConnection& link, const NfsRoot& root, const std::string& temp_name) {
+  nfs_remove(link, {root.tmp, temp_name}, [litter = pool.litter(), temp_name](const NfsReply& reply) {
+    if (!reply.answered) litter->add(temp_name);
+  });
+}
+
 Result<NfsHandle> ensure_nfs_directory(NfsConnection& link, const NfsHandle& parent, const std::string& name,
                                        const std::string& path) {
   NfsReply found = lookup(link, parent, name);

@@ -28,12 +28,28 @@ using NfsLink = std::shared_ptr<NfsConnection>;
 // (docs/adr/0009-blobs-over-nfs.md).
 inline constexpr std::size_t kNfsConnectionCount = 2;
 
+// Names in our private directory whose removal was not answered, to be removed when the NAS is back: else
+// each outage would leave what was under way until the next start. Thread-safe.
+class NfsLitter {
+ public:
+  // Beyond kCountMax it is left to the next start.
+  void add(const std::string& temp_name);
+  std::vector<std::string> take();
+
+ private:
+  static constexpr std::size_t kCountMax = 4096;
+  std::mutex mutex_;
+  std::vector<std::string> names_;
+};
+
 class NfsPool {
  public:
   explicit NfsPool(NfsTarget target, const NfsTimeouts& timeouts = {});
   // The next one in turn; a dead one is replaced first. kUnavailable, at once for a while after an
   // attempt has failed; kPermission, kNotFound: the server refuses.
   Result<NfsLink> get();
+  // Callbacks of a connection may hold it, not the pool, which ends connections.
+  const std::shared_ptr<NfsLitter>& litter() const { return litter_; }
 
  private:
   struct Slot {
@@ -46,6 +62,7 @@ class NfsPool {
   const NfsTimeouts timeouts_;
   std::array<Slot, kNfsConnectionCount> slots_;
   std::atomic<std::size_t> next_{0};
+  const std::shared_ptr<NfsLitter> litter_ = std::make_shared<NfsLitter>();
 };
 
 struct NfsRoot {
@@ -73,6 +90,9 @@ struct NfsRootOptions {
 // As BlobStore::open_store. When only our private directory cannot be made (read-only, full), the root is
 // usable for reading and removing: then tmp is empty.
 Result<std::shared_ptr<const NfsRoot>> open_nfs_root(NfsPool& pool, const NfsRootOptions& options);
+
+// Removes a file of our private directory, without waiting; what is not answered becomes litter.
+void drop_nfs_temp(NfsPool& pool, NfsConnection& link, const NfsRoot& root, const std::string& temp_name);
 
 // The handle of a directory, which is made if it is not there.
 Result<NfsHandle> ensure_nfs_directory(NfsConnection& link, const NfsHandle& parent, const std::string& name,

@@ -152,16 +152,8 @@ class Group {
 
   void end() { in_flight_.end(1); }
 
-  // What cannot be removed is swept at the next start.
   void drop(const Item& item) {
-    if (item.link == nullptr) return;
-    NfsLink link = item.link;
-    if (!link->alive()) {
-      auto other = pool_.get();
-      if (!other) return;
-      link = std::move(*other);
-    }
-    nfs_remove(*link, {root_.tmp, item.temp_name}, [](const NfsReply&) {});
+    if (item.link != nullptr) drop_nfs_temp(pool_, *item.link, root_, item.temp_name);
   }
 
   NfsPool& pool_;

@@ -67,6 +67,7 @@ class NfsStore final : public BlobStore {
     const NfsReply created = nfs_wait([&](NfsThen then) {
       nfs_create(**link, {(*root)->tmp, name}, std::move(then));
     });
+    if (!created.answered) pool_->litter()->add(name);
     if (!created.ok()) return absent_is_unavailable(error_of(created, "create " + name));
     std::array<char, 4096> bytes{};
     bytes.fill('p');
@@ -76,8 +77,11 @@ class NfsStore final : public BlobStore {
     const NfsReply removed = nfs_wait([&](NfsThen then) {
       nfs_remove(**link, {(*root)->tmp, name}, std::move(then));
     });
+    if (!removed.answered) pool_->litter()->add(name);
     if (!written.ok()) return absent_is_unavailable(error_of(written, "write " + name));
-    return removed.ok() ? ok_status() : absent_is_unavailable(error_of(removed, "remove " + name));
+    if (!removed.ok()) return absent_is_unavailable(error_of(removed, "remove " + name));
+    for (const std::string& left : pool_->litter()->take()) drop_nfs_temp(*pool_, **link, **root, left);
+    return ok_status();
   }
 
   Result<SpaceInfo> space() override {

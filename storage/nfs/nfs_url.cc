@@ -77,7 +77,9 @@ Result<NfsTarget> parse_nfs_url(const std::string& url) {
   const std::size_t path_end = std::min(rest.find('?'), rest.size());
   std::string_view path = rest.substr(0, path_end);
   while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
-  const auto refused = [](char c) { return c == '%' || c == '#' || static_cast<unsigned char>(c) < ' '; };
+  const auto refused = [](char c) {
+    return c == '%' || c == '#' || c == '\x7f' || static_cast<unsigned char>(c) < ' ';
+  };
   if (path.size() < 2 || path.front() != '/' || path.size() > kExportBytesMax ||
       std::any_of(path.begin(), path.end(), refused)) {
     return wrong(url, "'" + std::string(path) + "' is not an export (an absolute path without '%' and '#')");

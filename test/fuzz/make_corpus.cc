@@ -199,6 +199,15 @@ void put_texts() {
   put("endpoint", "refused-port", std::string("tcp://a:65530"));
   put("endpoint", "refused-bare-ipv6", std::string("tcp://::1:7400"));
 
+  put("nfs_url", "ok-short", std::string("nfs://nas.example/cms"));
+  put("nfs_url", "ok-full", std::string("nfs://10.0.0.1/vol/cms/?nfsport=12049&mountport=12050&uid=7&gid=8"));
+  put("nfs_url", "ok-ipv6", std::string("nfs://[2001:db8::1]/cms?version=3"));
+  put("nfs_url", "refused-version", std::string("nfs://nas/cms?version=4"));
+  put("nfs_url", "refused-port-in-host", std::string("nfs://nas:2049/cms"));
+  put("nfs_url", "refused-twice", std::string("nfs://nas/cms?uid=1&uid=1"));
+  put("nfs_url", "refused-number-too-large", std::string("nfs://nas/cms?gid=2147483648"));
+  put("nfs_url", "refused-no-bracket", std::string("nfs://[::1/cms"));
+
   put("values", "ok-milliseconds", std::string("500ms"));
   put("values", "ok-hours", std::string("8760h"));
   put("values", "ok-bytes", std::string("4096"));

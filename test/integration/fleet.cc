@@ -25,6 +25,7 @@ Fleet::Fleet(const TempDir& dir, const Options& options) {
     one.name = kNames[i];
     one.port_base = base(i);
     one.crash_point = options.crash_points[i];
+    one.store_url = options.store_urls[i];
     one.arguments = {"--peer", "tcp://" + options.peer_hosts[other] + ":" + std::to_string(base(other))};
     one.arguments.insert(one.arguments.end(), options.arguments.begin(), options.arguments.end());
     cmsds_[i] = std::make_unique<CmsdProcess>(dir, one);

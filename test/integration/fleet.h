@@ -39,6 +39,7 @@ class Fleet {
     std::array<std::string, 2> crash_points{};                        // Of the first start of each.
     std::array<std::string, 2> peer_hosts{"127.0.0.1", "127.0.0.1"};  // Where each is reached by the other.
     std::array<std::uint16_t, 2> port_bases{};                        // 0: free ones.
+    std::array<std::string, 2> store_urls{};                          // Empty: a directory that both share.
   };
   explicit Fleet(const TempDir& dir) : Fleet(dir, Options{}) {}
   // Returns when each hears the other and has the store.

@@ -97,7 +97,7 @@ std::vector<std::uint16_t> free_port_bases(std::size_t count) {
 }
 
 CmsdProcess::CmsdProcess(const TempDir& dir, const Options& options) : dir_(dir), options_(options) {
-  if (options_.make_store) std::filesystem::create_directory(store_path());
+  if (options_.make_store && options_.store_url.empty()) std::filesystem::create_directory(store_path());
   if (options_.port_base != 0) {
     port_base_ = options_.port_base;
     start(options_.crash_point);
@@ -116,19 +116,20 @@ CmsdProcess::CmsdProcess(const TempDir& dir, const Options& options) : dir_(dir)
 CmsdProcess::~CmsdProcess() = default;
 
 void CmsdProcess::start(const std::string& crash_point) {
-  std::vector<std::string> command = {program_path("cmsd"),
-                                      "--name",
-                                      options_.name,
-                                      "--store",
-                                      "file://" + store_path(),
-                                      "--index",
-                                      index_path(),
-                                      "--port-base",
-                                      std::to_string(port_base_),
-                                      "--bind",
-                                      options_.bind,
-                                      "--admin",
-                                      admin()};
+  std::vector<std::string> command = {
+      program_path("cmsd"),
+      "--name",
+      options_.name,
+      "--store",
+      options_.store_url.empty() ? "file://" + store_path() : options_.store_url,
+      "--index",
+      index_path(),
+      "--port-base",
+      std::to_string(port_base_),
+      "--bind",
+      options_.bind,
+      "--admin",
+      admin()};
   command.insert(command.end(), options_.arguments.begin(), options_.arguments.end());
   const ReadySocket ready(dir_.path() + "/ready-" + files());
   Process::Options process;

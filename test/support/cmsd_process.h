@@ -30,6 +30,7 @@ class CmsdProcess {
     std::string bind = "127.0.0.1";
     std::string files;            // What its log and its socket are called; empty: as itself.
     std::string store = "store";  // In the directory.
+    std::string store_url;        // Instead of a directory.
   };
   explicit CmsdProcess(const TempDir& dir) : CmsdProcess(dir, Options{}) {}
   CmsdProcess(const TempDir& dir, const Options& options);

@@ -255,6 +255,11 @@ Status Ganesha::restart() {
   return run();
 }
 
+Status Ganesha::set_read_only(bool read_only) {
+  options_.read_only = read_only;
+  return restart();
+}
+
 void Ganesha::pause() { process_->signal(SIGSTOP); }
 
 void Ganesha::resume() { process_->signal(SIGCONT); }

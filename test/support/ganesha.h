@@ -57,8 +57,9 @@ class Ganesha {
   void kill9();      // -9, and waits; everything that was not committed to a disk may as well be gone.
   int stop();        // SIGTERM; the exit code. Takes a second.
   Status restart();  // After kill9() or stop(), or instead of them.
-  void pause();      // SIGSTOP: connections stay, nothing answers.
-  void resume();     // SIGCONT.
+  Status set_read_only(bool read_only);  // Restarts it.
+  void pause();                          // SIGSTOP: connections stay, nothing answers.
+  void resume();                         // SIGCONT.
   // Changes the size of the file system of size_bytes_max.
   Status resize(std::uint64_t size_bytes_max);
 
