@@ -50,7 +50,10 @@ Status FakeIndex::put(const std::vector<IndexRow>& rows) {
     }
   }
   for (const IndexRow& row : rows) {
-    rows_[row.name] = row;
+    IndexRow& kept = rows_[row.name];
+    const bool pinned = kept.pinned || row.pinned;
+    kept = row;
+    kept.pinned = pinned;
     Incarnation& largest = incarnations_[program_of(row).ecu_mac];
     largest = std::max(largest, row.name.checkpoint.version.incarnation);
   }
@@ -61,6 +64,15 @@ Status FakeIndex::remove(const std::vector<BlobName>& names) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (Status status = planned(); !status.ok()) return status;
   for (const BlobName& name : names) rows_.erase(name);
+  return ok_status();
+}
+
+Status FakeIndex::set_pinned(const CheckpointId& checkpoint, bool pinned) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (Status status = planned(); !status.ok()) return status;
+  for (auto& [name, row] : rows_) {
+    if (name.checkpoint == checkpoint) row.pinned = pinned;
+  }
   return ok_status();
 }
 
