@@ -44,6 +44,8 @@ inline constexpr std::size_t kPeerCountMax = 16;                          // Oth
 inline constexpr std::size_t kPeerPullingCountMax = 256;                  // Of one beat.
 inline constexpr std::size_t kPeerStoredCountMax = 64;         // Of one event; with long names < one frame.
 inline constexpr std::size_t kPeerIncarnationCountMax = 2048;  // Of one event.
+inline constexpr std::size_t kPeerReadingCountMax = 256;       // Of one beat.
+inline constexpr std::size_t kPeerRemovedCountMax = 512;       // Of one event.
 // All names and labels of a notification together, so that it fits kNotificationBytesMax.
 inline constexpr std::size_t kNotificationTextBytesMax = 400;
 inline constexpr std::uint32_t kHeartbeatIntervalMsMax = 60 * 1000;
@@ -212,7 +214,17 @@ struct TransferError {
 using BulkBody = std::variant<Fetch, Credit, Cancel, Chunk, TransferError>;
 
 // ---- admin channel
-enum class AdminMethod : std::uint8_t { kStatus = 0, kEcus = 1, kCheckpoints = 2, kShow = 3, kRetire = 4 };
+enum class AdminMethod : std::uint8_t {
+  kStatus = 0,
+  kEcus = 1,
+  kCheckpoints = 2,
+  kShow = 3,
+  kRetire = 4,
+  kPin = 5,
+  kUnpin = 6,
+  kRetentionPlan = 7,
+  kRetentionApply = 8,
+};
 struct AdminRequest {
   std::uint64_t request_id = 0;
   AdminMethod method = AdminMethod::kStatus;
@@ -243,7 +255,11 @@ struct PeerBeat {
   std::uint64_t pulled_bytes = 0;
   std::vector<ProgramKey> pulling{};  // At most kPeerPullingCountMax.
   std::vector<std::uint64_t> wants_greeting{};
+  std::uint64_t features = 0;
+  std::vector<CheckpointId> reading{};  // At most kPeerReadingCountMax.
 };
+// Bits of PeerBeat::features.
+inline constexpr std::uint64_t kPeerFeatureRetention = 1;  // Knows PeerRemoved and PeerPinned.
 struct StoredCheckpoint {
   CheckpointId checkpoint{};
   Lineage lineage{};
@@ -268,7 +284,19 @@ struct PeerIncarnations {
   std::vector<SessionId> incarnations{};  // At most kPeerIncarnationCountMax.
   std::uint64_t greets = 0;
 };
-using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations>;
+struct RemovedBlob {  // What names a row.
+  CheckpointId checkpoint{};
+  OwnerEpoch owner_epoch = 0;
+  std::uint64_t uid = 0;
+};
+struct PeerRemoved {
+  std::vector<RemovedBlob> blobs{};  // 1 to kPeerRemovedCountMax.
+};
+struct PeerPinned {
+  CheckpointId checkpoint{};
+  bool pinned = false;
+};
+using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations, PeerRemoved, PeerPinned>;
 struct PeerMessage {
   std::uint16_t protocol_version = kProtocolVersion;
   std::string cms_name{};

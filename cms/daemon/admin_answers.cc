@@ -25,16 +25,9 @@ constexpr std::size_t kFailuresShownMax = 20;
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-// RFC 3339 with milliseconds; null for 0, which means: not known.
 Json time_json(std::uint64_t at_us) {
-  if (at_us == 0) return nullptr;
-  const auto seconds = static_cast<std::time_t>(at_us / 1000000);
-  std::tm utc{};
-  if (::gmtime_r(&seconds, &utc) == nullptr || utc.tm_year > 9999 - 1900) return nullptr;
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &utc);
-  const std::string ms = std::to_string(1000 + at_us / 1000 % 1000).substr(1);
-  return std::string(text.data()) + "." + ms + "Z";
+  const std::string text = time_text(at_us);
+  return text.empty() ? Json() : Json(text);
 }
 
 Json optional_json(const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(); }
@@ -77,6 +70,7 @@ Json row_json(const storage::IndexRow& row, const char* state, std::uint64_t wal
   json["program_name"] = row.program_name;
   json["lineage"] = to_string(row.name.lineage);
   json["owner_epoch"] = row.name.owner_epoch;
+  json["pinned"] = row.pinned;
   return json;
 }
 
@@ -210,7 +204,23 @@ Json counters_json(const core::Counters& counters) {
               {"store_troubles", counters.store_troubles},
               {"peer_stored", counters.peer_stored},
               {"taken_over", counters.taken_over},
-              {"reconciled_for_peers", counters.reconciled_for_peers}};
+              {"reconciled_for_peers", counters.reconciled_for_peers},
+              {"removed", counters.removed},
+              {"removed_bytes", counters.removed_bytes},
+              {"peer_removed", counters.peer_removed}};
+}
+
+Json retention_json(const DaemonFacts::Retention& retention) {
+  return Json{
+      {"sweeping", retention.sweeping},
+      {"being_read", retention.being_read},
+      {"sweeps", retention.sweep_count},
+      {"last_sweep_age_s", retention.last_sweep_ago ? seconds_json(*retention.last_sweep_ago) : Json()},
+      {"next_sweep_in_s", seconds_json(retention.next_sweep_in)},
+      {"trouble", retention.trouble.empty() ? Json() : Json(retention.trouble)},
+      {"full", Json{{"sweeps", retention.full_sweep_count},
+                    {"removed", retention.full_removed},
+                    {"removed_bytes", retention.full_removed_bytes}}}};
 }
 
 Json never_stored_json(const CoreSnapshot& snapshot, const Lasting& lasting) {
@@ -296,6 +306,7 @@ std::string status_json(const CoreSnapshot& snapshot, storage::CheckpointIndex& 
   json["queues"] = Json{{"store", facts.store_queue_length},
                         {"index", facts.index_queue_length},
                         {"query", facts.query_queue_length}};
+  json["retention"] = retention_json(facts.retention);
   json["rss_bytes"] = facts.rss_bytes;
   json["counters"] = counters_json(snapshot.counters);
   return dump(json);
@@ -446,7 +457,11 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
       break;
     }
     case wire::AdminMethod::kShow: status = show(request, snapshot, index, store, answer); break;
-    case wire::AdminMethod::kRetire: CMS_ASSERT(false); break;
+    case wire::AdminMethod::kRetire:
+    case wire::AdminMethod::kPin:
+    case wire::AdminMethod::kUnpin:
+    case wire::AdminMethod::kRetentionPlan:
+    case wire::AdminMethod::kRetentionApply: CMS_ASSERT(false); break;
   }
   if (!status.ok()) {
     answer.code = status.error().code;
@@ -454,6 +469,17 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
   }
   CMS_ASSERT(answer.json.size() <= wire::kJsonBytesMax);
   return answer;
+}
+
+std::string time_text(std::uint64_t at_us) {
+  if (at_us == 0) return {};
+  const auto seconds = static_cast<std::time_t>(at_us / 1000000);
+  std::tm utc{};
+  if (::gmtime_r(&seconds, &utc) == nullptr || utc.tm_year > 9999 - 1900) return {};
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &utc);
+  const std::string ms = std::to_string(1000 + at_us / 1000 % 1000).substr(1);
+  return std::string(text.data()) + "." + ms + "Z";
 }
 
 std::string retired_json(const ProgramKey& program, const Version& up_to) {

@@ -44,6 +44,18 @@ struct DaemonFacts {
   std::size_t query_queue_length = 0;
   std::uint64_t pull_bytes_per_s = 0;  // Over the last seconds.
   std::uint64_t rss_bytes = 0;
+  struct Retention {
+    bool sweeping = false;
+    std::size_t being_read = 0;  // Checkpoints, by any CMS that is heard.
+    std::uint64_t sweep_count = 0;
+    std::optional<Duration> last_sweep_ago;
+    Duration next_sweep_in{};
+    std::string trouble;
+    std::uint64_t full_sweep_count = 0;  // Because the store was full, and what these removed.
+    std::uint64_t full_removed = 0;
+    std::uint64_t full_removed_bytes = 0;
+  };
+  Retention retention;
 };
 
 // Bounds of one snapshot, and so of the time that the loop spends on it.
@@ -126,9 +138,12 @@ struct CoreSnapshot {
 CoreSnapshot snapshot_of(const core::CmsCore& core, Instant now, const DaemonFacts& facts,
                          const wire::AdminRequest& request);
 
-// Anything but retire, which changes something and is the loop's.
+// Anything but retire and what RetentionKeeper answers, which change something.
 wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& snapshot,
                          storage::CheckpointIndex& index, storage::BlobStore& store);
+
+// RFC 3339 with milliseconds; empty for 0, which means: not known.
+std::string time_text(std::uint64_t at_us);
 
 // The JSON of a retire that was carried out: everything of the program up to this version has ended.
 std::string retired_json(const ProgramKey& program, const Version& up_to);

@@ -233,7 +233,11 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
       }
       break;
     }
-    case wire::AdminMethod::kRetire: break;
+    case wire::AdminMethod::kRetire:
+    case wire::AdminMethod::kPin:
+    case wire::AdminMethod::kUnpin:
+    case wire::AdminMethod::kRetentionPlan:
+    case wire::AdminMethod::kRetentionApply: break;
   }
   return snapshot;
 }

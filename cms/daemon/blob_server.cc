@@ -182,6 +182,17 @@ bool BlobServer::send(const PeerId& peer_id, const wire::BulkBody& header, Chunk
   return true;
 }
 
+std::vector<CheckpointId> BlobServer::reading() const {
+  std::vector<CheckpointId> checkpoints;
+  for (const auto& [key, reader] : readers_) {
+    if (reader == nullptr) continue;
+    const wire::Manifest& manifest = reader->manifest();
+    checkpoints.push_back(CheckpointId{ProgramKey{manifest.session.ecu_mac, manifest.notification.program_id},
+                                       Version{manifest.session.incarnation, manifest.notification.seq}});
+  }
+  return checkpoints;
+}
+
 void BlobServer::expire(Instant now) {
   server_.expire(now);
   // A reader whose transfer has expired or been served to the end is of no use any more.

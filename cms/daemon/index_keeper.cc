@@ -14,14 +14,8 @@ using storage::EntryKind;
 using storage::IndexRow;
 
 IndexKeeper::IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index,
-                         Outbox& outbox, std::size_t keep_latest, bool has_peers)
-    : core_(core),
-      store_(store),
-      index_(index),
-      outbox_(outbox),
-      keep_latest_(keep_latest),
-      has_peers_(has_peers),
-      worker_("index") {
+                         Outbox& outbox, bool has_peers)
+    : core_(core), store_(store), index_(index), outbox_(outbox), has_peers_(has_peers), worker_("index") {
   // Marked once all shards have been through: then it knows every incarnation that was ever given, and
   // sessions can be opened while the store is still away. Not with peers: while this cmsd was down they
   // gave others, whose checkpoints are in the store.
@@ -194,11 +188,18 @@ Status IndexKeeper::mark_withdrawn(const ProgramKey& program, const Version& up_
   const Status marked = index_.put_withdrawn(program, up_to, wall_time_us());
   if (!marked.ok()) return marked;
   std::vector<BlobName> ended;
+  std::vector<BlobName> pins;
   const Status scanned = index_.scan_program(program, [&](const IndexRow& row) {
-    if (row.name.checkpoint.version <= up_to) ended.push_back(row.name);
+    if (!(row.name.checkpoint.version <= up_to)) return true;
+    ended.push_back(row.name);
+    if (row.pinned) pins.push_back(storage::pin_name_of(row.name));
     return true;
   });
   if (!scanned.ok()) return scanned;
+  for (const BlobName& pin : pins) {
+    const Status removed = store_.remove(pin);
+    if (!removed.ok()) return removed;
+  }
   return remove_now(ended);
 }
 
@@ -207,21 +208,18 @@ Status IndexKeeper::mark_withdrawn(const ProgramKey& program, const Version& up_
 void IndexKeeper::note_stored(core::IndexStored effect) {
   worker_.post([this, effect = std::move(effect)] {
     std::vector<BlobName> names;
-    std::vector<BlobName> beyond;
     const auto taken = [&]() -> Status {
       const Status put = index_.put(effect.rows);
       if (!put.ok()) return put;
       CMS_CRASH_POINT("cmsd.after_peer_index");
       for (const IndexRow& row : effect.rows) {
-        auto settled = settle(store_, index_, row.name, keep_latest_);
-        if (!settled.ok() && settled.error().code == Code::kWithdrawn) continue;
-        if (!settled.ok()) return settled.error();
+        const Status settled = settle(store_, index_, row.name);
+        if (settled.code() == Code::kWithdrawn) continue;
+        if (!settled.ok()) return settled;
         names.push_back(row.name);
-        beyond.insert(beyond.end(), settled->begin(), settled->end());
       }
       return ok_status();
     }();
-    if (!beyond.empty()) (void)remove_now(beyond);
     outbox_.push([this, names, taken](Instant now, core::Effects& effects) {
       core_.on_peer_indexed(now, names, effects);
       if (!taken.ok()) core_.on_peer_not_indexed(now, taken.error(), effects);
@@ -309,6 +307,7 @@ void IndexKeeper::reconcile_next(std::uint32_t shard, std::uint64_t round) {
 Status IndexKeeper::reconcile_shard(std::uint32_t shard) {
   std::vector<storage::StoredEntry> entries;
   std::map<ProgramKey, Version> ended;
+  std::map<CheckpointId, BlobName> pins;
   std::uint64_t unknown = 0;
   const Status listed = store_.list(
       shard,
@@ -317,7 +316,9 @@ Status IndexKeeper::reconcile_shard(std::uint32_t shard) {
         if (entry.name.kind == EntryKind::kTombstone) {
           Version& up_to = ended[checkpoint.program];
           up_to = std::max(up_to, checkpoint.version);
-        } else if (entry.name.kind == EntryKind::kBlob) {
+        } else if (entry.name.kind == EntryKind::kPin) {
+          pins.emplace(checkpoint, entry.name);
+        } else {
           entries.push_back(entry);
         }
       },
@@ -341,15 +342,27 @@ Status IndexKeeper::reconcile_shard(std::uint32_t shard) {
     seen_uids_.push_back(entry.name.uid);
     const auto row = index_.find(entry.name.checkpoint);
     if (!row.ok()) return row.error();
+    const bool pinned = pins.count(entry.name.checkpoint) != 0;
+    if (*row && (*row)->pinned != pinned) {
+      const Status set = index_.set_pinned(entry.name.checkpoint, pinned);
+      if (!set.ok()) return set;
+    }
     if (*row && (*row)->name == entry.name) continue;
     IndexRow added;
     added.name = entry.name;
+    added.pinned = pinned;
     added.stored_bytes = entry.stored_bytes;
     missing.push_back(std::move(added));
   }
   if (!missing.empty()) {
     const Status put = index_.put(missing);
     if (!put.ok()) return put;
+  }
+  for (const auto& [checkpoint, pin] : pins) {
+    const auto tombstone = ended.find(checkpoint.program);
+    if (tombstone == ended.end() || tombstone->second < checkpoint.version) continue;
+    const Status gone = store_.remove(pin);
+    if (!gone.ok()) return gone;
   }
   const Status removed = remove_now(resurrected);
   if (!removed.ok()) return removed;

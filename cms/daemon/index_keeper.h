@@ -35,7 +35,7 @@ class IndexKeeper {
   };
 
   IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index, Outbox& outbox,
-              std::size_t keep_latest, bool has_peers);
+              bool has_peers);
   ~IndexKeeper() { stop(); }
   void stop() { worker_.stop(); }
 
@@ -61,6 +61,10 @@ class IndexKeeper {
   void on_store_looked_at();
   // A file that the index names was not in the store.
   void forget(storage::BlobName name);
+  // Runs `job` on the worker, for what must not overtake removals and reconciling.
+  void post(std::function<void()> job) { worker_.post(std::move(job)); }
+  // In such a job: makes the index true to the store as far as this program goes.
+  Status ensure_shard(const ProgramKey& program);
 
   // Loop only.
   const Progress& progress() const { return progress_; }
@@ -69,7 +73,6 @@ class IndexKeeper {
  private:
   // All of these run on the worker.
   Status reconcile_shard(std::uint32_t shard);
-  Status ensure_shard(const ProgramKey& program);
   void reconcile_next(std::uint32_t shard, std::uint64_t round);
   Status mark_withdrawn(const ProgramKey& program, const Version& up_to);
   Status finish_reconcile();
@@ -84,7 +87,6 @@ class IndexKeeper {
   storage::BlobStore& store_;
   storage::CheckpointIndex& index_;
   Outbox& outbox_;
-  const std::size_t keep_latest_;
   const bool has_peers_;
   Progress progress_;  // The loop's copy.
   bool store_looked_at_ = false;

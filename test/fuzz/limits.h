@@ -96,7 +96,7 @@ inline bool fits(const wire::TransferError& m) {
 
 // ---- admin
 inline bool fits(const wire::AdminRequest& m) {
-  return m.method <= wire::AdminMethod::kRetire && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+  return m.method <= wire::AdminMethod::kRetentionApply && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
          (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after);
 }
 inline bool fits(const wire::AdminAnswer& m) {
@@ -108,7 +108,11 @@ inline bool fits(const wire::PeerBeat& m) {
   for (const ProgramKey& program : m.pulling) {
     if (!ecu_fits(program.ecu_mac)) return false;
   }
-  return m.pulling.size() <= wire::kPeerPullingCountMax && m.wants_greeting.size() <= wire::kPeerCountMax;
+  for (const CheckpointId& checkpoint : m.reading) {
+    if (!ecu_fits(checkpoint.program.ecu_mac) || !version_fits(checkpoint.version)) return false;
+  }
+  return m.pulling.size() <= wire::kPeerPullingCountMax && m.wants_greeting.size() <= wire::kPeerCountMax &&
+         m.reading.size() <= wire::kPeerReadingCountMax;
 }
 inline bool fits(const wire::PeerStored& m) {
   for (const wire::StoredCheckpoint& one : m.checkpoints) {
@@ -128,6 +132,15 @@ inline bool fits(const wire::PeerIncarnations& m) {
     if (!ecu_fits(session.ecu_mac) || session.incarnation == 0) return false;
   }
   return m.incarnations.size() <= wire::kPeerIncarnationCountMax;
+}
+inline bool fits(const wire::PeerRemoved& m) {
+  for (const wire::RemovedBlob& blob : m.blobs) {
+    if (!ecu_fits(blob.checkpoint.program.ecu_mac) || !version_fits(blob.checkpoint.version)) return false;
+  }
+  return !m.blobs.empty() && m.blobs.size() <= wire::kPeerRemovedCountMax;
+}
+inline bool fits(const wire::PeerPinned& m) {
+  return ecu_fits(m.checkpoint.program.ecu_mac) && version_fits(m.checkpoint.version);
 }
 
 // ---- the messages around the bodies, and the record at rest
