@@ -140,4 +140,9 @@ Result<Key> parse_key(std::string_view text) {
   return key;
 }
 
+Incarnation next_incarnation(Incarnation max_known, std::uint64_t nonce) {
+  if (max_known >> 16 == UINT64_MAX >> 16) return 0;
+  return (((max_known >> 16) + 1) << 16) | (nonce & 0xffff);
+}
+
 }  // namespace cms

@@ -41,9 +41,14 @@ Result<EcuMac> parse_ecu_mac(std::string_view text);
 
 using ProgramId = std::uint64_t;    // Unique on one ECU only; 0 is valid; printed in decimal.
 using Incarnation = std::uint64_t;  // Of a session; larger at every start; 0: not yet assigned.
-using Seq = std::uint64_t;          // Of a notification within its session; from 1, +1 each.
-using OwnerEpoch = std::uint64_t;   // Fencing number of a lineage; 0 until the first claim.
-using Lineage = Id128;              // What a program keeps through every move.
+
+// A new incarnation above `max_known`: the counter stands above 16 bits of the client's nonce, so that
+// two CMS instances that know the same do not give the same one to two clients. 0: there is none left
+// (only when a client lied about its own: 2^48 starts).
+Incarnation next_incarnation(Incarnation max_known, std::uint64_t nonce);
+using Seq = std::uint64_t;         // Of a notification within its session; from 1, +1 each.
+using OwnerEpoch = std::uint64_t;  // Fencing number of a lineage; 0 until the first claim.
+using Lineage = Id128;             // What a program keeps through every move.
 
 struct ProgramKey {
   EcuMac ecu_mac{};

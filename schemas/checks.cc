@@ -135,19 +135,28 @@ Status check(const PeerPinned& pinned, Side side) {
   return checker.status();
 }
 
-Status check(const PeerStored& stored, Side side) {
-  Checker checker("PeerStored", side);
-  checker.in_range("checkpoints", stored.checkpoints.size(), 1, kPeerStoredCountMax);
+Status check_stored(Checker& checker, const std::vector<StoredCheckpoint>& checkpoints) {
+  checker.in_range("checkpoints", checkpoints.size(), 1, kPeerStoredCountMax);
   if (!checker.status().ok()) return checker.status();
-  for (const StoredCheckpoint& one : stored.checkpoints) {
+  for (const StoredCheckpoint& one : checkpoints) {
     checker.ecu_mac(one.checkpoint.program.ecu_mac);
     check_version(checker, one.checkpoint.version);
     checker.that(one.lineage != Lineage{}, "lineage", 0, "not zero");
     checker.in_range("size_bytes", one.size_bytes, 0, kBlobSizeBytesMax);
-    checker.in_range("stored_bytes", one.stored_bytes, 0, kBlobSizeBytesMax);
+    checker.in_range("stored_bytes", one.stored_bytes, 0, kStoredBytesMax);
     checker.text("program_name", one.program_name, kNameBytesMax);
   }
   return checker.status();
+}
+
+Status check(const PeerStored& stored, Side side) {
+  Checker checker("PeerStored", side);
+  return check_stored(checker, stored.checkpoints);
+}
+
+Status check(const PeerQuarantined& quarantined, Side side) {
+  Checker checker("PeerQuarantined", side);
+  return check_stored(checker, quarantined.checkpoints);
 }
 
 Status check(const PeerWithdrawn& withdrawn, Side side) {
@@ -216,7 +225,7 @@ Status check(const TransferError& error, Side side) {
 
 Status check(const AdminRequest& request, Side side) {
   Checker checker("AdminRequest", side);
-  checker.enumerator("method", request.method, AdminMethod::kRetentionApply);
+  checker.enumerator("method", request.method, AdminMethod::kIndexStatus);
   if (request.has_ecu_mac) checker.ecu_mac(request.ecu_mac);
   if (request.has_version) check_version(checker, request.version);
   checker.text("continue_after", request.continue_after, kNameBytesMax);

@@ -83,10 +83,12 @@ Body write(Builder& builder, const ListPage& page) {
 
 Body write(Builder& builder, const Receipt& receipt) {
   const auto reason = write_text(builder, internal::cleaned_free_text(receipt.reason));
-  return {fb::ControlBody::Receipt, fb::CreateReceipt(builder, receipt.program_id, receipt.seq,
-                                                      static_cast<fb::ReceiptLevel>(receipt.level),
-                                                      static_cast<std::uint16_t>(receipt.code), reason)
-                                        .Union()};
+  return {fb::ControlBody::Receipt,
+          fb::CreateReceipt(builder, receipt.program_id, receipt.seq,
+                            static_cast<fb::ReceiptLevel>(receipt.level),
+                            static_cast<std::uint16_t>(receipt.code), reason, receipt.newer.incarnation,
+                            receipt.newer.seq, receipt.newer_known_ms, receipt.newer_lives)
+              .Union()};
 }
 
 Body write(Builder& builder, const Withdraw& withdraw) {
@@ -172,6 +174,9 @@ Result<ControlBody> read(const fb::Receipt& table) {
   receipt.level = static_cast<ReceiptLevel>(table.level());
   receipt.code = static_cast<Code>(table.code());
   receipt.reason = read_text(table.reason(), kReasonBytesMax);
+  receipt.newer = Version{table.newer_incarnation(), table.newer_seq()};
+  receipt.newer_known_ms = table.newer_known_ms();
+  receipt.newer_lives = table.newer_lives();
   return ControlBody(std::move(receipt));
 }
 

@@ -313,7 +313,11 @@ TEST(HostileFrameTest, AdminLimitsAreCheckedAtTheLimitAndOver) {
     return finish_admin(builder, fb::AdminBody::AdminRequest, table.Union());
   };
   expect_taken(decode_admin, request(4, kEcuMac, {1, 1}, 128));
-  expect_refused(decode_admin, request(5, kEcuMac, {1, 1}, 0), "AdminRequest.method");
+  for (const std::uint8_t known : {9, 10, 11, 12})
+    expect_taken(decode_admin, request(known, kEcuMac, {1, 1}, 0));
+  for (const std::uint8_t unknown : {5, 8, 13, 255}) {
+    expect_refused(decode_admin, request(unknown, kEcuMac, {1, 1}, 0), "AdminRequest.method");
+  }
   expect_refused(decode_admin, request(0, 0, {1, 1}, 0), "AdminRequest.ecu_mac");
   expect_refused(decode_admin, request(0, kEcuMac, {0, 1}, 0), "AdminRequest.incarnation");
   expect_refused(decode_admin, request(0, kEcuMac, {1, 0}, 0), "AdminRequest.seq");

@@ -34,6 +34,8 @@ inline constexpr std::size_t kLabelCountMax = 16;
 inline constexpr std::size_t kLabelBytesMax = 64;
 inline constexpr std::size_t kListPageCountMax = 60;  // x kNotificationBytesMax < one frame
 inline constexpr std::uint64_t kBlobSizeBytesMax = std::uint64_t{1} << 44;  // 16 TiB
+// Of the file: the digests of its chunks as well.
+inline constexpr std::uint64_t kStoredBytesMax = 2 * kBlobSizeBytesMax;
 inline constexpr std::uint32_t kChunkSizeBytesMin = 64 * 1024;
 inline constexpr std::uint32_t kChunkSizeBytes = 1024 * 1024;  // docs/adr/0004
 inline constexpr std::uint32_t kChunkSizeBytesMax = 4 * 1024 * 1024;
@@ -162,6 +164,9 @@ struct Receipt {
   ReceiptLevel level = ReceiptLevel::kAnnounced;
   Code code = Code::kOk;
   std::string reason{};
+  Version newer{};  // SUPERSEDED by this one of a larger incarnation; incarnation 0: not told.
+  std::uint64_t newer_known_ms = 0;  // How long the CMS has known of that incarnation.
+  bool newer_lives = false;          // Its session is open there.
 };
 struct Withdraw {
   std::uint64_t request_id = 0;
@@ -224,6 +229,10 @@ enum class AdminMethod : std::uint8_t {
   kUnpin = 6,
   kRetentionPlan = 7,
   kRetentionApply = 8,
+  kScrub = 9,
+  kScrubStatus = 10,
+  kIndexRebuild = 11,
+  kIndexStatus = 12,
 };
 struct AdminRequest {
   std::uint64_t request_id = 0;
@@ -284,6 +293,9 @@ struct PeerIncarnations {
   std::vector<SessionId> incarnations{};  // At most kPeerIncarnationCountMax.
   std::uint64_t greets = 0;
 };
+struct PeerQuarantined {
+  std::vector<StoredCheckpoint> checkpoints{};  // 1 to kPeerStoredCountMax.
+};
 struct RemovedBlob {  // What names a row.
   CheckpointId checkpoint{};
   OwnerEpoch owner_epoch = 0;
@@ -296,7 +308,8 @@ struct PeerPinned {
   CheckpointId checkpoint{};
   bool pinned = false;
 };
-using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations, PeerRemoved, PeerPinned>;
+using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations, PeerQuarantined,
+                              PeerRemoved, PeerPinned>;
 struct PeerMessage {
   std::uint16_t protocol_version = kProtocolVersion;
   std::string cms_name{};

@@ -13,6 +13,7 @@ fb::PeerBody type_of(const PeerBody& body) {
   if (std::holds_alternative<PeerStored>(body)) return fb::PeerBody::PeerStored;
   if (std::holds_alternative<PeerWithdrawn>(body)) return fb::PeerBody::PeerWithdrawn;
   if (std::holds_alternative<PeerIncarnations>(body)) return fb::PeerBody::PeerIncarnations;
+  if (std::holds_alternative<PeerQuarantined>(body)) return fb::PeerBody::PeerQuarantined;
   if (std::holds_alternative<PeerRemoved>(body)) return fb::PeerBody::PeerRemoved;
   return fb::PeerBody::PeerPinned;
 }
@@ -43,9 +44,11 @@ Offset<void> write(Builder& builder, const PeerBeat& beat) {
       .Union();
 }
 
-Offset<void> write(Builder& builder, const PeerStored& stored) {
+using StoredVector = flatbuffers::Vector<Offset<fb::StoredCheckpoint>>;
+
+Offset<StoredVector> write_stored(Builder& builder, const std::vector<StoredCheckpoint>& stored) {
   std::vector<Offset<fb::StoredCheckpoint>> checkpoints;
-  for (const StoredCheckpoint& one : stored.checkpoints) {
+  for (const StoredCheckpoint& one : stored) {
     const fb::Id128 lineage = internal::write_id128(one.lineage);
     const fb::Id128 digest = internal::write_id128(one.blob_digest);
     const auto name = internal::write_text(builder, one.program_name);
@@ -55,7 +58,15 @@ Offset<void> write(Builder& builder, const PeerStored& stored) {
         one.size_bytes, one.uid, one.stored_bytes, one.stored_at_us, one.taken_at_us, one.pause_us, name,
         &digest));
   }
-  return fb::CreatePeerStored(builder, builder.CreateVector(checkpoints)).Union();
+  return builder.CreateVector(checkpoints);
+}
+
+Offset<void> write(Builder& builder, const PeerStored& stored) {
+  return fb::CreatePeerStored(builder, write_stored(builder, stored.checkpoints)).Union();
+}
+
+Offset<void> write(Builder& builder, const PeerQuarantined& quarantined) {
+  return fb::CreatePeerQuarantined(builder, write_stored(builder, quarantined.checkpoints)).Union();
 }
 
 Offset<void> write(Builder& builder, const PeerWithdrawn& withdrawn) {
@@ -112,10 +123,10 @@ PeerBeat read(const fb::PeerBeat& table) {
   return beat;
 }
 
-PeerStored read(const fb::PeerStored& table) {
-  PeerStored stored;
-  if (table.checkpoints() == nullptr) return stored;
-  for (const fb::StoredCheckpoint* one : *table.checkpoints()) {
+std::vector<StoredCheckpoint> read_stored(const StoredVector* checkpoints) {
+  std::vector<StoredCheckpoint> stored;
+  if (checkpoints == nullptr) return stored;
+  for (const fb::StoredCheckpoint* one : *checkpoints) {
     StoredCheckpoint checkpoint;
     checkpoint.checkpoint.program = ProgramKey{EcuMac{one->ecu_mac()}, one->program_id()};
     checkpoint.checkpoint.version = Version{one->incarnation(), one->seq()};
@@ -129,7 +140,7 @@ PeerStored read(const fb::PeerStored& table) {
     checkpoint.pause_us = one->pause_us();
     checkpoint.program_name = internal::read_text(one->program_name(), kNameBytesMax);
     checkpoint.blob_digest = internal::read_id128(one->blob_digest());
-    stored.checkpoints.push_back(std::move(checkpoint));
+    stored.push_back(std::move(checkpoint));
   }
   return stored;
 }
@@ -193,7 +204,9 @@ Result<PeerMessage> decode_peer(const void* data, std::size_t size_bytes) {
   if (const auto* beat = root->body_as_PeerBeat()) {
     message.body = read(*beat);
   } else if (const auto* stored = root->body_as_PeerStored()) {
-    message.body = read(*stored);
+    message.body = PeerStored{read_stored(stored->checkpoints())};
+  } else if (const auto* quarantined = root->body_as_PeerQuarantined()) {
+    message.body = PeerQuarantined{read_stored(quarantined->checkpoints())};
   } else if (const auto* withdrawn = root->body_as_PeerWithdrawn()) {
     message.body = PeerWithdrawn{ProgramKey{EcuMac{withdrawn->ecu_mac()}, withdrawn->program_id()},
                                  Version{withdrawn->incarnation(), withdrawn->seq()}};

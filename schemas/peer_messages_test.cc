@@ -170,6 +170,15 @@ TEST(PeerCodecTest, WithdrawnAndIncarnationsRoundTrip) {
   EXPECT_EQ(decoded.greets, given.greets);
 }
 
+TEST(PeerCodecTest, QuarantinedRoundTrips) {
+  const PeerQuarantined quarantined{{stored_checkpoint(9), stored_checkpoint(0)}};
+  const auto decoded = std::get<PeerQuarantined>(round_trip(message_with(quarantined)).body);
+  ASSERT_EQ(decoded.checkpoints.size(), 2U);
+  EXPECT_EQ(decoded.checkpoints[0].checkpoint, quarantined.checkpoints[0].checkpoint);
+  EXPECT_EQ(decoded.checkpoints[0].uid, quarantined.checkpoints[0].uid);
+  EXPECT_EQ(decoded.checkpoints[1].lineage, quarantined.checkpoints[1].lineage);
+}
+
 TEST(PeerCodecTest, TheLargestMessagesFitAFrame) {
   PeerMessage message = message_with(
       PeerStored{std::vector<StoredCheckpoint>(kPeerStoredCountMax, stored_checkpoint(kNameBytesMax))});
@@ -212,6 +221,9 @@ TEST(PeerCodecTest, CountsOverTheirLimitAreRefused) {
   expect_refused(
       decode_hostile(fb::PeerBody::PeerStored, [](auto& builder) { return fb::CreatePeerStored(builder); }),
       "PeerStored.checkpoints");
+  expect_refused(decode_hostile(fb::PeerBody::PeerQuarantined,
+                                [](auto& builder) { return fb::CreatePeerQuarantined(builder); }),
+                 "PeerQuarantined.checkpoints");
 }
 
 TEST(PeerCodecTest, FieldsThatNameNobodyAreRefused) {

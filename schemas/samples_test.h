@@ -47,8 +47,8 @@ inline auto fields(const Heartbeat& m) { return std::tie(m.number, m.last_seq, m
 inline auto fields(const HeartbeatAnswer& m) { return std::tie(m.number, m.notify_heard); }
 inline auto fields(const List& m) { return std::tie(m.from_seq); }
 inline auto fields(const Receipt& m) {
-  const auto& [program_id, seq, level, code, reason] = m;
-  return std::tie(program_id, seq, level, code, reason);
+  const auto& [program_id, seq, level, code, reason, newer, known_ms, lives] = m;
+  return std::tie(program_id, seq, level, code, reason, newer, known_ms, lives);
 }
 inline auto fields(const Withdraw& m) { return std::tie(m.request_id, m.program_id, m.seq); }
 inline auto fields(const WithdrawAnswer& m) { return std::tie(m.request_id, m.code, m.context); }
@@ -104,6 +104,9 @@ inline bool same(const ListPage& a, const ListPage& b) {
 }
 inline bool same(const PeerStored& a, const PeerStored& b) { return same(a.checkpoints, b.checkpoints); }
 inline bool same(const PeerRemoved& a, const PeerRemoved& b) { return same(a.blobs, b.blobs); }
+inline bool same(const PeerQuarantined& a, const PeerQuarantined& b) {
+  return same(a.checkpoints, b.checkpoints);
+}
 template <typename... Ts>
 bool same(const std::variant<Ts...>& a, const std::variant<Ts...>& b) {
   return a.index() == b.index() &&
@@ -184,7 +187,8 @@ inline std::vector<ControlMessage> control_messages() {
       HeartbeatAnswer{1, 2},
       List{8},
       page,
-      Receipt{7, 3, ReceiptLevel::kDropped, Code::kSourceChanged, "file grew"},
+      Receipt{7, 3, ReceiptLevel::kDropped, Code::kSourceChanged, "file grew", {}, 0, false},
+      Receipt{7, 3, ReceiptLevel::kSuperseded, Code::kSuperseded, "newer", Version{131072, 4}, 5000, true},
       Withdraw{1, 2, 3},
       WithdrawAnswer{1, Code::kFenced, "epoch 4 < 5"},
       Bye{},
@@ -209,7 +213,9 @@ inline std::vector<BulkBody> bulk_messages() {
 inline std::vector<AdminBody> admin_messages() {
   return {AdminRequest{1, AdminMethod::kRetentionApply, true, kEcu, true, 7, true, Version{65536, 3}, true,
                        "after"},
-          AdminRequest{}, AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
+          AdminRequest{1, AdminMethod::kScrub, true, kEcu, true, 7, true, Version{65536, 3}, true, {}},
+          AdminRequest{2, AdminMethod::kIndexStatus}, AdminRequest{},
+          AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
 }
 
 inline std::vector<PeerMessage> peer_messages() {
@@ -237,6 +243,7 @@ inline std::vector<PeerMessage> peer_messages() {
       PeerStored{{stored, stored}},
       PeerWithdrawn{ProgramKey{kEcu, 7}, Version{65536, 3}},
       PeerIncarnations{{kSession, SessionId{EcuMac{0x020000000002}, 131072}}, 21},
+      PeerQuarantined{{stored}},
       PeerRemoved{{RemovedBlob{stored.checkpoint, 5, 6}, RemovedBlob{stored.checkpoint, 7, 8}}},
       PeerPinned{stored.checkpoint, true}};
   std::vector<PeerMessage> messages;

@@ -168,6 +168,11 @@ std::uint64_t blob_file_bytes_max(const BlobName& name, std::uint32_t chunk_size
          manifest_bytes_max(wire::chunk_count_of(name.size_bytes, chunk_size_bytes)) + kBlobTrailerBytes;
 }
 
+std::uint64_t blob_file_bytes(const wire::Manifest& manifest) {
+  const std::uint64_t chunks_end = chunk_offsets(manifest).back();
+  return chunks_end + encode_footer(manifest, chunks_end).size();
+}
+
 Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manifest) {
   const wire::Notification& notification = manifest.notification;
   const CheckpointId said{{manifest.session.ecu_mac, notification.program_id},
@@ -190,6 +195,19 @@ Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manif
                                                   ": at most " + std::to_string(wire::kBlobSizeBytesMax) +
                                                   " bytes and " + std::to_string(kChunkCountMax) +
                                                   " chunks are allowed");
+  }
+  return ok_status();
+}
+
+Status check_small_blob(const SmallBlob& blob) {
+  if (blob.name.kind != EntryKind::kBlob) {
+    return make_error(Code::kInvalidArgument, "put_small: not the name of a blob");
+  }
+  if (Status status = check_name_and_manifest(blob.name, blob.manifest); !status.ok()) return status;
+  if (blob.size_bytes != blob.name.size_bytes || blob.size_bytes > blob.manifest.chunk_size_bytes ||
+      blob.manifest.chunk_digests.size() != 1) {
+    return make_error(Code::kInvalidArgument,
+                      "put_small: " + to_file_name(blob.name) + " is not a blob of one chunk");
   }
   return ok_status();
 }

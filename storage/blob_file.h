@@ -50,9 +50,16 @@ std::uint64_t manifest_bytes_max(std::uint64_t chunk_count);
 // The most that the file of such a blob can take.
 std::uint64_t blob_file_bytes_max(const BlobName& name, std::uint32_t chunk_size_bytes);
 
+// What the file of a complete manifest takes; the index says the same of a checkpoint, whether its row
+// was made when it was stored or from a listing of the store.
+std::uint64_t blob_file_bytes(const wire::Manifest& manifest);
+
 // kInvalidArgument: what the name and the manifest say is not the same, or beyond the limits.
 // Looks at everything but digests and zero bits.
 Status check_name_and_manifest(const BlobName& name, const wire::Manifest& manifest);
+
+// The same of what put_small is given: also kInvalidArgument when it is not a blob of one chunk.
+Status check_small_blob(const SmallBlob& blob);
 
 // Whether it is the name of a tombstone or of a pin, as put_tombstone and put_pin want it.
 bool is_marker_name(const BlobName& name, EntryKind kind);

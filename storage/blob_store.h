@@ -135,9 +135,11 @@ class BlobStore {
                       std::uint64_t* unknown) = 0;
 };
 
-// Where a store is: the form of --store. Only file:///DIR now. kInvalidArgument names what is
-// allowed. `node` is the cmsd's name (letters, digits, '-', '_', '.', at most 64), `node_incarnation`
+// Where a store is, in the form of --store: file:///DIR, or nfs://HOST/EXPORT with parameters
+// (storage/nfs/nfs_url.h). kInvalidArgument names what is allowed. `node` is the cmsd's name (letters, digits, '-', '_', '.', at most 64), `node_incarnation`
 // random at every start.
+Status check_store_url(const std::string& url);
+
 struct StoreOptions {
   std::string url;
   std::string node;

@@ -43,6 +43,9 @@ class CheckpointIndex {
 
   // Adds or replaces rows, all or none. One that was pinned stays so.
   virtual Status put(const std::vector<IndexRow>& rows) = 0;
+  // Adds those that are not there, all or none; a row of the same name stays as it is: it may know
+  // more than a file's name says. Returns how many were added.
+  virtual Result<std::uint64_t> add_missing(const std::vector<IndexRow>& rows) = 0;
   virtual Status remove(const std::vector<BlobName>& names) = 0;  // Absent ones are success.
   // Of every row of the checkpoint; none is success.
   virtual Status set_pinned(const CheckpointId& checkpoint, bool pinned) = 0;
@@ -77,6 +80,12 @@ class CheckpointIndex {
   virtual Result<Incarnation> max_incarnation(
       EcuMac ecu_mac) = 0;  // 0: none; rows and withdrawals count too.
 
+  // The same of many at the price of one sync.
+  virtual Status put_incarnations(const std::vector<SessionId>& sessions) = 0;
+  // Every ECU of which an incarnation is known, in order, with the largest, until `visit` returns false.
+  virtual Status scan_incarnations(
+      const std::function<bool(EcuMac ecu_mac, Incarnation incarnation)>& visit) = 0;
+
   // Which fleet's store this index mirrors (BlobStore::fleet_id), empty at first.
   virtual Result<std::string> fleet_id() = 0;
   virtual Status put_fleet_id(const std::string& fleet_id) = 0;
@@ -84,7 +93,7 @@ class CheckpointIndex {
 
 // Opens, or creates when the directory is missing or empty, the index in `directory` on RocksDB.
 // kAlreadyExists: another process has it open (said so). kUnsupported: of a newer format.
-// kCorrupt: damaged; move it away and rebuild.
+// kCorrupt: damaged, or of an older format that is not read any more; move it away and rebuild.
 Result<std::unique_ptr<CheckpointIndex>> open_rocksdb_index(const std::string& directory);
 
 }  // namespace cms::storage

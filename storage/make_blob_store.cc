@@ -3,11 +3,14 @@
 
 #include "storage/blob_store.h"
 #include "storage/directory/directory_store.h"
+#include "storage/nfs/nfs_store.h"
+#include "storage/nfs/nfs_url.h"
 
 namespace cms::storage {
 namespace {
 
 constexpr std::string_view kFileScheme = "file://";
+constexpr std::string_view kNfsScheme = "nfs://";
 constexpr std::size_t kNodeBytesMax = 64;
 
 bool is_node_char(char c) {
@@ -15,7 +18,27 @@ bool is_node_char(char c) {
          c == '.';
 }
 
+bool is_nfs(std::string_view url) { return url.substr(0, kNfsScheme.size()) == kNfsScheme; }
+
 }  // namespace
+
+Status check_store_url(const std::string& url) {
+  if (is_nfs(url)) {
+    const auto target = parse_nfs_url(url);
+    return target ? ok_status() : Status(target.error());
+  }
+  std::string_view path = url;
+  const bool is_file = path.substr(0, kFileScheme.size()) == kFileScheme;
+  if (is_file) path.remove_prefix(kFileScheme.size());
+  if (is_file && path.size() >= 2 && path.front() == '/' && path.find_first_of("%?#") == path.npos &&
+      path.find('\0') == path.npos) {
+    return ok_status();
+  }
+  return make_error(Code::kInvalidArgument,
+                    "'" + url +
+                        "' is not a store; allowed: file:///DIR with an absolute path without '%', '?' and "
+                        "'#', or nfs://HOST/EXPORT[?nfsport=N&mountport=N&uid=N&gid=N]");
+}
 
 Result<std::unique_ptr<BlobStore>> make_blob_store(const StoreOptions& options) {
   const std::string& node = options.node;
@@ -26,17 +49,10 @@ Result<std::unique_ptr<BlobStore>> make_blob_store(const StoreOptions& options) 
                           "' is not a node name: 1 to 64 letters, digits, '-', '_' and '.' are "
                           "allowed, not '.' first");
   }
-  std::string_view path = options.url;
-  const bool is_file = path.substr(0, kFileScheme.size()) == kFileScheme;
-  if (is_file) path.remove_prefix(kFileScheme.size());
-  if (!is_file || path.size() < 2 || path.front() != '/' || path.find_first_of("%?#") != path.npos ||
-      path.find('\0') != path.npos) {
-    return make_error(Code::kInvalidArgument,
-                      "'" + options.url +
-                          "' is not a store: expected file:///DIR with an absolute path "
-                          "without '%', '?' and '#'");
-  }
-  return make_directory_store(std::string(path), node, options.node_incarnation);
+  if (Status status = check_store_url(options.url); !status.ok()) return status.error();
+  const std::string_view url = options.url;
+  if (is_nfs(url)) return make_nfs_store(*parse_nfs_url(options.url), node, options.node_incarnation);
+  return make_directory_store(std::string(url.substr(kFileScheme.size())), node, options.node_incarnation);
 }
 
 }  // namespace cms::storage

@@ -42,7 +42,7 @@ void EcuCore::publish(Instant now, wire::Notification notification, std::unique_
                                        " bytes of the memory budget and " + std::to_string(held_.size()) +
                                        " of " + std::to_string(kHeldCountMax) +
                                        " blobs are held and not yet stored",
-                                   true});
+                                   true, incarnation_});
     return;
   }
   supersede_older(program_id, effects);
@@ -67,8 +67,13 @@ void EcuCore::announce(Held& held, Effects& effects) {
       SendNotify{wire::NotifyMessage{SessionId{config_.ecu_mac, incarnation_}, held.notification}});
   if (held.announced) return;
   held.announced = true;
-  effects.push_back(ReceiptEvent{
-      held.notification.program_id, held.notification.seq, ReceiptLevel::kAnnounced, Code::kOk, {}, false});
+  effects.push_back(ReceiptEvent{held.notification.program_id,
+                                 held.notification.seq,
+                                 ReceiptLevel::kAnnounced,
+                                 Code::kOk,
+                                 {},
+                                 false,
+                                 incarnation_});
 }
 
 // A newer checkpoint takes the place of those of its program that nobody has begun to pull. What is
@@ -148,8 +153,9 @@ EcuCore::HeldMap::iterator EcuCore::release(HeldMap::iterator it, ReceiptLevel l
     // With its successor gone, what was kept only for its pull is wanted again.
     held_.at(*of_program->second.rbegin()).superseded = false;
   }
+  const Incarnation incarnation = level == ReceiptLevel::kStored ? held.stored_under : incarnation_;
   const auto next = held_.erase(it);
-  effects.push_back(ReceiptEvent{program_id, seq, level, code, std::move(reason), true});
+  effects.push_back(ReceiptEvent{program_id, seq, level, code, std::move(reason), true, incarnation});
   return next;
 }
 
@@ -193,6 +199,7 @@ void EcuCore::on_hello_answer(Instant now, CmsIndex cms, const wire::HelloAnswer
   if (answer.incarnation == 0) return;  // Not an answer that a CMS gives.
   if (incarnation_ == 0) {
     incarnation_ = answer.incarnation;
+    assigned_at_ = now;
     next_beat_at_ = now;
     for (CmsIndex other = 0; other < cms_.size(); ++other) {
       if (other != cms) send_hello(now, other, effects);  // Under the incarnation we now have.
@@ -237,7 +244,7 @@ void EcuCore::on_control(Instant now, CmsIndex cms, const wire::ControlMessage& 
   } else if (const auto* list = std::get_if<wire::List>(&message.body)) {
     on_list(cms, *list, effects);
   } else if (const auto* receipt = std::get_if<wire::Receipt>(&message.body)) {
-    on_receipt(cms, *receipt, effects);
+    on_receipt(now, cms, *receipt, effects);
   } else if (const auto* withdrawn = std::get_if<wire::WithdrawAnswer>(&message.body)) {
     on_withdraw_answer(*withdrawn, effects);
   }  // The rest is what ECUs send; a CMS that sends it is ignored.
@@ -258,7 +265,63 @@ void EcuCore::on_list(CmsIndex cms, const wire::List& list, Effects& effects) {
   effects.push_back(SendControl{cms, wire::ControlMessage{incarnation_, std::move(page)}});
 }
 
-void EcuCore::on_receipt(CmsIndex cms, const wire::Receipt& receipt, Effects& effects) {
+// Is a larger incarnation than ours in the way of a checkpoint that is newer all the same? The CMS that
+// gave us ours had not heard of that one (ADR 6). Two things prove it, and neither compares clocks: the
+// larger one was known before we were given ours; or what stands in the way was there before this
+// checkpoint was published, and its session has ended. (Of two that live the larger one has its way.)
+bool EcuCore::is_outdated(Instant now, const wire::Receipt& receipt) const {
+  if (now < renew_from_ || next_incarnation(receipt.newer.incarnation, config_.nonce) == 0) return false;
+  const auto age_ms = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(now - assigned_at_).count());
+  if (receipt.newer_known_ms > age_ms) return true;
+  if (receipt.newer_lives) return false;
+  const auto told = told_newer_.find(receipt.program_id);
+  return told != told_newer_.end() && receipt.newer <= told->second.version &&
+         receipt.seq > told->second.last_seq;
+}
+
+void EcuCore::note_newer(const wire::Receipt& receipt) {
+  const auto told = told_newer_.find(receipt.program_id);
+  if (told != told_newer_.end() && receipt.newer <= told->second.version) return;
+  if (told == told_newer_.end() && told_newer_.size() >= kToldNewerCountMax) told_newer_.clear();
+  told_newer_[receipt.program_id] = ToldNewer{receipt.newer, last_seq_};
+}
+
+// Goes on as a session with an incarnation above that one: what is held is announced again, with the
+// same seqs. What was STORED under the former one stays stored, but is not the newest.
+void EcuCore::renew_incarnation(Instant now, Incarnation above, Effects& effects) {
+  const Incarnation larger = next_incarnation(above, config_.nonce);
+  CMS_ASSERT(larger > above);
+  renew_from_ = now + renew_pause_;
+  renew_pause_ = std::min<Duration>(renew_pause_ * 2, kRenewPauseMax);
+  for (auto it = held_.begin(); it != held_.end();) {
+    Held& held = it->second;
+    if (held.superseded) {  // Its pull ends here.
+      it = release(it, ReceiptLevel::kSuperseded, Code::kSuperseded,
+                   "a newer checkpoint of the program was published", effects);
+      continue;
+    }
+    for (const auto& [peer, transfer_id] : server_.end_transfers_of(id_of(held))) {
+      effects.push_back(SendTransferError{
+          peer, wire::TransferError{transfer_id, Code::kSuperseded, "the session takes a new incarnation"}});
+    }
+    held.stored_by = 0;
+    ++it;
+  }
+  told_newer_.clear();
+  incarnation_ = larger;
+  next_beat_at_ = now;
+  for (CmsIndex cms = 0; cms < cms_.size(); ++cms) send_hello(now, cms, effects);
+}
+
+void EcuCore::on_receipt(Instant now, CmsIndex cms, const wire::Receipt& receipt, Effects& effects) {
+  if (receipt.level == ReceiptLevel::kSuperseded && receipt.newer.incarnation > incarnation_) {
+    if (is_outdated(now, receipt)) {
+      renew_incarnation(now, receipt.newer.incarnation, effects);
+      return;
+    }
+    note_newer(receipt);
+  }
   const auto it = held_.find(receipt.seq);
   if (it == held_.end() || it->second.notification.program_id != receipt.program_id)
     return;  // Freed already.
@@ -266,8 +329,8 @@ void EcuCore::on_receipt(CmsIndex cms, const wire::Receipt& receipt, Effects& ef
     case ReceiptLevel::kStored:
     case ReceiptLevel::kReplicated: on_stored(cms, it, effects); break;
     case ReceiptLevel::kVerified:
-      effects.push_back(
-          ReceiptEvent{receipt.program_id, receipt.seq, receipt.level, receipt.code, receipt.reason, false});
+      effects.push_back(ReceiptEvent{receipt.program_id, receipt.seq, receipt.level, receipt.code,
+                                     receipt.reason, false, incarnation_});
       break;
     case ReceiptLevel::kSuperseded:
     case ReceiptLevel::kDropped:
@@ -308,9 +371,11 @@ void EcuCore::on_stored(CmsIndex cms, HeldMap::iterator it, Effects& effects) {
   const bool frees_now = held.notification.policies.release == wire::Release::kStored;
   if (first) {
     release_older(program_id, seq, "a newer checkpoint of the program is stored", effects);
-    if (!frees_now)
-      effects.push_back(ReceiptEvent{program_id, seq, ReceiptLevel::kStored, Code::kOk, {}, false});
+    if (!frees_now && held.stored_under == 0)
+      effects.push_back(
+          ReceiptEvent{program_id, seq, ReceiptLevel::kStored, Code::kOk, {}, false, incarnation_});
   }
+  held.stored_under = incarnation_;
   if (frees_now) {
     release(it, ReceiptLevel::kStored, Code::kOk, {}, effects);
   } else if (is_replicated(held)) {
@@ -448,8 +513,13 @@ void EcuCore::on_fetch(Instant now, const PeerId& peer, const wire::Fetch& fetch
   }
   if (!held.pulling) {
     held.pulling = true;
-    effects.push_back(ReceiptEvent{
-        notification.program_id, notification.seq, ReceiptLevel::kPulling, Code::kOk, {}, false});
+    effects.push_back(ReceiptEvent{notification.program_id,
+                                   notification.seq,
+                                   ReceiptLevel::kPulling,
+                                   Code::kOk,
+                                   {},
+                                   false,
+                                   incarnation_});
   }
 }
 
@@ -580,7 +650,7 @@ void EcuCore::stop(Effects& effects) {
     }
   }
   while (!held_.empty()) {
-    const bool stored = held_.begin()->second.stored_by != 0;
+    const bool stored = held_.begin()->second.stored_under != 0;
     release(held_.begin(), stored ? ReceiptLevel::kStored : ReceiptLevel::kDropped,
             stored ? Code::kOk : Code::kCancelled, stored ? "" : "the client was closed", effects);
   }

@@ -41,6 +41,11 @@ inline constexpr Duration kRefusedPause = std::chrono::seconds(5);  // After a H
 // A connection that is not answered is made anew at most this often; ZeroMQ itself dials oftener.
 inline constexpr Duration kReconnectInterval = std::chrono::seconds(10);
 inline constexpr Duration kWithdrawRetry = std::chrono::seconds(1);
+// Two sessions that publish one program by turns may each take a larger incarnation than the other's:
+// ever more seldom.
+inline constexpr Duration kRenewPauseMin = std::chrono::seconds(1);
+inline constexpr Duration kRenewPauseMax = std::chrono::minutes(10);
+inline constexpr std::size_t kToldNewerCountMax = 1024;  // Programs.
 
 struct EcuCoreConfig {
   EcuMac ecu_mac{};
@@ -63,6 +68,7 @@ struct ReceiptEvent {
   std::string reason{};
   // No further receipt will come and the bytes are no longer held.
   bool final = false;
+  Incarnation incarnation = 0;  // That it was announced or stored under; 0: not yet assigned.
 };
 
 struct SendControl {
@@ -154,9 +160,15 @@ class EcuCore {
     std::unique_ptr<BlobSource> source{};
     std::vector<Digest> digests{};  // Of the chunks served so far, from the first on; fixed.
     std::uint32_t stored_by = 0;    // Bit per CMS; set as well where something newer took its place.
+    Incarnation stored_under = 0;   // Of this session; 0: not stored yet.
     bool superseded = false;        // Held only until the transfer under way has ended.
     bool announced = false;
     bool pulling = false;
+  };
+  // The CMS had this stored, of another session, when `last_seq` had been published here.
+  struct ToldNewer {
+    Version version{};
+    Seq last_seq = 0;
   };
   struct Withdrawal {
     ProgramId program_id = 0;
@@ -170,7 +182,10 @@ class EcuCore {
   void make_live(Instant now, CmsIndex cms, const wire::HelloAnswer& answer, Effects& effects);
   void on_hello_answer(Instant now, CmsIndex cms, const wire::HelloAnswer& answer, Effects& effects);
   void on_list(CmsIndex cms, const wire::List& list, Effects& effects);
-  void on_receipt(CmsIndex cms, const wire::Receipt& receipt, Effects& effects);
+  void on_receipt(Instant now, CmsIndex cms, const wire::Receipt& receipt, Effects& effects);
+  bool is_outdated(Instant now, const wire::Receipt& receipt) const;
+  void note_newer(const wire::Receipt& receipt);
+  void renew_incarnation(Instant now, Incarnation above, Effects& effects);
   void on_stored(CmsIndex cms, HeldMap::iterator it, Effects& effects);
   void on_superseded_elsewhere(CmsIndex cms, HeldMap::iterator it, const wire::Receipt& receipt,
                                Effects& effects);
@@ -196,6 +211,10 @@ class EcuCore {
 
   EcuCoreConfig config_;
   Incarnation incarnation_ = 0;
+  Instant assigned_at_{};  // When the session had its first incarnation.
+  Instant renew_from_{};   // Not before that.
+  Duration renew_pause_ = kRenewPauseMin;
+  std::map<ProgramId, ToldNewer> told_newer_{};
   Seq last_seq_ = 0;
   std::vector<Cms> cms_;
   HeldMap held_{};

@@ -98,6 +98,15 @@ class EcuCoreTest : public ::testing::Test {
                ProgramId program_id = kProgram) {
     say(cms, wire::Receipt{program_id, seq, level, code, "why"});
   }
+  void superseded_by(CmsIndex cms, Seq seq, Version newer, Duration known_for, bool lives = false,
+                     ProgramId program_id = kProgram) {
+    wire::Receipt receipt{program_id, seq, ReceiptLevel::kSuperseded, Code::kSuperseded, "why"};
+    receipt.newer = newer;
+    receipt.newer_known_ms =
+        static_cast<std::uint64_t>(std::chrono::duration_cast<milliseconds>(known_for).count());
+    receipt.newer_lives = lives;
+    say(cms, receipt);
+  }
   CheckpointId id(Seq seq, ProgramId program_id = kProgram) {
     return CheckpointId{ProgramKey{kMac, program_id}, Version{kIncarnation, seq}};
   }

@@ -374,6 +374,127 @@ TEST_F(EcuCoreTest, TheEndOfTheProgramEndsWhatIsStoredAsWell) {
   EXPECT_EQ(alive_, 0);
 }
 
+// ---- an incarnation that is below one of an earlier start
+
+TEST_F(EcuCoreTest, TakesALargerIncarnationThanOneThatWasKnownBeforeItStarted) {
+  make_live(2);
+  publish();
+  fetch(1);
+  pass(seconds(2));
+  superseded_by(0, 1, Version{3 * kIncarnation, 9}, seconds(3));
+  EXPECT_EQ(told(), Lines{});  // Still held.
+  EXPECT_EQ(core_->incarnation(), next_incarnation(3 * kIncarnation, kNonce));
+  EXPECT_EQ(all<SendTransferError>().size(), 1U);
+  for (CmsIndex cms = 0; cms < 2; ++cms) {
+    ASSERT_EQ(control<wire::Hello>(cms).size(), 1U);
+    EXPECT_EQ(control<wire::Hello>(cms).front().incarnation, core_->incarnation());
+    EXPECT_EQ(control<wire::Hello>(cms).front().last_seq, 1U);
+  }
+  answer_hello(0, core_->incarnation());
+  say(0, wire::List{1});
+  ASSERT_EQ(control<wire::ListPage>(0).size(), 1U);
+  ASSERT_EQ(control<wire::ListPage>(0).front().notifications.size(), 1U);
+  EXPECT_EQ(control<wire::ListPage>(0).front().notifications.front().seq, 1U);
+  serve();  // Of the former transfer nothing goes out any more.
+  EXPECT_TRUE(all<SendChunk>().empty());
+}
+
+TEST_F(EcuCoreTest, KeepsItsIncarnationBelowOneThatStartedLater) {
+  make_live(1);
+  publish();
+  pass(seconds(2));
+  superseded_by(0, 1, Version{3 * kIncarnation, 9}, seconds(2));
+  EXPECT_EQ(told(), Lines{"SUPERSEDED 1!"});
+  EXPECT_EQ(core_->incarnation(), kIncarnation);
+}
+
+TEST_F(EcuCoreTest, TakesALargerIncarnationForWhatIsPublishedAfterTheOtherWasStored) {
+  make_live(1);
+  publish();
+  publish(kProgram + 1);
+  superseded_by(0, 1, Version{3 * kIncarnation, 9}, seconds(0));
+  EXPECT_EQ(told(), Lines{"SUPERSEDED 1!"});
+  // Published before the other was known to be stored: who can say?
+  superseded_by(0, 2, Version{3 * kIncarnation, 9}, seconds(0), false, kProgram + 1);
+  EXPECT_EQ(told(), Lines{"SUPERSEDED 2!"});
+  publish();
+  superseded_by(0, 3, Version{3 * kIncarnation, 9}, seconds(0));
+  EXPECT_EQ(told(), Lines{});
+  EXPECT_EQ(core_->incarnation(), next_incarnation(3 * kIncarnation, kNonce));
+}
+
+TEST_F(EcuCoreTest, OfTwoThatLiveTheOneWithTheLargerIncarnationHasItsWay) {
+  make_live(1);
+  for (Seq seq = 1; seq <= 3; ++seq) {
+    publish();
+    superseded_by(0, seq, Version{3 * kIncarnation, 9}, seconds(0), true);
+    EXPECT_EQ(told(), Lines{"SUPERSEDED " + std::to_string(seq) + "!"});
+  }
+  EXPECT_EQ(core_->incarnation(), kIncarnation);
+}
+
+TEST_F(EcuCoreTest, AnOtherThatGoesOnIsNotOvertakenByWhatIsOlder) {
+  make_live(1);
+  for (Seq seq = 1; seq <= 3; ++seq) {
+    publish();
+    superseded_by(0, seq, Version{3 * kIncarnation, seq}, seconds(0));  // Each time a newer one.
+  }
+  EXPECT_EQ(core_->incarnation(), kIncarnation);
+}
+
+TEST_F(EcuCoreTest, TakesLargerIncarnationsEverMoreSeldom) {
+  make_live(1);
+  const auto renewed_by = [&](Version newer) {
+    const Incarnation before = core_->incarnation();
+    publish();
+    superseded_by(0, core_->last_seq(), newer, std::chrono::hours(1000));
+    return core_->incarnation() != before;
+  };
+  EXPECT_TRUE(renewed_by(Version{kIncarnation << 8, 1}));
+  EXPECT_FALSE(renewed_by(Version{kIncarnation << 9, 1}));
+  EXPECT_EQ(told(), Lines{"SUPERSEDED 2!"});
+  pass(kRenewPauseMin);
+  EXPECT_TRUE(renewed_by(Version{kIncarnation << 10, 1}));
+  pass(kRenewPauseMin);
+  EXPECT_FALSE(renewed_by(Version{kIncarnation << 11, 1}));
+  pass(kRenewPauseMin);
+  EXPECT_TRUE(renewed_by(Version{kIncarnation << 12, 1}));
+}
+
+TEST_F(EcuCoreTest, KeepsItsIncarnationWhenThereIsNoLargerOne) {
+  make_live(1);
+  publish();
+  superseded_by(0, 1, Version{UINT64_MAX, 1}, seconds(9));
+  EXPECT_EQ(core_->incarnation(), kIncarnation);
+  EXPECT_EQ(told(), Lines{"SUPERSEDED 1!"});
+}
+
+TEST_F(EcuCoreTest, WhatWasStoredUnderTheFormerIncarnationIsStoredOnceMoreAndToldOnce) {
+  make_live(2);
+  publish();
+  receipt(0, 1, ReceiptLevel::kStored);
+  EXPECT_EQ(told(), Lines{"STORED 1"});
+  superseded_by(1, 1, Version{3 * kIncarnation, 9}, seconds(9));
+  EXPECT_EQ(told(), Lines{});
+  answer_hello(0, core_->incarnation());
+  answer_hello(1, core_->incarnation());
+  receipt(1, 1, ReceiptLevel::kStored);
+  EXPECT_EQ(told(), Lines{});
+  receipt(0, 1, ReceiptLevel::kStored);
+  EXPECT_EQ(told(), Lines{"REPLICATED 1!"});
+  EXPECT_EQ(all<ReceiptEvent>().front().incarnation, core_->incarnation());
+}
+
+TEST_F(EcuCoreTest, WhatWasStoredUnderTheFormerIncarnationOnlyIsStoredAtTheEnd) {
+  make_live(2);
+  publish();
+  receipt(0, 1, ReceiptLevel::kStored);
+  superseded_by(1, 1, Version{3 * kIncarnation, 9}, seconds(9));
+  call([&](Effects& effects) { core_->stop(effects); });
+  EXPECT_EQ(told(), Lines{"STORED 1!"});
+  EXPECT_EQ(all<ReceiptEvent>().front().incarnation, kIncarnation);
+}
+
 TEST_F(EcuCoreTest, PassesARefusalOnWithItsReason) {
   make_live(1);
   publish();

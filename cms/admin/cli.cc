@@ -3,12 +3,15 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/ids.h"
@@ -19,6 +22,9 @@ namespace cms::admin {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kPollPauseMax{250};
+constexpr std::size_t kPassedOverMax = 16;  // Damaged ones, before a get gives up.
 
 struct Options {
   std::string cms;
@@ -83,6 +89,12 @@ class Program {
   int get_file(const Key& key);
   int retention(const std::optional<Key>& key);
   void show_judged(const std::string& page, std::uint64_t& judged);
+  int scrub(const std::optional<Key>& key);
+  int rebuild_index();
+  // Asks until what was begun has ended, with its progress on a terminal.
+  int follow(wire::AdminMethod method, const std::function<Result<TaskState>(const std::string& json)>& read);
+  Result<std::string> ask_once(const wire::AdminRequest& request);
+  static wire::AdminRequest request_of(wire::AdminMethod method, const Key& key);
   void show_progress(std::uint64_t received_bytes, std::uint64_t size_bytes);
 
   const Surroundings& surroundings_;
@@ -150,7 +162,7 @@ int Program::ask_list(wire::AdminMethod method) {
   return ask(std::move(request));
 }
 
-int Program::ask_key(wire::AdminMethod method, const Key& key) {
+wire::AdminRequest Program::request_of(wire::AdminMethod method, const Key& key) {
   wire::AdminRequest request;
   request.method = method;
   request.has_ecu_mac = true;
@@ -159,8 +171,73 @@ int Program::ask_key(wire::AdminMethod method, const Key& key) {
   request.program_id = key.program.program_id;
   request.has_version = key.has_version;
   request.version = key.version;
+  return request;
+}
+
+int Program::ask_key(wire::AdminMethod method, const Key& key) {
   if (const auto exit_code = connect()) return *exit_code;
-  return ask(std::move(request));
+  return ask(request_of(method, key));
+}
+
+Result<std::string> Program::ask_once(const wire::AdminRequest& request) {
+  auto answer = client_->ask(request);
+  if (!answer) return std::move(answer).error();
+  if (answer->code != Code::kOk) return make_error(answer->code, std::move(answer->context));
+  return std::move(answer->json);
+}
+
+int Program::follow(wire::AdminMethod method,
+                    const std::function<Result<TaskState>(const std::string& json)>& read) {
+  const bool terminal = ::isatty(::fileno(err_)) != 0;
+  const auto clear = [&] {
+    if (terminal && progress_at_ != started_at_) std::fprintf(err_, "\r\033[K");
+  };
+  started_at_ = progress_at_ = Clock::now();
+  wire::AdminRequest request;
+  request.method = method;
+  for (auto pause = std::chrono::milliseconds(10);; pause = std::min(2 * pause, kPollPauseMax)) {
+    const auto json = ask_once(request);
+    const auto task = json ? read(*json) : Result<TaskState>(json.error());
+    if (!task) {
+      clear();
+      return failed(task.error());
+    }
+    if (task->ended) {
+      clear();
+      const auto text = render(method, {task->json}, style_);
+      if (!text) return failed(text.error());
+      const int printed = print(*text);
+      return task->failure.empty() ? printed : complain(task->failure, kExitFailed);
+    }
+    if (terminal && Clock::now() - started_at_ >= std::chrono::seconds(1)) {
+      progress_at_ = Clock::now();
+      std::fprintf(err_, "\r%s\033[K", task->progress.c_str());
+      std::fflush(err_);
+    }
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+int Program::scrub(const std::optional<Key>& key) {
+  wire::AdminRequest request;
+  request.method = wire::AdminMethod::kScrub;
+  if (key) request = request_of(wire::AdminMethod::kScrub, *key);
+  if (const auto exit_code = connect()) return *exit_code;
+  const auto begun = ask_once(request);
+  if (!begun) return failed(begun.error());
+  const auto id = scrub_id(*begun);
+  if (!id) return failed(id.error());
+  return follow(wire::AdminMethod::kScrubStatus,
+                [&](const std::string& json) { return scrub_state(json, *id); });
+}
+
+int Program::rebuild_index() {
+  wire::AdminRequest request;
+  request.method = wire::AdminMethod::kIndexRebuild;
+  if (const auto exit_code = connect()) return *exit_code;
+  const auto begun = ask_once(request);
+  if (!begun) return failed(begun.error());
+  return follow(wire::AdminMethod::kIndexStatus, index_state);
 }
 
 void Program::show_progress(std::uint64_t received_bytes, std::uint64_t size_bytes) {
@@ -214,15 +291,33 @@ int Program::get_file(const Key& key) {
   if (const auto exit_code = connect()) return *exit_code;
   const bool terminal = ::isatty(::fileno(err_)) != 0;
   started_at_ = progress_at_ = Clock::now();
-  const auto got =
-      get(*client_, key, options_.file, [&](std::uint64_t received_bytes, std::uint64_t size_bytes) {
-        if (terminal) show_progress(received_bytes, size_bytes);
-      });
-  if (terminal && progress_at_ != started_at_) std::fprintf(err_, "\r\033[K");
+  std::vector<std::string> passed_over;
+  const auto get_once = [&](bool& begun) {
+    auto result =
+        get(*client_, key, options_.file, [&](std::uint64_t received_bytes, std::uint64_t size_bytes) {
+          begun = true;
+          if (terminal) show_progress(received_bytes, size_bytes);
+        });
+    if (terminal && progress_at_ != started_at_) std::fprintf(err_, "\r\033[K");
+    return result;
+  };
+  bool begun = false;
+  auto got = get_once(begun);
+  // The newest turned out to be damaged: it has been put aside, and there may be an older one. What
+  // standard output has got cannot be taken back.
+  while (!got && got.error().code == Code::kCorrupt && !key.has_version && !(begun && to_stdout) &&
+         passed_over.size() < kPassedOverMax) {
+    std::fprintf(err_, "cms-admin: %s; asking for the next older one\n", got.error().context.c_str());
+    passed_over.push_back(got.error().context);
+    got = get_once(begun);
+  }
   if (!got) return failed(got.error());
+  if (!passed_over.empty()) {
+    std::fprintf(err_, "cms-admin: this is an older checkpoint, %s\n", to_string(got->checkpoint).c_str());
+  }
   if (to_stdout) return kExitDone;
   const double seconds = std::chrono::duration<double>(Clock::now() - started_at_).count();
-  return print(render_got(*got, options_.file, seconds, style_));
+  return print(render_got(*got, options_.file, seconds, passed_over, style_));
 }
 
 int Program::run(int argc, const char* const* argv) {
@@ -273,6 +368,14 @@ int Program::run(int argc, const char* const* argv) {
       ->check(CLI::IsMember({"plan", "apply"}));
   retention->add_option("KEY", options_.key, "Of this program only");
   retention->add_option("--ecu-mac", options_.ecu_mac, "Of this ECU only");
+  CLI::App* scrub = app.add_subcommand(
+      "scrub", "Reads stored checkpoints again, now, and puts damaged ones into quarantine");
+  scrub->add_option("KEY", options_.key, "Of this program, or this checkpoint, only; all when not given");
+  CLI::App* index = app.add_subcommand("index", "The index of the cmsd, which is a cache of the store");
+  index->require_subcommand(1);
+  const CLI::App* index_rebuild =
+      index->add_subcommand("rebuild", "Makes it anew from the store, while the cmsd goes on serving");
+  const CLI::App* index_status = index->add_subcommand("status", "How it is, and how far a rebuild has come");
 
   try {
     app.parse(argc, argv);
@@ -281,7 +384,8 @@ int Program::run(int argc, const char* const* argv) {
       const std::vector<std::string> others = app.remaining();
       return usage(
           (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
-          " allowed: status, ecus, checkpoints, show, get, retire, pin, unpin, retention; more with --help");
+          " allowed: status, ecus, checkpoints, show, get, retire, pin, unpin, retention, scrub, index; more "
+          "with --help");
     }
     return usage(error.what());
   } catch (const CLI::ParseError& error) {
@@ -311,6 +415,10 @@ int Program::run(int argc, const char* const* argv) {
 
   if (retention->parsed() && options_.key.empty()) return this->retention(std::nullopt);
 
+  if (index_rebuild->parsed()) return rebuild_index();
+  if (index_status->parsed()) return ask_list(wire::AdminMethod::kIndexStatus);
+  if (scrub->parsed() && options_.key.empty()) return this->scrub(std::nullopt);
+
   const auto key = parse_key(options_.key);
   if (!key) return usage(key.error().context);
   if (retention->parsed()) return this->retention(*key);
@@ -318,6 +426,7 @@ int Program::run(int argc, const char* const* argv) {
   if (unpin->parsed()) return ask_key(wire::AdminMethod::kUnpin, *key);
   if (show->parsed()) return ask_key(wire::AdminMethod::kShow, *key);
   if (get->parsed()) return get_file(*key);
+  if (scrub->parsed()) return this->scrub(*key);
   CMS_ASSERT(retire->parsed());
   if (key->has_version)
     return usage("retire ends a whole program; allowed: ECU_MAC/PROGRAM_ID without a version");

@@ -275,6 +275,56 @@ TEST_F(CliTest, AsksWhatTheCommandLineSays) {
   EXPECT_FALSE(asked[3].has_version);
 }
 
+TEST_F(CliTest, ScrubBeginsAndFollowsItsOwnRunToTheEnd) {
+  std::vector<wire::AdminRequest> asked;
+  std::string ended = R"("state":"done","corrupt":0,"checkpoints":2)";
+  FakeCmsd cmsd(endpoint_, [&](const Frame& frame) {
+    asked.push_back(request_in(frame));
+    if (asked.back().method == wire::AdminMethod::kScrub)
+      return answer_with(asked.back(), Code::kOk, "", R"({"id":4,"state":"waiting"})");
+    const std::string state = asked.size() < 4 ? R"("state":"running")" : ended;
+    return answer_with(asked.back(), Code::kOk, "",
+                       R"({"runs":[{"id":3,"what":"all","state":"done","corrupt":9,"shards_total":4096},)"
+                       R"({"id":4,"what":"K","shards_total":null,"checkpoints_total":2,)" +
+                           state + R"(,"found":[{"key":"K@1.2","reason":"chunk 5"}]}]})");
+  });
+  EXPECT_EQ(run_at({"scrub", "02:00:00:00:00:01/7@65536.3"}), kExitDone) << err_;
+  ASSERT_GE(asked.size(), 4U);
+  EXPECT_EQ(asked[0].method, wire::AdminMethod::kScrub);
+  EXPECT_TRUE(asked[0].has_program_id && asked[0].has_version);
+  EXPECT_EQ(asked[1].method, wire::AdminMethod::kScrubStatus);
+  ended = R"("state":"done","corrupt":1,"checkpoints":2)";
+  EXPECT_EQ(run_at({"scrub"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("1 damaged checkpoints were found"));
+  EXPECT_THAT(out_, AllOf(HasSubstr("K@1.2"), HasSubstr("chunk 5")));
+  EXPECT_EQ(run_at({"scrub", "--output", "json"}), kExitFailed);
+  EXPECT_THAT(out_, AllOf(HasSubstr("\"id\": 4"), Not(HasSubstr("\"id\": 3"))));
+  ended = R"("state":"broken off","trouble":"the store has gone")";
+  EXPECT_EQ(run_at({"scrub"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("the store has gone"));
+}
+
+TEST_F(CliTest, IndexRebuildFollowsItToTheEnd) {
+  std::size_t asked = 0;
+  std::string trouble = "null";
+  FakeCmsd cmsd(endpoint_, [&](const Frame& frame) {
+    const auto request = request_in(frame);
+    const char* states[] = {"rebuilding", "rebuilding", "completing", "ok"};
+    const std::string state = trouble == "null" ? states[std::min<std::size_t>(asked++, 3)] : "waiting";
+    return answer_with(
+        request, Code::kOk, "",
+        R"({"state":")" + state + R"(","rows":17,"rebuild":true,"reason":"r","trouble":)" + trouble + "}");
+  });
+  EXPECT_EQ(run_at({"index", "rebuild"}), kExitDone) << err_;
+  EXPECT_EQ(asked, 4U);
+  EXPECT_THAT(out_, AllOf(HasSubstr("ok"), HasSubstr("17 rows")));
+  EXPECT_EQ(run_at({"index", "status"}), kExitDone);
+  trouble = "\"the store is away\"";
+  EXPECT_EQ(run_at({"index", "rebuild"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("the store is away"));
+  EXPECT_EQ(run_at({"index"}), kExitUsage);
+}
+
 TEST_F(CliTest, RefusalIsExitCode1WithItsReason) {
   FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
     return answer_with(request_in(frame), Code::kNotFound, "nothing of that name", "");

@@ -130,6 +130,32 @@ std::string status_table(const Json& json, const Style& style) {
     out += line("comparing index",
                 text_at(reconcile, "shards_done") + " of " + text_at(reconcile, "shards_total") + " shards");
   }
+  const Json& index = field(json, "index");
+  const std::string index_now = text_at(index, "state");
+  if (index_now == "rebuilding" || index_now == "completing" || index_now == "damaged") {
+    out +=
+        line("index", index_now + ": " + text_at(index, "reason") + ", " + text_at(index, "rows_added") +
+                          " rows, " + text_at(index, "rows_per_s") + " rows/s" +
+                          (field(index, "left_s").is_null() ? "" : ", " + age_at(index, "left_s") + " left"));
+  }
+  const Json& scrub = field(json, "scrub");
+  if (!scrub.is_null()) {
+    const Json& last = field(scrub, "last_round");
+    out +=
+        line("scrub", text_at(scrub, "state") + ", " + text_at(scrub, "shards_done") + " of " +
+                          text_at(scrub, "shards_total") + " shards, " + size_at(scrub, "bytes_per_s") +
+                          "/s; last whole round " +
+                          (last.is_null() ? "-"
+                                          : text_at(last, "ended_at") + " (" + text_at(last, "checkpoints") +
+                                                " checkpoints, " + size_at(last, "bytes") + ", " +
+                                                text_at(last, "corrupt") + " corrupt)"));
+  }
+  const Json& quarantine = field(json, "quarantine");
+  if (!quarantine.is_null() && field(quarantine, "checkpoints") != 0) {
+    out += line("quarantine", text_at(quarantine, "checkpoints") + " checkpoints, " +
+                                  size_at(quarantine, "stored_bytes") + ", newest " +
+                                  text_at(quarantine, "newest"));
+  }
   for (const Json& peer : field(json, "peers")) {
     const bool live = text_at(peer, "state") == "live";
     out += line("peer " + text_at(peer, "name"),
@@ -303,6 +329,59 @@ std::string show_table(const Json& json) {
   return out;
 }
 
+std::string counts_text(const Json& counts) {
+  return text_at(counts, "checkpoints") + " checkpoints, " + size_at(counts, "bytes") + ", " +
+         text_at(counts, "corrupt") + " corrupt, " + text_at(counts, "unreadable") + " unreadable";
+}
+
+// Of one run.
+std::string scrub_table(const Json& run) {
+  std::string out = line("scrub", text_at(run, "what") + ", " + text_at(run, "state"));
+  out += line("read", counts_text(run) + ", " + size_at(run, "bytes_per_s") + "/s");
+  if (!field(run, "trouble").is_null()) out += line("trouble", text_at(run, "trouble"));
+  for (const Json& found : field(run, "found")) {
+    out += line("corrupt", text_at(found, "key") + ", put into quarantine: " + text_at(found, "reason"));
+  }
+  return out;
+}
+
+std::string index_table(const Json& json) {
+  std::string out = line("index", text_at(json, "state") + ", " + text_at(json, "rows") + " rows");
+  if (field(json, "rebuild") == true) out += line("rebuilt because", text_at(json, "reason"));
+  out +=
+      line("last round", text_at(json, "shards_done") + " of " + text_at(json, "shards_total") + " shards, " +
+                             text_at(json, "rows_added") + " rows added, " + text_at(json, "rows_removed") +
+                             " removed, " + text_at(json, "rows_per_s") + " rows/s");
+  if (!field(json, "trouble").is_null()) out += line("trouble", text_at(json, "trouble"));
+  if (!field(json, "old_index").is_null())
+    out += line("damaged one", "moved to " + text_at(json, "old_index"));
+  return out;
+}
+
+// What is nested deeper than any answer is left out, so that reading it cannot overrun the stack.
+Json parse_shallow(const std::string& text) {
+  const auto shallow = [](int depth, Json::parse_event_t, const Json&) { return depth <= 16; };
+  return Json::parse(text, shallow, false);
+}
+
+Error no_answer() {
+  return make_error(Code::kProtocol, "the answer of cmsd cannot be read; is it of another version?");
+}
+
+std::uint64_t number_at(const Json& object, const char* name) {
+  const Json& value = field(object, name);
+  return value.is_number_unsigned() ? value.get<std::uint64_t>() : 0;
+}
+
+std::string percent_of(std::uint64_t done, std::uint64_t total) {
+  std::string text = std::to_string(total == 0 ? 0 : std::min(done, total) * 100 / total) + "%";
+  return std::string(4 - std::min<std::size_t>(4, text.size()), ' ') + text;
+}
+
+std::string left_at(const Json& json) {
+  return field(json, "left_s").is_null() ? "" : ", " + age_at(json, "left_s") + " left";
+}
+
 std::string printed(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -336,8 +415,6 @@ std::string human_age(std::uint64_t seconds) {
 
 Result<std::string> render(wire::AdminMethod method, const std::vector<std::string>& pages,
                            const Style& style) {
-  const Error no_answer =
-      make_error(Code::kProtocol, "the answer of cmsd cannot be read; is it of another version?");
   const bool retention =
       method == wire::AdminMethod::kRetentionPlan || method == wire::AdminMethod::kRetentionApply;
   const char* list = method == wire::AdminMethod::kEcus          ? "ecus"
@@ -346,19 +423,17 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
                                                                  : nullptr;
   Json whole;
   for (const std::string& page : pages) {
-    // What is nested deeper than any answer is left out, so that printing it cannot overrun the stack.
-    const auto shallow = [](int depth, Json::parse_event_t, const Json&) { return depth <= 16; };
-    Json json = Json::parse(page, shallow, false);
-    if (!json.is_object() || (list != nullptr && !field(json, list).is_array())) return no_answer;
+    Json json = parse_shallow(page);
+    if (!json.is_object() || (list != nullptr && !field(json, list).is_array())) return no_answer();
     if (whole.is_null()) {
       whole = std::move(json);
     } else {
-      if (list == nullptr) return no_answer;
+      if (list == nullptr) return no_answer();
       for (Json& entry : json[list]) whole[list].push_back(std::move(entry));
       if (retention) add_up_retention(whole, json);
     }
   }
-  if (whole.is_null()) return no_answer;
+  if (whole.is_null()) return no_answer();
   if (style.json) return printed(whole);
   switch (method) {
     case wire::AdminMethod::kStatus: return status_table(whole, style);
@@ -369,6 +444,10 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     case wire::AdminMethod::kUnpin: return pinned_line(whole);
     case wire::AdminMethod::kRetentionPlan:
     case wire::AdminMethod::kRetentionApply: return retention_table(whole);
+    case wire::AdminMethod::kScrub:
+    case wire::AdminMethod::kScrubStatus: return scrub_table(whole);
+    case wire::AdminMethod::kIndexRebuild:
+    case wire::AdminMethod::kIndexStatus: return index_table(whole);
     case wire::AdminMethod::kRetire: break;
   }
   return "retired everything up to " + text_at(whole, "key") + "; older checkpoints are removed\n";
@@ -385,7 +464,65 @@ JudgedPage judged_of(const std::string& page) {
   return counts;
 }
 
-std::string render_got(const Got& got, const std::string& path, double seconds, const Style& style) {
+Result<std::uint64_t> scrub_id(const std::string& json) {
+  const Json run = parse_shallow(json);
+  if (!run.is_object() || !field(run, "id").is_number_unsigned()) return no_answer();
+  return number_at(run, "id");
+}
+
+Result<TaskState> scrub_state(const std::string& json, std::uint64_t id) {
+  const Json status = parse_shallow(json);
+  if (!status.is_object() || !field(status, "runs").is_array()) return no_answer();
+  for (const Json& run : field(status, "runs")) {
+    if (!run.is_object() || !field(run, "id").is_number_unsigned() || number_at(run, "id") != id) continue;
+    TaskState task;
+    const std::string state = text_at(run, "state");
+    const bool all = !field(run, "shards_total").is_null();
+    task.ended = state == "done" || state == "broken off";
+    task.json = run.dump(-1, ' ', false, Json::error_handler_t::replace);
+    if (state == "broken off") {
+      task.failure = "broken off: " + text_at(run, "trouble");
+    } else if (task.ended && number_at(run, "corrupt") > 0) {
+      task.failure = text_at(run, "corrupt") + " damaged checkpoints were found and put into quarantine";
+    } else if (task.ended && number_at(run, "unreadable") > 0) {
+      task.failure = text_at(run, "unreadable") + " checkpoints could not be read";
+    } else if (task.ended && !all && number_at(run, "checkpoints_total") == 0) {
+      task.failure = "nothing is stored of " + text_at(run, "what");
+    }
+    task.progress = (all ? percent_of(number_at(run, "shards_done"), number_at(run, "shards_total"))
+                         : percent_of(number_at(run, "checkpoints"), number_at(run, "checkpoints_total"))) +
+                    "  " + (state == "waiting" ? "waits for another scrub or the store" : counts_text(run)) +
+                    "  " + size_at(run, "bytes_per_s") + "/s" + left_at(run);
+    return task;
+  }
+  return make_error(Code::kNotFound, "cmsd does not know of this scrub any more; was it started again?");
+}
+
+Result<TaskState> index_state(const std::string& json) {
+  const Json index = parse_shallow(json);
+  if (!index.is_object() || !field(index, "state").is_string()) return no_answer();
+  TaskState task;
+  const std::string state = text_at(index, "state");
+  const std::string trouble = text_at(index, "trouble");
+  task.json = json;
+  if (state == "ok") {
+    task.ended = true;
+  } else if (state == "waiting" && trouble != "-") {
+    task.ended = true;
+    task.failure = "broken off: " + trouble + "; cmsd goes on by itself when it can";
+  } else if (state == "completing") {
+    task.progress = "100%  " + text_at(index, "rows") + " rows; reading times and names, " +
+                    text_at(index, "rows_completed") + " read";
+  } else {
+    task.progress = percent_of(number_at(index, "shards_done"), number_at(index, "shards_total")) + "  " +
+                    text_at(index, "rows_added") + " rows  " + text_at(index, "rows_per_s") + "/s" +
+                    left_at(index);
+  }
+  return task;
+}
+
+std::string render_got(const Got& got, const std::string& path, double seconds,
+                       const std::vector<std::string>& passed_over, const Style& style) {
   if (style.json) {
     return printed(Json{{"key", to_string(got.checkpoint)},
                         {"ecu_mac", to_string(got.checkpoint.program.ecu_mac)},
@@ -395,6 +532,7 @@ std::string render_got(const Got& got, const std::string& path, double seconds, 
                         {"size_bytes", got.size_bytes},
                         {"blob_digest", to_string(got.blob_digest)},
                         {"file", path},
+                        {"passed_over", passed_over},
                         {"duration_s", seconds}});
   }
   const double rate = seconds > 0 ? static_cast<double>(got.size_bytes) / seconds : 0;

@@ -20,7 +20,22 @@ struct Style {
 // `pages`: the answers to one question, more than one when it went on. Ends with a line end.
 Result<std::string> render(wire::AdminMethod method, const std::vector<std::string>& pages,
                            const Style& style);
-std::string render_got(const Got& got, const std::string& path, double seconds, const Style& style);
+
+// Something that a cmsd does for a while, as it tells it when asked.
+struct TaskState {
+  bool ended = false;
+  std::string failure;   // Not empty: it ended, and not well.
+  std::string progress;  // One line, without its end.
+  std::string json;      // Of this task alone, for render().
+};
+// `id`: of the scrub that was begun, by its answer.
+Result<std::uint64_t> scrub_id(const std::string& json);
+Result<TaskState> scrub_state(const std::string& json, std::uint64_t id);
+Result<TaskState> index_state(const std::string& json);
+
+// `passed_over`: newer checkpoints that turned out to be damaged.
+std::string render_got(const Got& got, const std::string& path, double seconds,
+                       const std::vector<std::string>& passed_over, const Style& style);
 
 // Of a page of a retention: how far it has come.
 struct JudgedPage {

@@ -31,6 +31,8 @@ namespace cms::core {
 inline constexpr std::size_t kSessionCountMax = 20000;
 inline constexpr std::size_t kProgramsPerSessionMax = 16384;
 inline constexpr std::size_t kSeenBeyondMax = 4096;
+inline constexpr std::size_t kKnownPerEcuMax = 16;    // Incarnations whose age is known; the largest.
+inline constexpr std::size_t kKnownCountMax = 65536;  // Of all ECUs.
 inline constexpr std::size_t kLinkCountMax = 256;
 inline constexpr std::size_t kTransferCountMax = 4096;
 inline constexpr std::size_t kWithdrawalCountMax = 4096;         // Asked of the index and not answered.
@@ -85,6 +87,7 @@ struct Counters {
   std::uint64_t removed = 0;  // By retention.
   std::uint64_t removed_bytes = 0;
   std::uint64_t peer_removed = 0;
+  std::uint64_t quarantined = 0;  // Stored blobs that turned out to be damaged, found here.
 };
 
 class CmsCore {
@@ -125,6 +128,12 @@ class CmsCore {
                                const Result<Incarnation>& incarnation, Effects& effects);
   void on_withdrawn(Instant now, const WithdrawProgram& asked, const Result<Version>& up_to,
                     Effects& effects);
+  // A stored blob turned out to be damaged; it has left the store and the index, which now says
+  // `facts` of its program. Whoever still holds that checkpoint is asked to announce it again.
+  // `found_here`: the peers are told.
+  void on_quarantined(Instant now, const storage::BlobName& name, const std::string& why,
+                      const ProgramFacts& facts, bool found_here, Effects& effects);
+
   // ---- inputs: the other CMS instances
   void on_peer(Instant now, const std::string& address, const wire::PeerMessage& message, Effects& effects);
   void on_malformed_peer(Instant now, const std::string& address, const Error& error, Effects& effects);
@@ -229,6 +238,7 @@ class CmsCore {
   const Status& store_status() const { return store_status_; }
   std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
   std::size_t transfer_count() const { return transfers_.size(); }
+  std::size_t known_incarnation_count() const { return known_since_.size(); }
   std::size_t queued_count() const { return queue_.size() + delayed_.size(); }
 
  private:
@@ -244,6 +254,7 @@ class CmsCore {
   void end_session(Instant now, SessionId id, Code code, const std::string& why, Effects& effects);
   void on_heartbeat(Instant now, Session& session, const wire::Heartbeat& heartbeat, Effects& effects);
   void on_list_page(Instant now, Session& session, const wire::ListPage& page, Effects& effects);
+  void note_known(Instant now, const SessionId& id);
   void want_list(Session& session, Seq from_seq, Instant at);
   void send_list(Instant now, Session& session, Effects& effects);
   void mark_applied(Session& session, Seq seq);
@@ -256,8 +267,12 @@ class CmsCore {
   // programs
   void take(Instant now, Session& session, const wire::Notification& notification, Effects& effects);
   void consider(Instant now, const ProgramKey& key, Program& program, Effects& effects);
-  void give_up_pending(Program& program, wire::ReceiptLevel level, Code code, const std::string& reason,
-                       Effects& effects);
+  void drop_pending(Program& program, Code code, const std::string& reason, Effects& effects);
+  // Tells the publisher that `newer` takes its place.
+  void supersede(Instant now, const Announcement& announcement, const Version& newer, std::string reason,
+                 Effects& effects);
+  void supersede_pending(Instant now, Program& program, const Version& newer, std::string reason,
+                         Effects& effects);
   void set_pending(Program& program, Announcement announcement);
   void clear_pending(Program& program);
   void delay(const ProgramKey& key, Program& program, Instant until);  // Then it is considered again.
@@ -265,8 +280,7 @@ class CmsCore {
   void forget_if_idle(const ProgramKey& key);
   void send_receipt(const Announcement& announcement, wire::ReceiptLevel level, Code code, std::string reason,
                     Effects& effects);
-  void send_receipt(const SessionId& session, ProgramId program_id, Seq seq, wire::ReceiptLevel level,
-                    Code code, std::string reason, Effects& effects);
+  void send_receipt(const SessionId& session, wire::Receipt receipt, Effects& effects);
   void remember_failure(const CheckpointId& checkpoint, Code code, const std::string& reason);
   void note_stored(Program& program, const Version& version);
   void ask_retention(const std::set<ProgramKey>& programs, Effects& effects) const;
@@ -303,6 +317,7 @@ class CmsCore {
   std::map<SessionId, Session> sessions_;
   std::map<PeerId, SessionId> session_of_peer_;
   std::map<LinkId, SessionId> session_of_link_;
+  std::map<SessionId, Instant> known_since_;  // Of living and ended sessions, here and elsewhere.
   // By (peer, nonce), with the incarnation that the client asked for last.
   std::map<std::pair<PeerId, std::uint64_t>, Incarnation> hellos_in_work_;
   std::map<ProgramKey, Program> programs_;
@@ -340,11 +355,6 @@ class CmsCore {
   bool unheard_looked_for_ = false;
   Instant next_reconcile_at_{};
 };
-
-// A new incarnation above `max_known`: the counter stands above 16 bits of the client's nonce, so that
-// two CMS instances that know the same do not give the same one to two clients. 0: there is none left
-// (only when a client lied about its own: 2^48 starts).
-Incarnation next_incarnation(Incarnation max_known, std::uint64_t nonce);
 
 // "tcp://10.0.0.7:7600"; an IPv6 address is put in brackets.
 std::string endpoint_of(const std::string& host, std::uint16_t port);

@@ -168,7 +168,13 @@ void CmsCore::on_peer(Instant now, const std::string& address, const wire::PeerM
     effects.push_back(NoteRemoved{removed->blobs});
   } else if (const auto* pinned = std::get_if<wire::PeerPinned>(&message.body)) {
     effects.push_back(NotePinned{pinned->checkpoint, pinned->pinned});
+  } else if (const auto* quarantined = std::get_if<wire::PeerQuarantined>(&message.body)) {
+    NoteQuarantined effect;
+    for (const wire::StoredCheckpoint& one : quarantined->checkpoints)
+      effect.names.push_back(row_of(one).name);
+    effects.push_back(std::move(effect));
   } else if (const auto* given = std::get_if<wire::PeerIncarnations>(&message.body)) {
+    for (const SessionId& id : given->incarnations) note_known(now, id);
     if (!given->incarnations.empty()) effects.push_back(NoteIncarnations{given->incarnations});
     if (given->greets == config_.incarnation) {
       heard.peer->greeted = true;
@@ -194,6 +200,7 @@ void CmsCore::on_peer_indexed(Instant now, const std::vector<storage::BlobName>&
     if (it == programs_.end()) continue;
     Program& program = it->second;
     const Version version = name.checkpoint.version;
+    note_known(now, SessionId{key.ecu_mac, version.incarnation});
     if (program.withdrawn && version <= *program.withdrawn) continue;
     note_stored(program, version);
     if (program.transfer != 0) {
@@ -204,9 +211,7 @@ void CmsCore::on_peer_indexed(Instant now, const std::vector<storage::BlobName>&
         if (pulled == version) {
           send_receipt(transfer.announcement, ReceiptLevel::kStored, Code::kOk, {}, effects);
         } else {
-          ++counters_.superseded;
-          send_receipt(transfer.announcement, ReceiptLevel::kSuperseded, Code::kSuperseded,
-                       "a newer checkpoint is stored", effects);
+          supersede(now, transfer.announcement, version, "a newer checkpoint is stored", effects);
         }
         end_transfer(program.transfer, false, effects);
       }

@@ -653,5 +653,83 @@ TEST(CmsPeersTest, MorePeersThanThereMayBeAreNotListenedTo) {
   EXPECT_EQ(cms.core.peers().peers().size(), wire::kPeerCountMax);
 }
 
+// ---- damage found in the store
+
+storage::BlobName name_of(const ProgramKey& program, const Version& version) {
+  storage::BlobName name;
+  name.checkpoint = CheckpointId{program, version};
+  name.lineage = lineage_of(program);
+  name.uid = 5;
+  return name;
+}
+
+TEST(CmsQuarantineTest, WhatItsPublisherStillHoldsIsPulledAgain) {
+  TwoCms cms;
+  const Client client = cms.open_with_peer();
+  const ProgramKey program = client.program(7);
+  const wire::Notification notification = notification_of(7, 1);
+  cms.announce(client, notification);
+  if (cms.transfer_of(program) == 0) cms.pass_with_peer(kPeerBusyMax, cms.beat(false));
+  cms.store(program);
+  const Version version{client.incarnation, 1};
+  cms.feed([&](Effects& out) {
+    cms.core.on_quarantined(cms.now, name_of(program, version), "chunk 0", CmsCore::ProgramFacts{}, true,
+                            out);
+  });
+  const auto told = cms.told_peers<wire::PeerQuarantined>();
+  ASSERT_EQ(told.size(), 1U);
+  ASSERT_EQ(told[0].checkpoints.size(), 1U);
+  EXPECT_EQ(told[0].checkpoints[0].checkpoint, (CheckpointId{program, version}));
+  EXPECT_EQ(told[0].checkpoints[0].uid, 5U);
+  EXPECT_EQ(cms.core.programs().at(program).newest_stored, std::nullopt);
+  ASSERT_EQ(cms.core.failures().count(CheckpointId{program, version}), 1U);
+  ASSERT_EQ(cms.sent<wire::List>(client).size(), 1U);
+  EXPECT_EQ(cms.sent<wire::List>(client)[0].from_seq, 1U);
+  cms.announce(client, notification);
+  cms.pass_with_peer(kPeerBusyMax, cms.beat(false));
+  ASSERT_NE(cms.transfer_of(program), 0U) << "although it was STORED before";
+  cms.store(program);
+  EXPECT_TRUE(cms.core.failures().empty());
+}
+
+TEST(CmsQuarantineTest, OfAnOlderOneOrOfOneOfTwoBlobsNothingIsLost) {
+  TwoCms cms;
+  const Client client = cms.open_with_peer();
+  const ProgramKey program = client.program(7);
+  const Version older{client.incarnation, 1};
+  const Version newest{client.incarnation, 2};
+  cms.indexed(CheckpointId{program, newest});
+  for (const Version& version : {older, newest}) {
+    CmsCore::ProgramFacts facts;
+    facts.newest = newest;
+    cms.feed([&](Effects& out) {
+      cms.core.on_quarantined(cms.now, name_of(program, version), "why", facts, true, out);
+    });
+    EXPECT_TRUE(cms.sent<wire::List>(client).empty());
+    EXPECT_TRUE(cms.core.failures().empty());
+  }
+  EXPECT_EQ(cms.core.counters().quarantined, 2U);
+}
+
+TEST(CmsQuarantineTest, APeersWordIsCheckedAndNotPassedOn) {
+  TwoCms cms;
+  const Client client = cms.open_with_peer();
+  const ProgramKey program = client.program(7);
+  wire::StoredCheckpoint gone;
+  gone.checkpoint = CheckpointId{program, Version{client.incarnation, 1}};
+  gone.lineage = lineage_of(program);
+  gone.uid = 5;
+  cms.hear(wire::PeerQuarantined{{gone}});
+  const auto noted = cms.all<NoteQuarantined>();
+  ASSERT_EQ(noted.size(), 1U);
+  ASSERT_EQ(noted[0].names.size(), 1U);
+  EXPECT_TRUE(noted[0].names[0] == name_of(program, gone.checkpoint.version));
+  cms.feed([&](Effects& out) {
+    cms.core.on_quarantined(cms.now, noted[0].names[0], "a peer", CmsCore::ProgramFacts{}, false, out);
+  });
+  EXPECT_TRUE(cms.told_peers<wire::PeerQuarantined>().empty());
+  EXPECT_EQ(cms.core.counters().quarantined, 0U);
+}
+
 }  // namespace
 }  // namespace cms::core

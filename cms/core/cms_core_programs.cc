@@ -8,24 +8,45 @@ namespace cms::core {
 
 using wire::ReceiptLevel;
 
-void CmsCore::send_receipt(const SessionId& session_id, ProgramId program_id, Seq seq, ReceiptLevel level,
-                           Code code, std::string reason, Effects& effects) {
+void CmsCore::send_receipt(const SessionId& session_id, wire::Receipt receipt, Effects& effects) {
   const auto it = sessions_.find(session_id);
   if (it == sessions_.end()) return;  // It has gone; should it come back, LIST brings the receipt up again.
-  wire::Receipt receipt;
-  receipt.program_id = program_id;
-  receipt.seq = seq;
-  receipt.level = level;
-  receipt.code = code;
-  receipt.reason = std::move(reason);
   effects.push_back(
       SendControl{it->second.peer, wire::ControlMessage{session_id.incarnation, std::move(receipt)}});
 }
 
 void CmsCore::send_receipt(const Announcement& announcement, ReceiptLevel level, Code code,
                            std::string reason, Effects& effects) {
-  send_receipt(announcement.session, announcement.notification.program_id, announcement.notification.seq,
-               level, code, std::move(reason), effects);
+  wire::Receipt receipt;
+  receipt.program_id = announcement.notification.program_id;
+  receipt.seq = announcement.notification.seq;
+  receipt.level = level;
+  receipt.code = code;
+  receipt.reason = std::move(reason);
+  send_receipt(announcement.session, std::move(receipt), effects);
+}
+
+// A client whose incarnation is below that of an earlier start sees it by what is told here (ADR 6).
+void CmsCore::supersede(Instant now, const Announcement& announcement, const Version& newer,
+                        std::string reason, Effects& effects) {
+  ++counters_.superseded;
+  wire::Receipt receipt;
+  receipt.program_id = announcement.notification.program_id;
+  receipt.seq = announcement.notification.seq;
+  receipt.level = ReceiptLevel::kSuperseded;
+  receipt.code = Code::kSuperseded;
+  receipt.reason = std::move(reason);
+  if (newer.incarnation > announcement.session.incarnation) {
+    const SessionId newer_session{announcement.session.ecu_mac, newer.incarnation};
+    receipt.newer = newer;
+    receipt.newer_lives = sessions_.count(newer_session) != 0;
+    const auto known = known_since_.find(newer_session);
+    if (known != known_since_.end()) {
+      receipt.newer_known_ms = static_cast<std::uint64_t>(
+          std::chrono::duration_cast<std::chrono::milliseconds>(now - known->second).count());
+    }
+  }
+  send_receipt(announcement.session, std::move(receipt), effects);
 }
 
 void CmsCore::remember_failure(const CheckpointId& checkpoint, Code code, const std::string& reason) {
@@ -43,13 +64,13 @@ void CmsCore::remember_failure(const CheckpointId& checkpoint, Code code, const 
 void CmsCore::take(Instant now, Session& session, const wire::Notification& notification, Effects& effects) {
   const ProgramKey key{session.id.ecu_mac, notification.program_id};
   if (notification.kind != wire::CheckpointKind::kFull) {
-    send_receipt(session.id, key.program_id, notification.seq, ReceiptLevel::kDropped, Code::kUnsupported,
+    send_receipt(Announcement{session.id, notification, now}, ReceiptLevel::kDropped, Code::kUnsupported,
                  "this CMS takes full checkpoints only", effects);
     return;
   }
   if (session.programs.count(key.program_id) == 0) {
     if (session.programs.size() >= kProgramsPerSessionMax) {
-      send_receipt(session.id, key.program_id, notification.seq, ReceiptLevel::kDropped, Code::kLimit,
+      send_receipt(Announcement{session.id, notification, now}, ReceiptLevel::kDropped, Code::kLimit,
                    "this CMS takes " + std::to_string(kProgramsPerSessionMax) + " programs of one session",
                    effects);
       return;
@@ -66,9 +87,7 @@ void CmsCore::take(Instant now, Session& session, const wire::Notification& noti
     const Version pulled = transfers_.at(program.transfer).announcement.version();
     if (version == pulled) return;
     if (version < pulled) {
-      ++counters_.superseded;
-      send_receipt(announcement, ReceiptLevel::kSuperseded, Code::kSuperseded,
-                   "a newer checkpoint is being pulled", effects);
+      supersede(now, announcement, pulled, "a newer checkpoint is being pulled", effects);
       return;
     }
   }
@@ -76,13 +95,10 @@ void CmsCore::take(Instant now, Session& session, const wire::Notification& noti
     const Version pending = program.pending->version();
     if (version == pending) return;
     if (version < pending) {
-      ++counters_.superseded;
-      send_receipt(announcement, ReceiptLevel::kSuperseded, Code::kSuperseded,
-                   "a newer checkpoint was announced", effects);
+      supersede(now, announcement, pending, "a newer checkpoint was announced", effects);
       return;
     }
-    give_up_pending(program, ReceiptLevel::kSuperseded, Code::kSuperseded, "a newer checkpoint was announced",
-                    effects);
+    supersede_pending(now, program, version, "a newer checkpoint was announced", effects);
   }
   set_pending(program, std::move(announcement));
   consider(now, key, program, effects);
@@ -115,11 +131,16 @@ void CmsCore::end_delay(const ProgramKey& key, Program& program) {
   program.delayed_until.reset();
 }
 
-void CmsCore::give_up_pending(Program& program, ReceiptLevel level, Code code, const std::string& reason,
-                              Effects& effects) {
+void CmsCore::drop_pending(Program& program, Code code, const std::string& reason, Effects& effects) {
   CMS_ASSERT(program.pending.has_value());
-  if (level == ReceiptLevel::kSuperseded) ++counters_.superseded;
-  send_receipt(*program.pending, level, code, reason, effects);
+  send_receipt(*program.pending, ReceiptLevel::kDropped, code, reason, effects);
+  clear_pending(program);
+}
+
+void CmsCore::supersede_pending(Instant now, Program& program, const Version& newer, std::string reason,
+                                Effects& effects) {
+  CMS_ASSERT(program.pending.has_value());
+  supersede(now, *program.pending, newer, std::move(reason), effects);
   clear_pending(program);
 }
 
@@ -134,7 +155,7 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
   if (program.known == Program::Known::kAsking) return;
   const Version version = program.pending->version();
   if (program.withdrawn && version <= *program.withdrawn) {
-    give_up_pending(program, ReceiptLevel::kDropped, Code::kWithdrawn, "the program was withdrawn", effects);
+    drop_pending(program, Code::kWithdrawn, "the program was withdrawn", effects);
     return;
   }
   if (program.newest_stored && version <= *program.newest_stored) {
@@ -142,8 +163,7 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
       send_receipt(*program.pending, ReceiptLevel::kStored, Code::kOk, {}, effects);
       clear_pending(program);
     } else {
-      give_up_pending(program, ReceiptLevel::kSuperseded, Code::kSuperseded, "a newer checkpoint is stored",
-                      effects);
+      supersede_pending(now, program, *program.newest_stored, "a newer checkpoint is stored", effects);
     }
     return;
   }
@@ -177,6 +197,7 @@ void CmsCore::on_program_looked_up(Instant now, const ProgramKey& key, const Res
     return;
   }
   program.known = Program::Known::kYes;
+  if (facts->newest) note_known(now, SessionId{key.ecu_mac, facts->newest->incarnation});
   const auto keep_newer = [](std::optional<Version>& known, const std::optional<Version>& found) {
     if (found && (!known || *known < *found)) known = found;
   };
@@ -197,6 +218,39 @@ void CmsCore::forget_if_idle(const ProgramKey& key) {
   if (program.session_count != 0 || program.pending || program.transfer != 0) return;
   end_delay(key, program);
   programs_.erase(it);
+}
+
+// ---- damage found in the store
+
+void CmsCore::on_quarantined(Instant now, const storage::BlobName& name, const std::string& why,
+                             const ProgramFacts& facts, bool found_here, Effects& effects) {
+  const CheckpointId& checkpoint = name.checkpoint;
+  if (found_here) {
+    ++counters_.quarantined;
+    tell_peers(effects);  // That it was stored comes first.
+    wire::StoredCheckpoint gone;
+    gone.checkpoint = checkpoint;
+    gone.lineage = name.lineage;
+    gone.owner_epoch = name.owner_epoch;
+    gone.size_bytes = name.size_bytes;
+    gone.uid = name.uid;
+    say(wire::PeerQuarantined{{std::move(gone)}}, effects);
+  }
+  if (facts.newest && checkpoint.version <= *facts.newest) return;  // It is there a second time, or history.
+  remember_failure(checkpoint, Code::kCorrupt, "it was damaged in the store: " + why);
+  const auto it = programs_.find(checkpoint.program);
+  if (it != programs_.end()) {
+    Program& program = it->second;
+    // The one known case in which what is stored becomes older.
+    if (program.newest_stored == checkpoint.version) program.newest_stored = facts.newest;
+    consider(now, checkpoint.program, program, effects);
+  }
+  const auto session = sessions_.find(SessionId{checkpoint.program.ecu_mac, checkpoint.version.incarnation});
+  if (session != sessions_.end()) {
+    want_list(session->second, checkpoint.version.seq, now);
+    if (!session->second.list_sent) send_list(now, session->second, effects);
+  }
+  schedule(now, effects);
 }
 
 // ---- the end of a program's life
@@ -268,7 +322,7 @@ void CmsCore::apply_withdrawn(Instant now, const ProgramKey& key, const Version&
     }
   }
   if (program.pending && program.pending->version() <= up_to) {
-    give_up_pending(program, ReceiptLevel::kDropped, Code::kWithdrawn, "the program was withdrawn", effects);
+    drop_pending(program, Code::kWithdrawn, "the program was withdrawn", effects);
   }
   if (!program.pending) program.unstored_since.reset();
   consider(now, key, program, effects);  // A newer one may have waited for the pull that ended here.

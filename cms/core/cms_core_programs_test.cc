@@ -77,6 +77,74 @@ TEST(CmsProgramsTest, ALaterIncarnationIsNewer) {
   EXPECT_EQ(cms.told(old_one), Lines{"SUPERSEDED 9"});
 }
 
+TEST(CmsProgramsTest, TellsWhichLargerIncarnationIsInTheWayAndForHowLongItIsKnown) {
+  CoreDriver driver;
+  Client later = client_of(1);
+  later.nonce = 2;
+  driver.hello(later);
+  driver.page(later, {}, 0);
+  driver.announce(later, notification_of(7, 5));
+  driver.store(later.program(7));
+  driver.pass(seconds(3));
+  Client low = client_of(1);
+  low.nonce = 3;
+  low.peer = "low";
+  low.incarnation = later.incarnation - 1;  // As given by a CMS that knows less.
+  driver.hello(low);
+  driver.page(low, {notification_of(7, 1)}, 1);
+  auto receipts = driver.sent<wire::Receipt>(low);
+  ASSERT_EQ(receipts.size(), 1U);
+  EXPECT_EQ(receipts[0].level, wire::ReceiptLevel::kSuperseded);
+  EXPECT_EQ(receipts[0].newer, (Version{later.incarnation, 5}));
+  EXPECT_EQ(receipts[0].newer_known_ms, 3000U);
+  EXPECT_TRUE(receipts[0].newer_lives);
+
+  driver.say(later, wire::Bye{});
+  driver.pass(seconds(1));
+  driver.announce(low, notification_of(7, 2));
+  receipts = driver.sent<wire::Receipt>(low);
+  ASSERT_EQ(receipts.size(), 1U);
+  EXPECT_EQ(receipts[0].newer_known_ms, 4000U);
+  EXPECT_FALSE(receipts[0].newer_lives);
+}
+
+TEST(CmsProgramsTest, ANewerOneOfTheSameSessionIsNoLargerIncarnation) {
+  CoreDriver driver;
+  const Client client = driver.open();
+  driver.store_state(make_error(Code::kUnavailable, "away"));
+  driver.announce(client, notification_of(7, 1));
+  driver.announce(client, notification_of(7, 2));
+  const auto receipts = driver.sent<wire::Receipt>(client);
+  ASSERT_EQ(receipts.size(), 1U);
+  EXPECT_EQ(receipts[0].newer, Version{});
+}
+
+TEST(CmsProgramsTest, WhatASessionAnnouncedGoesOnUnderItsLargerIncarnation) {
+  CoreDriver driver;
+  Client client = driver.open();
+  driver.announce(client, notification_of(7, 1, 3 * kMiB));
+  driver.deliver_next(driver.transfer_of(client.program(7)));
+  client.incarnation += 1 << 20;
+  driver.hello(client);
+  EXPECT_EQ(driver.core.sessions().size(), 1U);
+  EXPECT_TRUE(driver.core.failures().empty());
+  EXPECT_EQ(driver.log_count(LogEvent::Level::kWarning), 0U);
+  driver.page(client, {notification_of(7, 1, 3 * kMiB)}, 1);
+  driver.store(client.program(7));
+  EXPECT_EQ(driver.told(client), Lines{"STORED 1"});
+}
+
+TEST(CmsProgramsTest, BoundsTheIncarnationsWhoseAgeIsKnown) {
+  CoreDriver driver;
+  for (std::uint64_t nonce = 1; nonce <= 2 * kKnownPerEcuMax; ++nonce) {
+    Client client = client_of(1);
+    client.nonce = nonce;
+    driver.hello(client);
+    driver.say(client, wire::Bye{});
+  }
+  EXPECT_EQ(driver.core.known_incarnation_count(), kKnownPerEcuMax);
+}
+
 TEST(CmsProgramsTest, WhatIsStoredIsAcknowledgedWithoutAPull) {
   CoreDriver cms;
   const Client client = cms.open();

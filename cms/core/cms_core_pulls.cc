@@ -343,9 +343,7 @@ void CmsCore::put_back(Instant now, TransferId id, const Error& why, Effects& ef
   end_transfer(id, false, effects);
   Program& program = programs_.at(key);
   if (program.pending) {
-    ++counters_.superseded;
-    send_receipt(announcement, ReceiptLevel::kSuperseded, Code::kSuperseded,
-                 "a newer checkpoint was announced", effects);
+    supersede(now, announcement, program.pending->version(), "a newer checkpoint was announced", effects);
   } else if (const auto session = sessions_.find(announcement.session); session != sessions_.end()) {
     // The session may have ended and come back since, and not have announced it again.
     if (session->second.programs.insert(key.program_id).second) ++program.session_count;

@@ -24,11 +24,6 @@ std::string endpoint_of(const std::string& host, std::uint16_t port) {
   return "tcp://" + (ipv6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
-Incarnation next_incarnation(Incarnation max_known, std::uint64_t nonce) {
-  if (max_known >> 16 == UINT64_MAX >> 16) return 0;
-  return (((max_known >> 16) + 1) << 16) | (nonce & 0xffff);
-}
-
 void CmsCore::on_control(Instant now, const PeerId& peer, const std::string& peer_address,
                          const wire::ControlMessage& message, Effects& effects) {
   if (const auto* hello = std::get_if<wire::Hello>(&message.body)) {
@@ -168,16 +163,17 @@ void CmsCore::on_incarnation_reserved(Instant now, const ReserveIncarnation& ask
 
 void CmsCore::open_session(Instant now, const ReserveIncarnation& asked, Incarnation incarnation,
                            Effects& effects) {
-  // The same client under an incarnation that it did not take: another CMS was faster.
+  // The same client under an incarnation that it did not take, since another CMS was faster, or that it
+  // goes by no more.
   std::vector<SessionId> untaken;
   for (auto it = sessions_.lower_bound(SessionId{asked.hello.ecu_mac, 0});
        it != sessions_.end() && it->first.ecu_mac == asked.hello.ecu_mac; ++it) {
     if (it->second.nonce == asked.hello.nonce) untaken.push_back(it->first);
   }
   for (const SessionId& id : untaken) {
-    end_session(now, id, Code::kPublisherGone, "it goes by incarnation " + std::to_string(incarnation),
-                effects);
+    end_session(now, id, Code::kSuperseded, "it goes by incarnation " + std::to_string(incarnation), effects);
   }
+  note_known(now, SessionId{asked.hello.ecu_mac, incarnation});
   Session fresh;
   fresh.id = SessionId{asked.hello.ecu_mac, incarnation};
   fresh.nonce = asked.hello.nonce;
@@ -222,6 +218,7 @@ void CmsCore::end_session(Instant now, SessionId id, Code code, const std::strin
   const auto it = sessions_.find(id);
   CMS_ASSERT(it != sessions_.end());
   Session& session = it->second;
+  const bool goes_on = code == Code::kSuperseded;  // Under another incarnation, and announces all again.
   std::size_t unfinished_count = 0;
   // What lies completely with the store is finished; everything else cannot be had any more.
   const std::set<TransferId> transfers = session.transfers;
@@ -229,7 +226,8 @@ void CmsCore::end_session(Instant now, SessionId id, Code code, const std::strin
     const Transfer& transfer = transfers_.at(transfer_id);
     if (transfer.finishing) continue;
     ++unfinished_count;
-    remember_failure(transfer.name.checkpoint, code, "session ended while its blob was pulled: " + why);
+    if (!goes_on)
+      remember_failure(transfer.name.checkpoint, code, "session ended while its blob was pulled: " + why);
     end_transfer(transfer_id, false, effects);
   }
   for (const ProgramId program_id : session.programs) {
@@ -240,8 +238,9 @@ void CmsCore::end_session(Instant now, SessionId id, Code code, const std::strin
     if (program.pending && program.pending->session == id) {
       if (pull_at(now, key, program) <= now) {  // Else a peer had it to pull, and knows better.
         ++unfinished_count;
-        remember_failure(CheckpointId{key, program.pending->version()}, code,
-                         "session ended before its blob was pulled: " + why);
+        if (!goes_on)
+          remember_failure(CheckpointId{key, program.pending->version()}, code,
+                           "session ended before its blob was pulled: " + why);
       }
       clear_pending(program);
     }
@@ -251,15 +250,25 @@ void CmsCore::end_session(Instant now, SessionId id, Code code, const std::strin
   close_link(session, effects);
   const auto peer = session_of_peer_.find(session.peer);
   if (peer != session_of_peer_.end() && peer->second == id) session_of_peer_.erase(peer);
-  const bool worth_a_warning = unfinished_count > 0 || code == Code::kProtocol;
+  const bool worth_a_warning = (unfinished_count > 0 && !goes_on) || code == Code::kProtocol;
   // A peer that breaks the protocol comes back at once, for ever.
   const bool repeated = code == Code::kProtocol && !worth_a_line(now, dropped(id));
   if (!repeated)
-    effects.push_back(LogEvent{worth_a_warning ? LogEvent::Level::kWarning : LogEvent::Level::kInfo,
-                               "session " + to_string(id) + " ended (" + why + "), " +
-                                   std::to_string(unfinished_count) + " checkpoints of it were not stored"});
+    effects.push_back(LogEvent{
+        worth_a_warning ? LogEvent::Level::kWarning : LogEvent::Level::kInfo,
+        "session " + to_string(id) + " ended (" + why + ")" +
+            (goes_on ? "" : ", " + std::to_string(unfinished_count) + " checkpoints of it were not stored")});
   sessions_.erase(it);
   schedule(now, effects);
+}
+
+// Since when an incarnation is known here; a client that started later must have a larger one.
+void CmsCore::note_known(Instant now, const SessionId& id) {
+  if (!known_since_.emplace(id, now).second) return;
+  const auto first = known_since_.lower_bound(SessionId{id.ecu_mac, 0});
+  const auto last = known_since_.upper_bound(SessionId{id.ecu_mac, std::numeric_limits<Incarnation>::max()});
+  if (static_cast<std::size_t>(std::distance(first, last)) > kKnownPerEcuMax) known_since_.erase(first);
+  if (known_since_.size() > kKnownCountMax) known_since_.erase(known_since_.begin());
 }
 
 // ---- what a session says

@@ -103,6 +103,10 @@ struct NoteWithdrawn {
   ProgramKey program;
   Version up_to{};
 };
+// A peer moved these out of their shards: they were damaged. on_quarantined, for those that are gone.
+struct NoteQuarantined {
+  std::vector<storage::BlobName> names;
+};
 struct NoteIncarnations {  // Not answered; a ReserveIncarnation that follows takes them into account.
   std::vector<SessionId> incarnations;
 };
@@ -142,8 +146,8 @@ struct LogEvent {
 using Effect =
     std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore, DropStore,
                  StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram, RemoveBlobs, SendPeer,
-                 IndexStored, NoteWithdrawn, NoteIncarnations, ReconcileStore, ApplyRetention, FreeSpace,
-                 NoteRemoved, NotePinned, GiveUp, LogEvent>;
+                 IndexStored, NoteWithdrawn, NoteQuarantined, NoteIncarnations, ReconcileStore,
+                 ApplyRetention, FreeSpace, NoteRemoved, NotePinned, GiveUp, LogEvent>;
 using Effects = std::vector<Effect>;
 
 }  // namespace cms::core

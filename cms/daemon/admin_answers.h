@@ -15,6 +15,8 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "cms/core/cms_core.h"
+#include "cms/daemon/index_facts.h"
+#include "cms/daemon/scrub_facts.h"
 #include "schemas/messages.h"
 #include "storage/blob_store.h"
 #include "storage/checkpoint_index.h"
@@ -39,6 +41,9 @@ struct DaemonFacts {
   std::uint32_t reconcile_shards_done = 0;
   std::string reconcile_trouble;  // Why it does not go on; empty: it does.
   std::uint64_t unknown_files = 0;
+  IndexFacts index;
+  ScrubFacts scrub;
+  QuarantineFacts quarantine;
   std::size_t store_queue_length = 0;
   std::size_t index_queue_length = 0;
   std::size_t query_queue_length = 0;
@@ -113,7 +118,10 @@ struct CoreSnapshot {
     std::size_t never_stored = 0;  // Of these: announced or pulled now, and nothing of them is stored.
     std::size_t late = 0;          // Programs with a checkpoint that waits for longer than kLateAfter,
     Duration longest_wait{};       //   and the longest of these.
-    bool all_looked_at = true;     // There are at most kSnapshotLooksMax programs.
+    std::size_t waiting = 0;       // Programs whose newest checkpoint is held by its publisher alone,
+    std::uint64_t waiting_bytes = 0;
+    Duration waiting_longest{};
+    bool all_looked_at = true;  // There are at most kSnapshotLooksMax programs.
     std::size_t pulls = 0;
     std::uint64_t pull_bytes_done = 0;
     std::uint64_t pull_bytes_total = 0;
@@ -138,12 +146,14 @@ struct CoreSnapshot {
 CoreSnapshot snapshot_of(const core::CmsCore& core, Instant now, const DaemonFacts& facts,
                          const wire::AdminRequest& request);
 
-// Anything but retire and what RetentionKeeper answers, which change something.
+// Anything but what changes something (retire, scrub, index_rebuild, pins, retention), which is the loop's.
 wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& snapshot,
                          storage::CheckpointIndex& index, storage::BlobStore& store);
 
-// RFC 3339 with milliseconds; empty for 0, which means: not known.
-std::string time_text(std::uint64_t at_us);
+// The JSON of the other questions; `rows`: of the index, when it can tell.
+std::string scrub_status_json(const DaemonFacts& facts);
+std::string scrub_run_json(const ScrubRun& run);  // Of one that was begun.
+std::string index_status_json(const DaemonFacts& facts, std::optional<std::uint64_t> rows);
 
 // The JSON of a retire that was carried out: everything of the program up to this version has ended.
 std::string retired_json(const ProgramKey& program, const Version& up_to);

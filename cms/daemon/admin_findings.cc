@@ -1,6 +1,8 @@
 #include "cms/daemon/admin_findings.h"
 
 #include <algorithm>
+#include <array>
+#include <ctime>
 #include <map>
 #include <utility>
 
@@ -19,16 +21,101 @@ constexpr std::size_t kClockRows = 4096;  // Rows between two looks at the clock
 std::string remedy_for_store(Code code, const std::string& url) {
   switch (code) {
     case Code::kNoSpace:
+      return "free space on " + url +
+             ", retire programs or start cmsd with a lower --keep-latest; it goes on "
+             "by itself";
     case Code::kQuota:
-      return "free space on " + url + " or start cmsd with a lower --keep-latest; it goes on by itself";
+      return "the disk has room, the user of cmsd has not: raise its quota on " + url +
+             ", retire programs or start cmsd with a lower --keep-latest; it goes on by itself";
     case Code::kNotFound:
     case Code::kUnavailable:
       return "see that " + url + " is mounted and its host is up; cmsd goes on by itself";
     case Code::kReadOnly:
+      return "mount " + url +
+             " for writing (a file system in trouble is often made read-only: see the kernel's "
+             "log of its host); it goes on by itself";
     case Code::kPermission: return "make " + url + " writable for the user of cmsd; it goes on by itself";
+    case Code::kCorrupt:
+      return "restore the FORMAT file of " + url +
+             " from another copy or see docs/formats/store-layout.md; nothing else of it was touched";
+    case Code::kIo: return "look at the disk of " + url + " and the kernel's log of its host";
     case Code::kForeign: return "point --store to the fleet's store or to an empty directory";
     case Code::kUnsupported: return "update this cmsd: the store is of a newer format";
     default: return "look at the log of cmsd and at the host of " + url;
+  }
+}
+
+// What a store that is away holds up; publishers keep it as long as their memory allows.
+std::string waiting_text(const CoreSnapshot& snapshot) {
+  const CoreSnapshot::Counts& counts = snapshot.counts;
+  if (counts.waiting == 0) return "; no checkpoint waits for it";
+  return "; " + std::to_string(counts.waiting) + " programs' newest checkpoints (" +
+         std::to_string(counts.waiting_bytes / (1024 * 1024)) +
+         " MiB) wait with their publishers, the first for " +
+         std::to_string(seconds_of(counts.waiting_longest)) + " s";
+}
+
+void find_scrub_problems(const CoreSnapshot& snapshot, std::vector<Problem>& problems) {
+  const DaemonFacts& facts = snapshot.facts;
+  const ScrubFacts& scrub = facts.scrub;
+  const std::string& url = facts.store_url;
+  if (facts.quarantine.count > 0) {
+    std::string what = std::to_string(facts.quarantine.count) +
+                       " stored checkpoints were found damaged and are in quarantine, ";
+    what += scrub.found.empty()
+                ? "newest " + to_string(facts.quarantine.newest)
+                : "last " + to_string(scrub.found.back().checkpoint) + ": " + scrub.found.back().reason;
+    problems.push_back(Problem{Severity::kError, what, std::nullopt,
+                               "look at the disks of " + url + "; run 'cms-admin scrub'; when all is well, " +
+                                   "remove the files in its directory quarantine/ to end this alarm"});
+  }
+  if (!scrub.not_moved.reason.empty()) {
+    problems.push_back(
+        Problem{Severity::kError,
+                to_string(scrub.not_moved.checkpoint) +
+                    " is damaged and could not be moved to quarantine: " + scrub.not_moved.reason,
+                age_of(facts.wall_us, scrub.not_moved.at_us),
+                "make " + url + " writable, then run 'cms-admin scrub " +
+                    to_string(scrub.not_moved.checkpoint.program) + "'"});
+  }
+  if (scrub.total.unreadable > 0) {
+    problems.push_back(Problem{Severity::kWarning,
+                               std::to_string(scrub.total.unreadable) +
+                                   " times a stored checkpoint could not be read, last " +
+                                   to_string(scrub.unreadable.checkpoint) + ": " + scrub.unreadable.reason,
+                               age_of(facts.wall_us, scrub.unreadable.at_us),
+                               "look at the disks of " + url + " and the kernel's log of its host"});
+  }
+  if (scrub.total.misread > 0) {
+    problems.push_back(Problem{
+        Severity::kWarning,
+        std::to_string(scrub.total.misread) + " times a stored checkpoint read wrong once and right then",
+        std::nullopt, "the store is right: test the memory of this host and its way to " + url});
+  }
+  if (scrub.total.unsupported > 0) {
+    problems.push_back(Problem{
+        Severity::kNotice,
+        std::to_string(scrub.total.unsupported) + " times a stored checkpoint of a newer format was met",
+        std::nullopt, "update this cmsd to have them checked"});
+  }
+}
+
+void find_index_problems(const CoreSnapshot& snapshot, const Status& indexed,
+                         std::vector<Problem>& problems) {
+  const IndexFacts& index = snapshot.facts.index;
+  if (!index.damage.empty()) {
+    problems.push_back(Problem{Severity::kWarning, "the index is damaged: " + index.damage, std::nullopt,
+                               "nothing; it is put aside and rebuilt from the store by itself; look at the "
+                               "disk of --index"});
+  } else if (!indexed.ok()) {
+    problems.push_back(Problem{Severity::kError, "the index cannot be read: " + indexed.error().message(),
+                               std::nullopt,
+                               "look at the disk of --index; if it stays so, run 'cms-admin index rebuild'"});
+  }
+  if (!index.old_index.empty()) {
+    problems.push_back(Problem{
+        Severity::kNotice, "the index was damaged and was rebuilt; the old one is kept in " + index.old_index,
+        std::nullopt, "remove that directory when nobody wants to look at it"});
   }
 }
 
@@ -36,7 +123,8 @@ void find_store_problems(const CoreSnapshot& snapshot, std::vector<Problem>& pro
   const DaemonFacts& facts = snapshot.facts;
   if (!snapshot.store_status.ok()) {
     const Error& error = snapshot.store_status.error();
-    problems.push_back(Problem{Severity::kError, "nothing can be stored: " + error.message(),
+    problems.push_back(Problem{Severity::kError,
+                               "nothing can be stored: " + error.message() + waiting_text(snapshot),
                                seconds_of(facts.store_since), remedy_for_store(error.code, facts.store_url)});
   } else if (facts.space && facts.space->free_bytes < facts.space->total_bytes / 10) {
     problems.push_back(Problem{
@@ -49,6 +137,12 @@ void find_store_problems(const CoreSnapshot& snapshot, std::vector<Problem>& pro
     problems.push_back(Problem{Severity::kWarning,
                                "the index cannot be compared with the store: " + facts.reconcile_trouble,
                                std::nullopt, "look at the log of cmsd; it tries again by itself"});
+  } else if (facts.reconcile_running && facts.index.rebuilding) {
+    problems.push_back(Problem{Severity::kNotice,
+                               "the index is being rebuilt from the store: " + facts.index.reason,
+                               seconds_of(facts.index.took),
+                               "nothing; lists are not complete until the end, all else is: see 'cms-admin "
+                               "index status'"});
   } else if (facts.reconcile_running) {
     problems.push_back(Problem{Severity::kNotice, "the index is being compared with the store", std::nullopt,
                                "nothing; wait for the end"});
@@ -142,6 +236,17 @@ void find_session_problems(const CoreSnapshot& snapshot, std::vector<Problem>& p
 
 }  // namespace
 
+std::optional<std::string> time_text(std::uint64_t at_us) {
+  if (at_us == 0) return std::nullopt;
+  const auto seconds = static_cast<std::time_t>(at_us / 1000000);
+  std::tm utc{};
+  if (::gmtime_r(&seconds, &utc) == nullptr || utc.tm_year > 9999 - 1900) return std::nullopt;
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &utc);
+  const std::string ms = std::to_string(1000 + at_us / 1000 % 1000).substr(1);
+  return std::string(text.data()) + "." + ms + "Z";
+}
+
 std::uint64_t seconds_of(Duration duration) {
   return static_cast<std::uint64_t>(
       std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(duration).count()));
@@ -205,12 +310,8 @@ std::vector<Problem> find_problems(const CoreSnapshot& snapshot, const Status& i
                                    const Lasting& lasting) {
   std::vector<Problem> problems;
   find_store_problems(snapshot, problems);
-  if (!indexed.ok()) {
-    problems.push_back(Problem{Severity::kError, "the index cannot be read: " + indexed.error().message(),
-                               std::nullopt,
-                               "look at the disk of --index; when it is damaged, stop cmsd, move the index "
-                               "away and start it again"});
-  }
+  find_index_problems(snapshot, indexed, problems);
+  find_scrub_problems(snapshot, problems);
   find_checkpoint_problems(snapshot, lasting, problems);
   find_cms_problems(snapshot, problems);
   find_session_problems(snapshot, problems);

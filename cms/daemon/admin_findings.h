@@ -33,7 +33,7 @@ struct Lasting {
 Status find_lasting(const CoreSnapshot& snapshot, storage::CheckpointIndex& index, Lasting& lasting);
 
 struct Problem {
-  // error: nothing can be stored. warning: somebody should look. notice: good to know.
+  // error: nothing can be stored, or something stored was lost. warning: somebody should look. notice: good to know.
   enum class Severity { kNotice, kWarning, kError } severity = Severity::kNotice;
   std::string what;
   std::optional<std::uint64_t> since_s;  // For how long; not there: not known, or it does not matter.
@@ -44,6 +44,8 @@ struct Problem {
 std::vector<Problem> find_problems(const CoreSnapshot& snapshot, const Status& indexed,
                                    const Lasting& lasting);
 
+// RFC 3339 in UTC with milliseconds; nullopt for 0, which means: not known.
+std::optional<std::string> time_text(std::uint64_t at_us);
 // Seconds of a duration, never negative; of a time of the wall clock until now, nullopt when not known.
 std::uint64_t seconds_of(Duration duration);
 std::optional<std::uint64_t> age_of(std::uint64_t wall_us, std::uint64_t at_us);

@@ -98,6 +98,11 @@ void add_status(const CmsCore& core, Instant now, CoreSnapshot& snapshot) {
       counts.all_looked_at = false;
       break;
     }
+    if (program.pending && program.transfer == 0) {
+      ++counts.waiting;
+      counts.waiting_bytes += program.pending->notification.size_bytes;
+      counts.waiting_longest = std::max(counts.waiting_longest, now - program.pending->announced_at);
+    }
     if (program.pending && program.transfer == 0 && now - program.pending->announced_at >= kLateAfter) {
       ++counts.late;
       counts.longest_wait = std::max(counts.longest_wait, now - program.pending->announced_at);
@@ -237,7 +242,11 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
     case wire::AdminMethod::kPin:
     case wire::AdminMethod::kUnpin:
     case wire::AdminMethod::kRetentionPlan:
-    case wire::AdminMethod::kRetentionApply: break;
+    case wire::AdminMethod::kRetentionApply:
+    case wire::AdminMethod::kScrub:
+    case wire::AdminMethod::kScrubStatus:
+    case wire::AdminMethod::kIndexRebuild:
+    case wire::AdminMethod::kIndexStatus: break;
   }
   return snapshot;
 }

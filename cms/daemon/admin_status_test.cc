@@ -134,6 +134,117 @@ TEST_F(AdminStatusTest, StatusAddsUpThePulls) {
   EXPECT_EQ(pulls.at("received_bytes"), 0);
 }
 
+// ---- outages, damage
+
+TEST_F(AdminStatusTest, SaysOfEveryTroubleOfTheStoreWhatToDoAndWhatWaits) {
+  const SessionId id = session(kMac, 65536);
+  const std::pair<Code, const char*> kRemedies[] = {
+      {Code::kUnavailable, "is mounted and its host is up"},
+      {Code::kNoSpace, "free space on"},
+      {Code::kQuota, "raise its quota"},
+      {Code::kReadOnly, "for writing"},
+      {Code::kPermission, "writable for the user of cmsd"},
+      {Code::kForeign, "point --store to the fleet's store"},
+      {Code::kUnsupported, "update this cmsd"},
+      {Code::kCorrupt, "restore the FORMAT file"},
+      {Code::kIo, "the kernel's log"},
+  };
+  core_.on_store_state(now_, make_error(Code::kUnavailable, "away"), effects_);
+  announce(id, 1, 1, 3 * 1024 * 1024);
+  announce(id, 2, 2, 2 * 1024 * 1024);
+  pass(std::chrono::seconds(7));
+  for (const auto& [code, remedy] : kRemedies) {
+    core_.on_store_state(now_, make_error(code, "the reason"), effects_);
+    facts_.store_since = std::chrono::seconds(90);
+    const json status = this->status();
+    const json& problem = status.at("problems")[0];
+    EXPECT_EQ(status.at("health"), "down");
+    EXPECT_EQ(status.at("store").at("state"), to_string(code));
+    EXPECT_EQ(problem.at("since_s"), 90);
+    EXPECT_THAT(problem.at("what").get<std::string>(),
+                testing::AllOf(HasSubstr("nothing can be stored: "), HasSubstr("the reason"),
+                               HasSubstr("2 programs' newest checkpoints (5 MiB) wait with their publishers, "
+                                         "the first for 7 s")));
+    EXPECT_THAT(problem.at("what_to_do").get<std::string>(), HasSubstr(remedy)) << to_string(code);
+    EXPECT_EQ(status.at("waiting").at("programs"), 2);
+  }
+}
+
+TEST_F(AdminStatusTest, AFullDiskAndAQuotaAreToldApart) {
+  core_.on_store_state(now_, make_error(Code::kNoSpace, "write"), effects_);
+  const std::string full = status().at("problems")[0].at("what_to_do");
+  core_.on_store_state(now_, make_error(Code::kQuota, "write"), effects_);
+  EXPECT_NE(status().at("problems")[0].at("what_to_do"), full);
+  EXPECT_EQ(status().at("store").at("state"), "quota");
+}
+
+TEST_F(AdminStatusTest, WhatIsInQuarantineIsAnAlarmUntilItIsCleared) {
+  facts_.quarantine = QuarantineFacts{2, 4096, CheckpointId{{kMac, 7}, {65536, 3}}};
+  json status = this->status();
+  EXPECT_EQ(status.at("health"), "down");
+  EXPECT_THAT(problems(status), ElementsAre(testing::AllOf(HasSubstr("error: 2 stored checkpoints"),
+                                                           HasSubstr("02:00:00:00:00:01/7@65536.3"))));
+  EXPECT_THAT(status.at("problems")[0].at("what_to_do").get<std::string>(), HasSubstr("quarantine/"));
+  EXPECT_EQ(status.at("quarantine").at("checkpoints"), 2);
+  facts_.scrub.found = {ScrubFound{CheckpointId{{kMac, 8}, {65536, 4}}, "chunk 3 does not match", kWallUs}};
+  EXPECT_THAT(problems(this->status()), ElementsAre(HasSubstr("/8@65536.4: chunk 3 does not match")));
+  facts_.quarantine = QuarantineFacts{};
+  EXPECT_EQ(this->status().at("health"), "ok");
+}
+
+TEST_F(AdminStatusTest, TellsDamageOfTheStoreFromThatOfTheWayToIt) {
+  facts_.scrub.total.misread = 1;
+  facts_.scrub.total.unreadable = 2;
+  facts_.scrub.unreadable =
+      ScrubFound{CheckpointId{{kMac, 8}, {65536, 4}}, "a bad sector", kWallUs - 5000000};
+  facts_.scrub.not_moved = ScrubFound{CheckpointId{{kMac, 9}, {65536, 4}}, "read-only", kWallUs};
+  const json status = this->status();
+  EXPECT_THAT(problems(status),
+              ElementsAre(HasSubstr("error: 02:00:00:00:00:01/9@65536.4 is damaged and could not"),
+                          HasSubstr("warning: 2 times a stored checkpoint could not be read"),
+                          HasSubstr("warning: 1 times a stored checkpoint read wrong once")));
+  EXPECT_EQ(status.at("problems")[1].at("since_s"), 5);
+}
+
+TEST_F(AdminStatusTest, ShowsARebuildWithItsProgress) {
+  facts_.reconcile_running = true;
+  facts_.reconcile_done = false;
+  facts_.reconcile_shards_done = 1024;
+  facts_.index.rebuilding = true;
+  facts_.index.reason = "there was none";
+  facts_.index.rows_added = 5000;
+  facts_.index.took = std::chrono::seconds(2);
+  const json status = this->status();
+  EXPECT_THAT(problems(status), ElementsAre(HasSubstr("notice: the index is being rebuilt")));
+  const json index = json_of(ask_for(AdminMethod::kIndexStatus));
+  EXPECT_EQ(index.at("state"), "rebuilding");
+  EXPECT_EQ(index.at("rows_per_s"), 2500);
+  EXPECT_EQ(index.at("left_s"), 6);
+  EXPECT_EQ(index.at("rows"), 0);
+  facts_.index.damage = "corrupt: a row";
+  EXPECT_EQ(json_of(ask_for(AdminMethod::kIndexStatus)).at("state"), "damaged");
+}
+
+TEST_F(AdminStatusTest, ShowsRunsOfScrubbing) {
+  ScrubRun run;
+  run.id = 3;
+  run.what = "all";
+  run.state = ScrubRun::State::kRunning;
+  run.shards_done = 1024;
+  run.counts.checkpoints = 10;
+  run.counts.bytes = 4000;
+  run.took = std::chrono::seconds(4);
+  facts_.scrub.runs = {run};
+  const json scrub = json_of(ask_for(AdminMethod::kScrubStatus));
+  ASSERT_EQ(scrub.at("runs").size(), 1U);
+  const json& shown = scrub.at("runs")[0];
+  EXPECT_EQ(shown.at("id"), 3);
+  EXPECT_EQ(shown.at("state"), "running");
+  EXPECT_EQ(shown.at("bytes_per_s"), 1000);
+  EXPECT_EQ(shown.at("left_s"), 12);
+  EXPECT_EQ(scrub.at("state"), "off");
+}
+
 // ---- the other CMS instances
 
 wire::PeerMessage said_by(const std::string& name, bool takes_pulls, const Id128& fleet_id = Id128{1, 2}) {

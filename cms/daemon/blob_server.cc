@@ -20,8 +20,8 @@ PeerId peer_id_of(const zmq::socket_t& router, const std::string& routing_id) {
 
 }  // namespace
 
-BlobServer::BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Outbox& outbox)
-    : store_(store), keeper_(keeper), outbox_(outbox), worker_("blob-reader") {}
+BlobServer::BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Scrubber& scrubber, Outbox& outbox)
+    : store_(store), keeper_(keeper), scrubber_(scrubber), outbox_(outbox), worker_("blob-reader") {}
 
 void BlobServer::on_message(Instant now, zmq::socket_t& router, const std::string& routing_id,
                             const wire::BulkBody& message) {
@@ -41,13 +41,14 @@ void BlobServer::on_message(Instant now, zmq::socket_t& router, const std::strin
 void BlobServer::on_fetch(Instant, const PeerId& peer_id, const wire::Fetch& fetch) {
   const Key key{peer_id, fetch.transfer_id};
   const auto known = readers_.find(key);
-  if (known != readers_.end() && known->second == nullptr) return;  // A repeat while it is being opened.
+  if (known != readers_.end() && known->second.reader == nullptr)
+    return;  // A repeat while it is being opened.
   if (readers_.size() >= kReaderCountMax) {
     refuse(peer_id, fetch.transfer_id,
            make_error(Code::kLimit, std::to_string(kReaderCountMax) + " fetches are open"));
     return;
   }
-  readers_[key] = nullptr;
+  readers_[key] = Reading{};
   resolve(key, fetch, kOpenTriesMax);
 }
 
@@ -85,12 +86,16 @@ void BlobServer::on_opened(Instant now, const Key& key, const wire::Fetch& fetch
                            Result<std::shared_ptr<storage::BlobReader>> reader) {
   const auto it = readers_.find(key);
   if (it == readers_.end()) return;  // Cancelled.
+  if (!reader.ok() && reader.error().code == Code::kCorrupt) {
+    on_corrupt(key, name, std::nullopt, reader.error());
+    return;
+  }
   if (!reader.ok()) {
     refuse(key.first, key.second, reader.error());
     return;
   }
   const broker::ServedBlob blob{name.checkpoint, name.size_bytes, (*reader)->manifest().chunk_size_bytes};
-  it->second = std::move(*reader);
+  it->second = Reading{name, std::move(*reader)};
   const Status started = server_.start(now, key.first, fetch, blob);
   if (!started.ok()) {
     refuse(key.first, key.second, started.error());
@@ -104,9 +109,9 @@ void BlobServer::pump() {
     const auto task = server_.next();
     if (!task) return;
     const auto it = readers_.find(Key{task->peer, task->transfer_id});
-    if (it == readers_.end() || it->second == nullptr) continue;
+    if (it == readers_.end() || it->second.reader == nullptr) continue;
     ++reads_under_way_;
-    worker_.post([this, task = *task, reader = it->second] {
+    worker_.post([this, task = *task, reader = it->second.reader] {
       const auto buffer = std::make_shared<std::vector<std::uint8_t>>(task.blob.chunk_size_bytes);
       const auto read = reader->read_chunk(task.offset_bytes / task.blob.chunk_size_bytes, buffer->data());
       Result<ChunkView> bytes = read.ok() ? Result<ChunkView>(ChunkView{buffer->data(), *read, buffer})
@@ -122,8 +127,10 @@ void BlobServer::on_chunk_read(const broker::ChunkTask& task,
   --reads_under_way_;
   const Key key{task.peer, task.transfer_id};
   const auto it = readers_.find(key);
-  if (it != readers_.end() && it->second == reader) {
-    if (!bytes.ok()) {
+  if (it != readers_.end() && it->second.reader == reader) {
+    if (!bytes.ok() && bytes.error().code == Code::kCorrupt) {
+      on_corrupt(key, it->second.name, task.offset_bytes / task.blob.chunk_size_bytes, bytes.error());
+    } else if (!bytes.ok()) {
       refuse(task.peer, task.transfer_id, bytes.error());
     } else {
       const wire::Manifest& manifest = reader->manifest();
@@ -150,6 +157,30 @@ void BlobServer::on_chunk_read(const broker::ChunkTask& task,
     }
   }
   pump();
+}
+
+// The fetch ends, but not before it is known what becomes of the blob.
+void BlobServer::on_corrupt(const Key& key, const storage::BlobName& name, std::optional<std::uint64_t> chunk,
+                            const Error& error) {
+  readers_[key] = Reading{name, nullptr};
+  server_.cancel(key.first, key.second);
+  scrubber_.suspect(name, chunk, [this, key, name, error](const Result<bool>& damaged, core::Effects&) {
+    const auto it = readers_.find(key);
+    if (it == readers_.end() || it->second.reader != nullptr || !(it->second.name == name)) return;
+    const std::string key_text = to_string(name.checkpoint);
+    if (!damaged.ok()) {
+      refuse(key.first, key.second,
+             make_error(Code::kCorrupt, key_text + " is damaged in the store (" + error.context + ")"));
+    } else if (*damaged) {
+      refuse(key.first, key.second,
+             make_error(Code::kCorrupt, key_text + " is damaged in the store and was put into quarantine (" +
+                                            error.context + ")"));
+    } else {
+      refuse(key.first, key.second,
+             make_error(Code::kUnavailable,
+                        to_string(name.checkpoint) + " read wrong once and right then; try again"));
+    }
+  });
 }
 
 void BlobServer::refuse(const PeerId& peer_id, std::uint64_t transfer_id, const Error& error) {
@@ -198,7 +229,7 @@ void BlobServer::expire(Instant now) {
   // A reader whose transfer has expired or been served to the end is of no use any more.
   std::vector<Key> idle;
   for (const auto& [key, reader] : readers_) {
-    if (reader != nullptr && !server_.has_transfer(key.first, key.second) && reads_under_way_ == 0)
+    if (reader.reader != nullptr && !server_.has_transfer(key.first, key.second) && reads_under_way_ == 0)
       idle.push_back(key);
   }
   for (const Key& key : idle) end(key);

@@ -1,6 +1,8 @@
 #pragma once
 // BlobServer serves stored checkpoints to whoever fetches them (rtcr get, cms-admin get, later the
-// target of a restore), with the same exchange by which a publisher serves a CMS.
+// target of a restore), with the same exchange by which a publisher serves a CMS. A blob that reads as
+// corrupt is looked at once more by the scrubber; its fetch fails with kCorrupt when it has left the
+// store, so that whoever wants the newest can ask again for the next older one.
 //
 // Threads: loop only; reading the store is done by a worker. Bounds: kReaderCountMax fetches at once,
 // kReadsUnderWayMax chunks in memory; both refuse with kLimit beyond.
@@ -12,6 +14,7 @@
 
 #include "broker/core/chunk_server.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/scrubber.h"
 #include "cms/daemon/worker.h"
 #include "net/socket.h"
 #include "storage/blob_store.h"
@@ -24,7 +27,7 @@ inline constexpr int kOpenTriesMax = 3;
 
 class BlobServer {
  public:
-  BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Outbox& outbox);
+  BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Scrubber& scrubber, Outbox& outbox);
   ~BlobServer() { stop(); }
   void stop() { worker_.stop(); }
 
@@ -49,16 +52,23 @@ class BlobServer {
   void pump();
   void on_chunk_read(const broker::ChunkTask& task, const std::shared_ptr<storage::BlobReader>& reader,
                      Result<broker::ChunkView> bytes);
+  void on_corrupt(const Key& key, const storage::BlobName& name, std::optional<std::uint64_t> chunk,
+                  const Error& error);
   void refuse(const broker::PeerId& peer_id, std::uint64_t transfer_id, const Error& error);
   void end(const Key& key);
   bool send(const broker::PeerId& peer_id, const wire::BulkBody& header, broker::ChunkView* bytes);
 
   storage::BlobStore& store_;
   IndexKeeper& keeper_;
+  Scrubber& scrubber_;
   Outbox& outbox_;
   broker::ChunkServer server_;
   std::map<broker::PeerId, Peer> peers_;
-  std::map<Key, std::shared_ptr<storage::BlobReader>> readers_;  // Null while it is being opened.
+  struct Reading {
+    storage::BlobName name;
+    std::shared_ptr<storage::BlobReader> reader;  // Null while it is being opened, or looked at again.
+  };
+  std::map<Key, Reading> readers_;
   std::size_t reads_under_way_ = 0;
   Worker worker_;  // Last: its end precedes that of what it uses.
 };

@@ -13,6 +13,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "cms/daemon/retention_config.h"
+#include "storage/blob_store.h"
 
 namespace cms::daemon {
 namespace {
@@ -20,6 +21,8 @@ namespace {
 constexpr std::uint64_t kMiB = 1024 * 1024;
 constexpr std::uint64_t kPullBudgetMin = 8 * kMiB;  // A window: less could never be granted.
 constexpr std::uint64_t kPullBudgetMax = 1024 * 1024 * kMiB;
+constexpr std::uint64_t kScrubRateMin = 64 * 1024;
+constexpr std::uint64_t kScrubRateMax = 64 * 1024 * kMiB;
 constexpr std::size_t kSocketPathBytesMax = 107;  // sockaddr_un::sun_path without its NUL
 constexpr std::size_t kListCountMax = 64;
 
@@ -43,10 +46,8 @@ bool set_name(std::string_view text, Config& config) {
 }
 
 bool set_store(std::string_view text, Config& config) {
-  constexpr std::string_view kPrefix = "file:///";
   config.store_url = text;
-  return text.size() > kPrefix.size() && text.substr(0, kPrefix.size()) == kPrefix &&
-         text.find_first_of("%?#") == text.npos;
+  return !text.empty();  // The rest is for the store to say: see collect().
 }
 
 bool set_index(std::string_view text, Config& config) {
@@ -106,6 +107,12 @@ bool set_pull_budget(std::string_view text, Config& config) {
   return config.pull_budget_bytes >= kPullBudgetMin;
 }
 
+bool set_scrub_rate(std::string_view text, Config& config) {
+  const auto bytes = parse_size(text, kScrubRateMax);
+  config.scrub_rate_bytes_per_s = bytes.value_or(0);
+  return bytes && (*bytes == 0 || *bytes >= kScrubRateMin);
+}
+
 bool set_allow_advertise(std::string_view text, Config& config) {
   if (text.empty() || text.size() > 253 || text.find_first_of(" \t,;/*?#@") != text.npos) return false;
   if (config.advertise_allowed.size() >= kListCountMax) return false;
@@ -159,8 +166,11 @@ const std::vector<Option>& options() {
 constexpr Option kOptions[] = {
     {"name", Form::kText, "NAME", "", true, "1 to 64 letters, digits, '-', '_' and '.'; not '-' or '.' first",
      "name of this cmsd, another one for each of a fleet", set_name},
-    {"store", Form::kText, "URL", "", true, "file:///DIR, an absolute path without '%', '?' and '#'",
-     "where checkpoints are kept; an empty directory is initialised", set_store},
+    {"store", Form::kText, "URL", "", true,
+     "file:///DIR or nfs://HOST/EXPORT[?nfsport=N&mountport=N&uid=N&gid=N]",
+     "where checkpoints are kept: a directory, or an export of a NAS (NFSv3);\n"
+     "an empty one is initialised",
+     set_store},
     {"index", Form::kText, "DIR", "", true, "a directory on a local disk",
      "where this cmsd keeps its index; rebuilt from the store when missing", set_index},
     {"port_base", Form::kNumber, "PORT", "7400", false, "a port from 1 to 65529",
@@ -188,6 +198,9 @@ constexpr Option kOptions[] = {
      "threads that write to the store", set_store_workers},
     {"ecu_dead_ms", Form::kNumber, "MS", "8000", false, "milliseconds from 2000 to 600000",
      "a session not heard for so long is over", set_ecu_dead},
+    {"scrub_rate", Form::kSize, "SIZE", "8MiB", false,
+     "bytes or a number of KiB, MiB, GiB; 64KiB to 64GiB, or 0",
+     "how much is read again of what is stored, each second, to find damage; 0: none", set_scrub_rate},
 };
 
 Form form_of(const RetentionKey& key) { return key.value == "COUNT" ? Form::kNumber : Form::kSize; }
@@ -580,6 +593,9 @@ Result<Config> assemble(const Surroundings& surroundings, Flags flags) {
   }
   if (!missing.empty()) {
     return make_error(Code::kInvalidArgument, "missing: " + missing);
+  }
+  if (Status status = storage::check_store_url(config.store_url); !status.ok()) {
+    return make_error(Code::kInvalidArgument, places["store"] + ": " + status.error().context);
   }
   if (Status status = complete_admin(surroundings, places["admin"], config); !status.ok())
     return status.error();

@@ -19,7 +19,7 @@ namespace cms::daemon {
 
 struct Config {
   std::string name;       // 1 to 64 letters, digits, '-', '_', '.'; not '-' or '.' first.
-  std::string store_url;  // "file:///DIR"
+  std::string store_url;  // As storage::check_store_url has it.
   std::string index_directory;
   std::uint16_t port_base = net::kDefaultPortBase;
   std::string bind;   // "*" or an IP address, IPv6 without brackets: Endpoint{bind, port_base}.channel(…)
@@ -32,6 +32,7 @@ struct Config {
   std::string log_level;  // trace, debug, info, warning, error or off
   std::uint32_t store_workers = 0;
   Duration ecu_dead{};
+  std::uint64_t scrub_rate_bytes_per_s = 0;  // 0: off
 };
 
 struct ParsedConfig {

@@ -240,8 +240,10 @@ TEST_F(ConfigTest, RequiredValuesAreCheckedToo) {
               HasSubstr("64"));
   EXPECT_TRUE(
       parse({"--name", std::string(64, 'a'), "--store", "file:///s", "--index", "i"}).config.has_value());
-  for (const std::string store : {"", "/s", "file:///", "file://s", "file:///a%20b", "nfs://h/s"}) {
-    EXPECT_THAT(parse({"--name", "a", "--store", store, "--index", "i"}).text, HasSubstr("file:///DIR"))
+  for (const std::string store :
+       {"", "/s", "file:///", "file://s", "file:///a%20b", "nfs://h", "nfs://h/s?version=4"}) {
+    EXPECT_THAT(parse({"--name", "a", "--store", store, "--index", "i"}).text,
+                HasSubstr(store.empty() ? "file:///DIR" : "is not a store"))
         << store;
   }
   EXPECT_THAT(parse({"--name", "a", "--store", "file:///s", "--index", ""}).text, HasSubstr("--index: '"));

@@ -13,14 +13,40 @@ using storage::BlobName;
 using storage::EntryKind;
 using storage::IndexRow;
 
-IndexKeeper::IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index,
+IndexKeeper::IndexKeeper(core::CmsCore& core, storage::BlobStore& store, ReplaceableIndex& index,
                          Outbox& outbox, bool has_peers)
-    : core_(core), store_(store), index_(index), outbox_(outbox), has_peers_(has_peers), worker_("index") {
+    : core_(core),
+      store_(store),
+      index_(index),
+      outbox_(outbox),
+      has_peers_(has_peers),
+      lister_(store, [this] { worker_.post([this] { take_listings(); }); }),
+      worker_("index") {
   // Marked once all shards have been through: then it knows every incarnation that was ever given, and
   // sessions can be opened while the store is still away. Not with peers: while this cmsd was down they
   // gave others, whose checkpoints are in the store.
   const auto fleet_id = index_.fleet_id();
-  index_complete_ = !has_peers_ && fleet_id.ok() && !fleet_id->empty();
+  rows_complete_ = !has_peers_ && fleet_id.ok() && !fleet_id->empty();
+  incarnations_complete_ = rows_complete_;
+}
+
+void IndexKeeper::stop() {
+  lister_.stop();
+  worker_.stop();
+}
+
+IndexFacts IndexKeeper::facts(Instant now) const {
+  IndexFacts facts;
+  facts.rebuilding = progress_.rebuilding;
+  facts.reason = progress_.reason;
+  facts.old_index = progress_.old_index;
+  facts.rows_added = progress_.rows_added;
+  facts.rows_removed = progress_.rows_removed;
+  facts.took = progress_.running ? now - progress_.started_at : progress_.took;
+  facts.completing = progress_.completing;
+  facts.rows_completed = progress_.rows_completed;
+  facts.damage = index_.damage().value_or("");
+  return facts;
 }
 
 void IndexKeeper::report() {
@@ -52,27 +78,29 @@ void IndexKeeper::prepare(const ProgramKey& program, std::function<void(const St
 
 void IndexKeeper::look_up(core::LookUpProgram effect) {
   ask([this, effect] {
-    const auto facts = [&]() -> Result<core::CmsCore::ProgramFacts> {
-      const Status ensured = ensure_shard(effect.program);
-      if (!ensured.ok()) return ensured.error();
-      core::CmsCore::ProgramFacts found;
-      const auto newest = index_.newest(effect.program);
-      if (!newest.ok()) return newest.error();
-      if (*newest) found.newest = (*newest)->name.checkpoint.version;
-      const auto row = index_.program(effect.program);
-      if (!row.ok()) return row.error();
-      if (*row) found.withdrawn = (*row)->withdrawn;
-      return found;
-    }();
+    const Status ensured = ensure_shard(effect.program);
+    const auto facts =
+        ensured.ok() ? facts_of(effect.program) : Result<core::CmsCore::ProgramFacts>(ensured.error());
     outbox_.push([this, program = effect.program, facts](Instant now, core::Effects& effects) {
       core_.on_program_looked_up(now, program, facts, effects);
     });
   });
 }
 
+Result<core::CmsCore::ProgramFacts> IndexKeeper::facts_of(const ProgramKey& program) {
+  core::CmsCore::ProgramFacts found;
+  const auto newest = index_.newest(program);
+  if (!newest.ok()) return newest.error();
+  if (*newest) found.newest = (*newest)->name.checkpoint.version;
+  const auto row = index_.program(program);
+  if (!row.ok()) return row.error();
+  if (*row) found.withdrawn = (*row)->withdrawn;
+  return found;
+}
+
 void IndexKeeper::reserve_incarnation(core::ReserveIncarnation effect) {
   worker_.post([this, effect = std::move(effect)]() mutable {
-    if (effect.hello.incarnation == 0 && !index_complete_) {
+    if (effect.hello.incarnation == 0 && !incarnations_complete_) {
       waiting_hellos_.push_back(std::move(effect));  // Answered when reconciling has ended.
       return;
     }
@@ -88,7 +116,7 @@ Result<Incarnation> IndexKeeper::reserve_now(const wire::Hello& hello) {
   if (incarnation == 0) {
     const auto max_known = index_.max_incarnation(hello.ecu_mac);
     if (!max_known.ok()) return max_known.error();
-    incarnation = core::next_incarnation(*max_known, hello.nonce);
+    incarnation = next_incarnation(*max_known, hello.nonce);
   }
   const Status put = index_.put_incarnation(hello.ecu_mac, incarnation);
   if (!put.ok()) return put.error();
@@ -104,7 +132,7 @@ void IndexKeeper::resolve(CheckpointId checkpoint, std::function<void(Result<Blo
           checkpoint.version.seq == 0 ? index_.newest(checkpoint.program) : index_.find(checkpoint);
       if (!row.ok()) return row.error();
       if (*row) return (*row)->name;
-      if (!index_complete_) {
+      if (!rows_complete_) {
         // A program that moved here keeps the shard of its lineage, which may not have been through.
         return make_error(Code::kUnavailable, "the store is still being looked through; try again");
       }
@@ -131,7 +159,14 @@ void IndexKeeper::remove(core::RemoveBlobs effect) {
 }
 
 void IndexKeeper::forget(BlobName name) {
-  worker_.post([this, name = std::move(name)] { (void)index_.remove({name}); });  // Found again if it fails.
+  worker_.post([this, name = std::move(name)] { (void)forget_now({name}); });  // Found again if it fails.
+}
+
+Status IndexKeeper::forget_now(const std::vector<BlobName>& names) {
+  for (const BlobName& name : names) {
+    if (work_.running) removed_uids_.insert(name.uid);
+  }
+  return index_.remove(names);
 }
 
 // The file first: a row without its file is found by reconciling, a file without a row as well, but
@@ -140,6 +175,7 @@ Status IndexKeeper::remove_now(const std::vector<BlobName>& names) {
   for (const BlobName& name : names) {
     const Status removed = store_.remove(name);
     if (!removed.ok()) return removed;
+    if (work_.running) removed_uids_.insert(name.uid);
   }
   CMS_CRASH_POINT("cmsd.after_remove");
   return index_.remove(names);
@@ -257,171 +293,61 @@ void IndexKeeper::note_incarnations(core::NoteIncarnations effect) {
   });
 }
 
-// ---- reconciling
+// ---- what is damaged
 
-void IndexKeeper::reconcile() {
-  worker_.post([this] {
-    work_ = Progress{};
-    work_.running = true;
-    ++round_;
-    reconciled_.reset();
-    seen_uids_.clear();
-    const auto fleet_id = index_.fleet_id();
-    if (!fleet_id.ok()) {
-      work_.trouble = fleet_id.error().message();
-    } else if (!fleet_id->empty() && *fleet_id != store_.fleet_id()) {
-      work_.trouble = "foreign: the index mirrors the store of fleet " + *fleet_id +
-                      ", this store is of fleet " + store_.fleet_id() +
-                      "; name another --index, or remove that directory to have it rebuilt";
-    } else {
-      index_complete_ = !fleet_id->empty() && (!has_peers_ || index_complete_);
-      report();
-      reconcile_next(0, round_);
-      return;
-    }
-    work_.running = false;
-    report();
-  });
-}
-
-// One shard, then it queues itself again, so that questions are answered in between.
-void IndexKeeper::reconcile_next(std::uint32_t shard, std::uint64_t round) {
-  for (; shard < storage::kShardCount && reconciled_.test(shard); ++shard) {
-  }
-  Status status = shard < storage::kShardCount ? reconcile_shard(shard) : finish_reconcile();
-  if (!status.ok()) {
-    // The store went away: it starts over when the store is back.
-    work_.running = false;
-    work_.trouble = status.error().message();
-    report();
-    return;
-  }
-  if (shard == storage::kShardCount) return;
-  constexpr std::uint32_t kReportEvery = 64;
-  if (work_.shards_done % kReportEvery == 0) report();
-  worker_.post([this, shard, round] {
-    if (work_.running && round == round_) reconcile_next(shard + 1, round);
-  });
-}
-
-Status IndexKeeper::reconcile_shard(std::uint32_t shard) {
-  std::vector<storage::StoredEntry> entries;
-  std::map<ProgramKey, Version> ended;
-  std::map<CheckpointId, BlobName> pins;
-  std::uint64_t unknown = 0;
-  const Status listed = store_.list(
-      shard,
-      [&](const storage::StoredEntry& entry) {
-        const CheckpointId& checkpoint = entry.name.checkpoint;
-        if (entry.name.kind == EntryKind::kTombstone) {
-          Version& up_to = ended[checkpoint.program];
-          up_to = std::max(up_to, checkpoint.version);
-        } else if (entry.name.kind == EntryKind::kPin) {
-          pins.emplace(checkpoint, entry.name);
-        } else {
-          entries.push_back(entry);
-        }
-      },
-      &unknown);
-  if (!listed.ok()) return listed;
-  for (const auto& [program, up_to] : ended) {
-    const auto known = index_.program(program);
-    if (!known.ok()) return known.error();
-    if (*known && (*known)->withdrawn && up_to <= *(*known)->withdrawn) continue;
-    const Status put = index_.put_withdrawn(program, up_to, wall_time_us());
-    if (!put.ok()) return put;
-  }
-  std::vector<IndexRow> missing;
-  std::vector<BlobName> resurrected;
-  for (const storage::StoredEntry& entry : entries) {
-    const auto tombstone = ended.find(entry.name.checkpoint.program);
-    if (tombstone != ended.end() && entry.name.checkpoint.version <= tombstone->second) {
-      resurrected.push_back(entry.name);
-      continue;
-    }
-    seen_uids_.push_back(entry.name.uid);
-    const auto row = index_.find(entry.name.checkpoint);
-    if (!row.ok()) return row.error();
-    const bool pinned = pins.count(entry.name.checkpoint) != 0;
-    if (*row && (*row)->pinned != pinned) {
-      const Status set = index_.set_pinned(entry.name.checkpoint, pinned);
-      if (!set.ok()) return set;
-    }
-    if (*row && (*row)->name == entry.name) continue;
-    IndexRow added;
-    added.name = entry.name;
-    added.pinned = pinned;
-    added.stored_bytes = entry.stored_bytes;
-    missing.push_back(std::move(added));
-  }
-  if (!missing.empty()) {
-    const Status put = index_.put(missing);
-    if (!put.ok()) return put;
-  }
-  for (const auto& [checkpoint, pin] : pins) {
-    const auto tombstone = ended.find(checkpoint.program);
-    if (tombstone == ended.end() || tombstone->second < checkpoint.version) continue;
-    const Status gone = store_.remove(pin);
-    if (!gone.ok()) return gone;
-  }
-  const Status removed = remove_now(resurrected);
-  if (!removed.ok()) return removed;
-  reconciled_.set(shard);
-  ++work_.shards_done;
-  work_.rows_added += missing.size();
-  work_.rows_removed += resurrected.size();
-  work_.unknown_files += unknown;
-  return ok_status();
-}
-
-Status IndexKeeper::ensure_shard(const ProgramKey& program) {
-  const std::uint32_t shard = storage::shard_of(lineage_of(program));
-  return reconciled_.test(shard) ? ok_status() : reconcile_shard(shard);
-}
-
-// Rows whose files have gone are looked for only when the counts say that there are some.
-Status IndexKeeper::finish_reconcile() {
-  const auto row_count = index_.row_count();
-  if (!row_count.ok()) return row_count.error();
-  if (*row_count > seen_uids_.size()) {
-    // Rows without a file, or whose file came after its shard was listed: only these are looked at.
-    std::sort(seen_uids_.begin(), seen_uids_.end());
-    std::vector<BlobName> gone;
-    Status trouble;
-    const Status scanned = index_.scan(std::nullopt, std::nullopt, [&](const IndexRow& row) {
-      if (std::binary_search(seen_uids_.begin(), seen_uids_.end(), row.name.uid)) return true;
-      const auto opened = store_.open(row.name);
-      if (opened.ok()) return true;
-      if (opened.error().code == Code::kNotFound) {
-        gone.push_back(row.name);
-      } else if (opened.error().code == Code::kUnavailable) {
-        trouble = opened.error();
-        return false;
+// The file first: a row without its file is found by reconciling, and never handed out.
+void IndexKeeper::quarantine(BlobName name, std::string why, std::function<void(const Result<bool>&)> then) {
+  worker_.post([this, name = std::move(name), why = std::move(why), then = std::move(then)]() mutable {
+    core::CmsCore::ProgramFacts facts;
+    const auto moved = [&]() -> Result<bool> {
+      const auto there = store_.contains(name);
+      if (!there.ok()) return there.error();
+      if (*there) {
+        const Status quarantined = store_.quarantine(name, why);
+        if (!quarantined.ok()) return quarantined.error();
+        CMS_CRASH_POINT("cmsd.after_quarantine");
       }
-      return true;
+      if (work_.running) removed_uids_.insert(name.uid);
+      const Status removed = index_.remove({name});
+      if (!removed.ok()) return removed.error();
+      const auto found = facts_of(name.checkpoint.program);
+      if (!found.ok()) return found.error();
+      facts = *found;
+      return *there;
+    }();
+    outbox_.push([this, name = std::move(name), why = std::move(why), facts, moved, then = std::move(then)](
+                     Instant now, core::Effects& effects) {
+      if (moved.ok()) core_.on_quarantined(now, name, why, facts, *moved, effects);
+      then(moved);
     });
-    if (!scanned.ok()) return scanned;
-    if (!trouble.ok()) return trouble;
-    const Status removed = index_.remove(gone);
-    if (!removed.ok()) return removed;
-    work_.rows_removed += gone.size();
-  }
-  seen_uids_ = {};
-  const Status marked = index_.put_fleet_id(store_.fleet_id());
-  if (!marked.ok()) return marked;
-  index_complete_ = true;
-  work_.running = false;
-  work_.done = true;
-  report();
-  std::vector<core::ReserveIncarnation> hellos;
-  hellos.swap(waiting_hellos_);
-  for (core::ReserveIncarnation& hello : hellos) {
-    const auto incarnation = reserve_now(hello.hello);
-    outbox_.push([this, hello = std::move(hello), incarnation](Instant now, core::Effects& effects) {
-      core_.on_incarnation_reserved(now, hello, incarnation, effects);
-    });
-  }
-  return ok_status();
+  });
+}
+
+void IndexKeeper::note_quarantined(core::NoteQuarantined effect) {
+  worker_.post([this, effect = std::move(effect)] {
+    for (const BlobName& name : effect.names) {
+      core::CmsCore::ProgramFacts facts;
+      const auto noted = [&]() -> Result<bool> {
+        const auto there = store_.contains(name);
+        if (!there.ok()) return there.error();
+        if (*there) return false;  // The store is the record, not what a peer says.
+        if (work_.running) removed_uids_.insert(name.uid);
+        const Status removed = index_.remove({name});
+        if (!removed.ok()) return removed.error();
+        const auto found = facts_of(name.checkpoint.program);
+        if (!found.ok()) return found.error();
+        facts = *found;
+        return true;
+      }();
+      outbox_.push([this, name, facts, noted](Instant now, core::Effects& effects) {
+        if (!noted.ok()) {
+          core_.on_peer_not_indexed(now, noted.error(), effects);
+        } else if (*noted) {
+          core_.on_quarantined(now, name, "a peer found it damaged", facts, false, effects);
+        }
+      });
+    }
+  });
 }
 
 }  // namespace cms::daemon

@@ -5,15 +5,20 @@
 // "none" and "newest" are the store's answers, not those of an index that may have missed something.
 //
 // Threads: the methods are called by the loop, after StoreWorkers and before its stop; they do not
-// block. All work runs on one worker, so that removals and the reconciling never overtake each other.
+// block. All work runs on one worker, so that removals and the reconciling never overtake each other;
+// only listing runs ahead of it.
 #include <bitset>
 #include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "cms/core/cms_core.h"
+#include "cms/daemon/index_facts.h"
+#include "cms/daemon/replaceable_index.h"
+#include "cms/daemon/shard_lister.h"
 #include "cms/daemon/worker.h"
 #include "storage/blob_store.h"
 #include "storage/checkpoint_index.h"
@@ -24,9 +29,18 @@ inline constexpr std::size_t kHeldMax = 4096;
 
 class IndexKeeper {
  public:
+  // Of making the index true to the store: comparing what there is, or rebuilding it from nothing.
   struct Progress {
     bool running = false;
     bool done = false;
+    bool rebuilding = false;  // This round, or the one that was last: from nothing.
+    std::string reason;       // Why it is rebuilt.
+    std::string old_index;    // Where the damaged one was moved to; empty: nowhere.
+    Instant started_at{};
+    Duration took{};  // Of the round that was last, when it does not run.
+    // Rows made from names know neither times nor digests; these are read when all rows are there.
+    bool completing = false;
+    std::uint64_t rows_completed = 0;
     std::uint32_t shards_done = 0;  // Of storage::kShardCount.
     std::uint64_t rows_added = 0;
     std::uint64_t rows_removed = 0;
@@ -34,10 +48,15 @@ class IndexKeeper {
     std::string trouble;  // Why it does not go on; empty: it does.
   };
 
-  IndexKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index, Outbox& outbox,
+  // A blob that could not be read for what it is: somebody has to look closer.
+  using Suspect = std::function<void(const storage::BlobName& name, const Error& error)>;
+
+  IndexKeeper(core::CmsCore& core, storage::BlobStore& store, ReplaceableIndex& index, Outbox& outbox,
               bool has_peers);
   ~IndexKeeper() { stop(); }
-  void stop() { worker_.stop(); }
+  void stop();
+  // Runs on the loop.
+  void on_suspect(Suspect suspect) { suspect_ = std::move(suspect); }
 
   void look_up(core::LookUpProgram effect);
   void reserve_incarnation(core::ReserveIncarnation effect);
@@ -48,6 +67,14 @@ class IndexKeeper {
   void note_stored(core::IndexStored effect);
   void note_withdrawn(core::NoteWithdrawn effect);
   void note_incarnations(core::NoteIncarnations effect);
+  // Of a peer: it moved these out of their shards.
+  void note_quarantined(core::NoteQuarantined effect);
+  // Moves a blob that was proven to be damaged out of its shard and of the index. `then` runs on the
+  // loop, after core.on_quarantined: false, it was not there any more.
+  void quarantine(storage::BlobName name, std::string why, std::function<void(const Result<bool>&)> then);
+  // Begins an empty index and fills it from the store, while questions are answered: what is asked of
+  // is looked at first. A damaged index is kept aside. `then` runs on the loop when it has begun.
+  void rebuild(std::string reason, bool damaged, std::function<void(const Status&)> then);
   // Starts over; the store has been opened. kForeign (in progress().trouble): the index mirrors
   // another store.
   void reconcile();
@@ -63,30 +90,43 @@ class IndexKeeper {
   void forget(storage::BlobName name);
   // Runs `job` on the worker, for what must not overtake removals and reconciling.
   void post(std::function<void()> job) { worker_.post(std::move(job)); }
+  // In such a job: removes files, then their rows; or rows whose files have gone. A listing from before
+  // does not bring them back.
+  Status remove_now(const std::vector<storage::BlobName>& names);
+  Status forget_now(const std::vector<storage::BlobName>& names);
   // In such a job: makes the index true to the store as far as this program goes.
   Status ensure_shard(const ProgramKey& program);
 
   // Loop only.
   const Progress& progress() const { return progress_; }
+  IndexFacts facts(Instant now) const;  // The same for people.
   std::size_t queue_length() const { return worker_.queue_length(); }
 
  private:
   // All of these run on the worker.
-  Status reconcile_shard(std::uint32_t shard);
-  void reconcile_next(std::uint32_t shard, std::uint64_t round);
+  void begin_round();
+  void end_round(const Status& status);
+  void take_listings();
+  Status take_in(const std::vector<ShardListing>& listings);
+  Status take_in_pins(const ShardListing& listing);
+  Status remove_rows_without_files();
+  void complete_next();
+  Status complete_rows(const std::vector<storage::IndexRow>& rows);
+  Result<core::CmsCore::ProgramFacts> facts_of(const ProgramKey& program);
+  void answer_waiting_hellos();
   Status mark_withdrawn(const ProgramKey& program, const Version& up_to);
   Status finish_reconcile();
   Result<Version> withdraw_now(const core::WithdrawProgram& effect);
   Result<Incarnation> reserve_now(const wire::Hello& hello);
-  Status remove_now(const std::vector<storage::BlobName>& names);
   void report();
   // Posts the job; before the store was looked at it waits, kHeldMax of them, the others fail at once.
   void ask(std::function<void()> job);
 
   core::CmsCore& core_;
   storage::BlobStore& store_;
-  storage::CheckpointIndex& index_;
+  ReplaceableIndex& index_;
   Outbox& outbox_;
+  Suspect suspect_;
   const bool has_peers_;
   Progress progress_;  // The loop's copy.
   bool store_looked_at_ = false;
@@ -96,10 +136,20 @@ class IndexKeeper {
   Progress work_;
   std::bitset<storage::kShardCount> reconciled_;
   std::vector<std::uint64_t> seen_uids_;  // Of the blobs listed in this round; 8 MB for a million.
-  std::uint64_t round_ = 0;               // Of reconciling; a new one ends the one before.
-  std::vector<core::ReserveIncarnation> waiting_hellos_;  // The index cannot yet tell what is above all.
-  bool index_complete_ = false;  // It went through all shards: now, or, without peers, in an earlier run.
-  Worker worker_;                // Last: its end precedes that of what it uses.
+  // Removed in this round: their listing may be from before.
+  std::unordered_set<std::uint64_t> removed_uids_;
+  // Where completing is: first the newest of each program, behind this one; then all others.
+  std::optional<ProgramKey> completed_newest_;
+  std::optional<storage::BlobName> completed_;
+  bool newest_completed_ = false;
+  std::vector<core::ReserveIncarnation> waiting_hellos_;  // Nobody knows yet what is above all.
+  // It knows every incarnation that was ever given, and every checkpoint: it went through all shards,
+  // now, or, without peers, in an earlier run.
+  bool incarnations_complete_ = false;
+  bool rows_complete_ = false;
+  bool incarnations_kept_ = false;  // By the rebuilding under way.
+  ShardLister lister_;
+  Worker worker_;  // Last: its end precedes that of what it uses.
 };
 
 }  // namespace cms::daemon

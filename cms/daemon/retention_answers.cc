@@ -23,11 +23,11 @@ Json identity_json(const CheckpointId& checkpoint) {
 
 Json removal_json(const Removal& removal, std::uint64_t wall_us) {
   Json json = identity_json(removal.row.name.checkpoint);
-  const std::string stored_at = time_text(removal.row.stored_at_us);
+  const auto stored_at = time_text(removal.row.stored_at_us);
   const auto age_s = age_of(wall_us, removal.row.stored_at_us);
   json["size_bytes"] = removal.row.name.size_bytes;
   json["stored_bytes"] = removal.row.stored_bytes;
-  json["stored_at"] = stored_at.empty() ? Json() : Json(stored_at);
+  json["stored_at"] = stored_at ? Json(*stored_at) : Json();
   json["age_s"] = age_s ? Json(*age_s) : Json();
   json["why"] = removal.why;
   return json;

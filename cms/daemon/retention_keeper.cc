@@ -37,7 +37,9 @@ RetentionKeeper::RetentionKeeper(core::CmsCore& core, storage::BlobStore& store,
       keeper_(keeper),
       policy_(policy),
       work_(store, index, policy_,
-            [this](const ProgramKey& program) { return keeper_.ensure_shard(program); }) {}
+            {[this](const ProgramKey& program) { return keeper_.ensure_shard(program); },
+             [this](const std::vector<BlobName>& names) { return keeper_.remove_now(names); },
+             [this](const std::vector<BlobName>& names) { return keeper_.forget_now(names); }}) {}
 
 DaemonFacts::Retention RetentionKeeper::facts(Instant now) const {
   DaemonFacts::Retention facts = facts_;
@@ -168,7 +170,7 @@ void RetentionKeeper::note_removed(core::NoteRemoved effect) {
       missed = missed || is_newest;
       if (!is_newest) names.push_back(name);
     }
-    const Status removed = index_.remove(names);
+    const Status removed = keeper_.forget_now(names);
     outbox_.push([this, removed, missed, count = names.size()](Instant now, Effects& effects) {
       if (removed.ok()) {
         core_.on_peer_removed(count, missed);
@@ -283,7 +285,7 @@ void RetentionKeeper::look_at_pin(std::shared_ptr<Request> request) {
     Status status = there.ok() ? ok_status() : Status(there.error());
     if (there.ok() && !*there) {
       // Of two stores of it the other may be left; else it went before it was pinned.
-      (void)index_.remove({name});
+      (void)keeper_.forget_now({name});
       const auto other = index_.find(name.checkpoint);
       const auto other_there = other.ok() && *other ? store_.contains((*other)->name) : Result<bool>(false);
       if (!other_there.ok() || !*other_there) {

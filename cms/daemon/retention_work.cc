@@ -33,9 +33,8 @@ core::RetentionRow row_of(const IndexRow& row) {
 }  // namespace
 
 RetentionWork::RetentionWork(storage::BlobStore& store, storage::CheckpointIndex& index,
-                             const core::RetentionPolicy& policy,
-                             std::function<Status(const ProgramKey&)> ensure)
-    : store_(store), index_(index), policy_(policy), ensure_(std::move(ensure)) {}
+                             const core::RetentionPolicy& policy, Keeper keeper)
+    : store_(store), index_(index), policy_(policy), keeper_(std::move(keeper)) {}
 
 // ---- one program
 
@@ -83,7 +82,7 @@ Status RetentionWork::learn_times(Program& program, bool& again) {
   }
   if (Status put = index_.put(learnt); !put.ok()) return put;
   if (gone.empty()) return trouble;
-  if (Status forgotten = index_.remove(gone); !forgotten.ok()) return forgotten;
+  if (Status forgotten = keeper_.forget(gone); !forgotten.ok()) return forgotten;
   const auto is_gone = [&](const IndexRow& row) {
     return std::find(gone.begin(), gone.end(), row.name) != gone.end();
   };
@@ -115,7 +114,7 @@ Result<bool> RetentionWork::newest_is_there(Program& program, std::size_t place)
                                    [&](const IndexRow& row) { return row.name.lineage == lineage; });
   const auto there = store_.contains(newest->name);
   if (!there.ok() || *there) return there;
-  const Status forgotten = index_.remove({newest->name});
+  const Status forgotten = keeper_.forget({newest->name});
   if (!forgotten.ok()) return forgotten.error();
   rows.erase(newest);
   return false;
@@ -133,20 +132,24 @@ Result<bool> RetentionWork::is_pinned(Program& program, std::size_t place) {
   return true;
 }
 
-// The file first: a row without its file is found by reconciling, and is never handed out.
-Status RetentionWork::remove(const std::vector<BlobName>& names) {
-  for (const BlobName& name : names) {
-    const Status removed = store_.remove(name);
-    if (!removed.ok()) return removed;
+// An event that said so may have been missed.
+Status RetentionWork::confirm_pins(Program& program) {
+  for (IndexRow& row : program.index_rows) {
+    if (!row.pinned) continue;
+    const auto pinned = store_.contains(storage::pin_name_of(row.name));
+    if (!pinned.ok()) return pinned.error();
+    if (*pinned) continue;
+    if (Status set = index_.set_pinned(row.name.checkpoint, false); !set.ok()) return set;
+    row.pinned = false;
   }
-  CMS_CRASH_POINT("cmsd.after_retention_remove");
-  return index_.remove(names);
+  return ok_status();
 }
 
 Status RetentionWork::work_off(const RetentionNow& now, bool apply, Program& program,
                                std::vector<Removal>& removed, bool& again) {
   const std::size_t removed_before = removed.size();
   std::set<Lineage> proven;
+  if (Status confirmed = confirm_pins(program); !confirmed.ok()) return confirmed;
   while (true) {
     if (!apply) removed.resize(removed_before);
     if (Status judged = judge(now, false, program, again); !judged.ok() || again) return judged;
@@ -171,7 +174,8 @@ Status RetentionWork::work_off(const RetentionNow& now, bool apply, Program& pro
         again = removals_left_ == 0;
         if (again) return ok_status();
         --removals_left_;
-        if (Status gone = remove({rows[place].name}); !gone.ok()) return gone;
+        if (Status gone = keeper_.remove({rows[place].name}); !gone.ok()) return gone;
+        CMS_CRASH_POINT("cmsd.after_retention_remove");
       }
       removed.push_back(Removal{rows[place], verdict, core::in_words(verdict, program.rules)});
     }
@@ -206,7 +210,7 @@ Status RetentionWork::remove_for_bound(const RetentionNow& now, bool apply,
     if (*pinned) return ok_status();
     const IndexRow& row = program.index_rows[place];
     if (apply) {
-      if (Status gone = remove({row.name}); !gone.ok()) return gone;
+      if (Status gone = keeper_.remove({row.name}); !gone.ok()) return gone;
     }
     const Verdict verdict = bound.ecu_mac ? Verdict::kEcuBytes : Verdict::kFleetBytes;
     removed.push_back(Removal{row, verdict, core::in_words(verdict, program.rules, bound.max_bytes)});
@@ -277,7 +281,7 @@ Status RetentionWork::Run::step_programs(const RetentionNow& now, std::vector<Re
   if (!page.ok()) return page.error();
   for (Program& program : page->programs) {
     if (!scope_.share || scope_.share->is_ours(program.key)) {
-      if (Status ensured = work_.ensure_(program.key); !ensured.ok()) return ensured;
+      if (Status ensured = work_.keeper_.ensure(program.key); !ensured.ok()) return ensured;
       // What was found in the shard was not in the page yet.
       if (Status loaded = work_.load(program.key, program); !loaded.ok()) return loaded;
       bool again = false;

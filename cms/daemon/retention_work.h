@@ -45,9 +45,16 @@ struct RetentionNow {
 
 class RetentionWork {
  public:
-  // `ensure`: makes the index true to the store as far as a program goes.
+  // Of IndexKeeper.
+  struct Keeper {
+    // Makes the index true to the store as far as a program goes.
+    std::function<Status(const ProgramKey&)> ensure;
+    // Removes files and their rows; rows whose files have gone.
+    std::function<Status(const std::vector<storage::BlobName>&)> remove;
+    std::function<Status(const std::vector<storage::BlobName>&)> forget;
+  };
   RetentionWork(storage::BlobStore& store, storage::CheckpointIndex& index,
-                const core::RetentionPolicy& policy, std::function<Status(const ProgramKey&)> ensure);
+                const core::RetentionPolicy& policy, Keeper keeper);
 
   struct Scope {
     std::optional<EcuMac> ecu_mac;
@@ -112,7 +119,8 @@ class RetentionWork {
   // The newest of the row's lineage is in the store; else its row goes from index and `program`.
   Result<bool> newest_is_there(Program& program, std::size_t place);
   Result<bool> is_pinned(Program& program, std::size_t place);
-  Status remove(const std::vector<storage::BlobName>& names);
+  // What the index says to be pinned is so still.
+  Status confirm_pins(Program& program);
   // Of one program by its own rules.
   Status work_off(const RetentionNow& now, bool apply, Program& program, std::vector<Removal>& removed,
                   bool& again);
@@ -122,7 +130,7 @@ class RetentionWork {
   storage::BlobStore& store_;
   storage::CheckpointIndex& index_;
   const core::RetentionPolicy& policy_;
-  const std::function<Status(const ProgramKey&)> ensure_;
+  const Keeper keeper_;
   std::set<std::uint64_t> unreadable_;  // Uids.
   std::size_t opens_left_ = 0;          // Of this step.
   std::size_t removals_left_ = 0;       // Of this step.

@@ -116,7 +116,17 @@ class RetentionWorkTest : public ::testing::Test {
   storage::FakeIndex index_;
   core::RetentionPolicy policy_;
   RetentionNow now_{kNow, {}};
-  RetentionWork work_{store_, index_, policy_, [this](const ProgramKey&) { return ensured_; }};
+  RetentionWork work_{store_,
+                      index_,
+                      policy_,
+                      {[this](const ProgramKey&) { return ensured_; },
+                       [this](const std::vector<storage::BlobName>& names) {
+                         for (const storage::BlobName& name : names) {
+                           if (Status removed = store_.remove(name); !removed.ok()) return removed;
+                         }
+                         return index_.remove(names);
+                       },
+                       [this](const std::vector<storage::BlobName>& names) { return index_.remove(names); }}};
   Status ensured_;
   Status status_;
   std::uint64_t judged_ = 0;
@@ -143,9 +153,8 @@ TEST_F(RetentionWorkTest, LooksForThePinInTheStoreNotInTheIndex) {
   run(true);
   EXPECT_THAT(files(), ElementsAre("1/7.1", "1/7.3", "1/7.4", "1/7.5"));
   EXPECT_TRUE((*index_.find(names[0].checkpoint))->pinned) << "listings do not show it";
-  // Unpinned, though the index believes it pinned until it is told.
+  // Unpinned by a peer, and the index was not told.
   EXPECT_TRUE(store_.remove(storage::pin_name_of(names[0])).ok());
-  EXPECT_TRUE(index_.set_pinned(names[0].checkpoint, false).ok());
   run(true);
   EXPECT_EQ(files().size(), 3U);
 }

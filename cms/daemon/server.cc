@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <utility>
@@ -16,11 +15,13 @@
 #include "base/crash_point.h"
 #include "base/prng.h"
 #include "cms/core/cms_core.h"
-#include "cms/daemon/admin_answers.h"
+#include "cms/daemon/admin_service.h"
 #include "cms/daemon/admin_socket.h"
 #include "cms/daemon/blob_server.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/replaceable_index.h"
 #include "cms/daemon/retention_keeper.h"
+#include "cms/daemon/scrubber.h"
 #include "cms/daemon/store_watch.h"
 #include "cms/daemon/store_workers.h"
 #include "cms/daemon/worker.h"
@@ -35,21 +36,7 @@ constexpr int kMessagesPerTurn = 1000;
 constexpr int kChunksPerLinkAndTurn = 32;
 constexpr Duration kDrainMax = std::chrono::seconds(10);
 constexpr Duration kExpireInterval = std::chrono::seconds(5);
-constexpr std::size_t kAdminRequestsMax = 256;  // Waiting for the worker.
-
-// An index that cannot be read is moved aside; what it knew is in the store's names.
-Result<std::unique_ptr<storage::CheckpointIndex>> open_index(const std::string& directory) {
-  auto index = storage::open_rocksdb_index(directory);
-  if (index.ok() || index.error().code != Code::kCorrupt) return index;
-  const std::string aside = directory + ".damaged-" + std::to_string(wall_time_us());
-  spdlog::error("the index is damaged ({}); it is moved to {} and built anew from the store",
-                index.error().message(), aside);
-  std::error_code failed;
-  std::filesystem::rename(directory, aside, failed);
-  if (failed)
-    return error_from_errno(failed.value(), "cannot move the damaged index " + directory + " aside");
-  return storage::open_rocksdb_index(directory);
-}
+constexpr Duration kRebuildInterval = std::chrono::minutes(10);  // Of a damaged index.
 
 std::uint64_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
@@ -64,7 +51,7 @@ std::uint64_t resident_bytes() {
 class Server::Impl {
  public:
   Impl(const Config& config, std::unique_ptr<AdminLock> lock, std::unique_ptr<storage::BlobStore> store,
-       std::unique_ptr<storage::CheckpointIndex> index)
+       std::unique_ptr<ReplaceableIndex> index)
       : config_(config),
         lock_(std::move(lock)),
         store_(std::move(store)),
@@ -80,8 +67,10 @@ class Server::Impl {
         store_workers_(StoreWorkers::Config{config.store_workers}, core_, *store_, *index_, outbox_),
         keeper_(core_, *store_, *index_, outbox_, !config.peers.empty()),
         retention_(core_, *store_, *index_, outbox_, keeper_, config.retention),
-        blob_server_(*store_, keeper_, outbox_),
-        query_worker_("query"),
+        scrubber_(scrubber_config(config), *store_, *index_, keeper_, outbox_),
+        blob_server_(*store_, keeper_, scrubber_, outbox_),
+        admin_service_({admin_, core_, keeper_, retention_, scrubber_, *store_, *index_, outbox_},
+                       [this](Instant now) { return facts(now); }),
         watch_(*store_, outbox_, [this](Instant now, const Status& status, core::Effects& effects) {
           if (status.code() == Code::kAlreadyExists) gave_up_ = status;  // Its name is taken.
           if (status.ok()) {
@@ -90,15 +79,21 @@ class Server::Impl {
             keeper_.reconcile();
           }
           keeper_.on_store_looked_at();
+          scrubber_.on_store_state(is_readable(status));
           core_.on_store_state(now, status, effects);
-        }) {}
+        }) {
+    keeper_.on_suspect([this](const storage::BlobName& name, const Error&) {
+      scrubber_.suspect(name, std::nullopt, nullptr);
+    });
+  }
 
   ~Impl() {
     // The workers' answers name the core and the sockets: they end first.
     watch_.stop();
     store_workers_.stop();
     blob_server_.stop();
-    query_worker_.stop();
+    scrubber_.stop();
+    admin_service_.stop();
     keeper_.stop();
     if (signal_fd_ >= 0) ::close(signal_fd_);
   }
@@ -151,6 +146,7 @@ class Server::Impl {
       core_.tell_peers(effects);
       carry_out(now, effects);
       look_after_store(now);
+      look_after_index(now);
       measure_pull_rate(now);
       if (now >= next_expire_at_) {
         next_expire_at_ = now + kExpireInterval;
@@ -178,6 +174,20 @@ class Server::Impl {
     core.peer_count = config.peers.size();
     core.pull_every = config.pull_every;
     return core;
+  }
+
+  static Scrubber::Config scrubber_config(const Config& config) {
+    Scrubber::Config scrubber;
+    scrubber.cms_name = config.name;
+    scrubber.rate_bytes_per_s = config.scrub_rate_bytes_per_s;
+    scrubber.seed = random_u64();
+    return scrubber;
+  }
+
+  // A full store can be read.
+  static bool is_readable(const Status& status) {
+    return status.ok() || status.code() == Code::kNoSpace || status.code() == Code::kQuota ||
+           status.code() == Code::kReadOnly || status.code() == Code::kPermission;
   }
 
   bool done(Instant now) {
@@ -319,7 +329,9 @@ class Server::Impl {
       const std::string peer = frames_[0].to_string();
       const auto admin = wire::decode_admin(frames_[1].data(), frames_[1].size());
       if (admin.ok()) {
-        if (const auto* request = std::get_if<wire::AdminRequest>(&*admin)) on_admin(peer, *request, effects);
+        if (const auto* request = std::get_if<wire::AdminRequest>(&*admin)) {
+          admin_service_.on_request(now, peer, *request, effects);
+        }
         continue;
       }
       const auto bulk = wire::decode_bulk(frames_[1].data(), frames_[1].size());
@@ -335,73 +347,7 @@ class Server::Impl {
     return make_error(Code::kProtocol, "a message that is not of " + std::to_string(expected) + " frames");
   }
 
-  // ---- admin
-
-  void send_answer(const std::string& peer, const wire::AdminAnswer& answer) {
-    if (net::send(admin_, peer.data(), peer.size(), true) != net::Sent::kYes) return;  // It has gone.
-    const wire::Bytes bytes = wire::encode(wire::AdminBody{answer});
-    (void)net::send(admin_, bytes.data(), bytes.size(), false);
-  }
-
-  void on_admin(const std::string& peer, const wire::AdminRequest& request, core::Effects& effects) {
-    if (request.method == wire::AdminMethod::kRetire) {
-      if (!request.has_ecu_mac || !request.has_program_id) {
-        wire::AdminAnswer answer;
-        answer.request_id = request.request_id;
-        answer.code = Code::kInvalidArgument;
-        answer.context = "retire needs an ecu_mac and a program_id";
-        send_answer(peer, answer);
-        return;
-      }
-      const ProgramKey program{request.ecu_mac, request.program_id};
-      retiring_[core_.retire(program, effects)] = [this, peer, request,
-                                                   program](const Result<Version>& up_to) {
-        wire::AdminAnswer answer;
-        answer.request_id = request.request_id;
-        if (up_to.ok()) {
-          answer.json = retired_json(program, *up_to);
-        } else {
-          answer.code = up_to.error().code;
-          answer.context = up_to.error().message();
-        }
-        send_answer(peer, answer);
-      };
-      return;
-    }
-    if (RetentionKeeper::answers(request.method)) {
-      retention_.on_request(request,
-                            [this, peer](const wire::AdminAnswer& made) { send_answer(peer, made); });
-      return;
-    }
-    if (query_worker_.queue_length() >= kAdminRequestsMax) {
-      wire::AdminAnswer answer;
-      answer.request_id = request.request_id;
-      answer.code = Code::kLimit;
-      answer.context = std::to_string(kAdminRequestsMax) + " admin requests wait already";
-      send_answer(peer, answer);
-      return;
-    }
-    if (request.has_ecu_mac && request.has_program_id) {
-      // What is said of one program is what the store has, also right after the start.
-      keeper_.prepare(ProgramKey{request.ecu_mac, request.program_id},
-                      [this, peer, request](const Status& prepared) { ask_worker(peer, request, prepared); });
-    } else {
-      ask_worker(peer, request, ok_status());
-    }
-  }
-
-  void ask_worker(const std::string& peer, const wire::AdminRequest& request, const Status& prepared) {
-    const Instant now = BootClock::now();
-    auto snapshot = std::make_shared<CoreSnapshot>(snapshot_of(core_, now, facts(now), request));
-    query_worker_.post([this, peer, request, prepared, snapshot] {
-      wire::AdminAnswer made = answer(request, *snapshot, *index_, *store_);
-      if (made.code == Code::kNotFound && !prepared.ok()) {
-        made.code = Code::kUnavailable;
-        made.context += ", but the store could not be asked: " + prepared.error().message();
-      }
-      outbox_.push([this, peer, made](Instant, core::Effects&) { send_answer(peer, made); });
-    });
-  }
+  // ---- for people
 
   DaemonFacts facts(Instant now) const {
     const IndexKeeper::Progress& progress = keeper_.progress();
@@ -422,9 +368,12 @@ class Server::Impl {
     facts.reconcile_shards_done = progress.shards_done;
     facts.reconcile_trouble = progress.trouble;
     facts.unknown_files = progress.unknown_files;
+    facts.index = keeper_.facts(now);
+    facts.scrub = scrubber_.facts();
+    facts.quarantine = watch_.quarantine();
     facts.store_queue_length = store_workers_.queue_length();
     facts.index_queue_length = keeper_.queue_length();
-    facts.query_queue_length = query_worker_.queue_length();
+    facts.query_queue_length = admin_service_.queue_length();
     facts.pull_bytes_per_s = pull_rate_.bytes_per_s;
     facts.rss_bytes = resident_bytes();
     facts.retention = retention_.facts(now);
@@ -455,6 +404,10 @@ class Server::Impl {
       store_troubles_seen_ = core_.counters().store_troubles;
       watch_.suspect(now);
     }
+    if (core_.counters().quarantined != quarantined_seen_) {
+      quarantined_seen_ = core_.counters().quarantined;
+      watch_.suspect(now);  // Looks into quarantine as well.
+    }
     watch_.on_time(now);
     retention_.on_time(now, watch_.status().ok() && keeper_.progress().done);
     // Reconciling stops when the store goes away between two looks; it starts over by itself.
@@ -462,6 +415,27 @@ class Server::Impl {
       next_reconcile_at_ = now + std::chrono::seconds(5);
       keeper_.reconcile();
     }
+  }
+
+  // What the scrubber and the keeper cannot know of themselves.
+  void look_after_index(Instant now) {
+    if (now < next_care_at_) return;
+    next_care_at_ = now + std::chrono::seconds(1);
+    std::set<std::string> peers;
+    for (const auto& [name, peer] : core_.peers().peers()) {
+      if (peer.live && peer.takes_pulls && !peer.foreign) peers.insert(name);
+    }
+    scrubber_.set_peers(std::move(peers));
+    const auto damage = index_->damage();
+    if (!damage || now < next_rebuild_at_) return;
+    // Seldom: each leaves the damaged one behind.
+    next_rebuild_at_ = now + kRebuildInterval;
+    spdlog::error("the index is damaged ({}); it is put aside and rebuilt from the store", *damage);
+    keeper_.rebuild("it was damaged: " + *damage, true, [this](const Status& begun) {
+      if (begun.ok()) return;
+      next_rebuild_at_ = BootClock::now() + std::chrono::seconds(5);
+      spdlog::error("the index cannot be rebuilt now: {}", begun.error().message());
+    });
   }
 
   // ---- effects
@@ -511,13 +485,7 @@ class Server::Impl {
     keeper_.reserve_incarnation(std::move(effect));
   }
   void carry_out_one(Instant, core::WithdrawProgram& effect) {
-    std::function<void(const Result<Version>&)> then;
-    const auto it = retiring_.find(effect.ticket);
-    if (it != retiring_.end()) {
-      then = std::move(it->second);
-      retiring_.erase(it);
-    }
-    keeper_.withdraw(effect, std::move(then));
+    keeper_.withdraw(effect, admin_service_.take_retirement(effect.ticket));
   }
   void carry_out_one(Instant, core::RemoveBlobs& effect) { keeper_.remove(std::move(effect)); }
   void carry_out_one(Instant, core::ApplyRetention& effect) { retention_.apply(effect); }
@@ -532,6 +500,7 @@ class Server::Impl {
   }
   void carry_out_one(Instant, core::IndexStored& effect) { keeper_.note_stored(std::move(effect)); }
   void carry_out_one(Instant, core::NoteWithdrawn& effect) { keeper_.note_withdrawn(effect); }
+  void carry_out_one(Instant, core::NoteQuarantined& effect) { keeper_.note_quarantined(std::move(effect)); }
   void carry_out_one(Instant, core::NoteIncarnations& effect) {
     keeper_.note_incarnations(std::move(effect));
   }
@@ -548,7 +517,7 @@ class Server::Impl {
   const Config config_;
   std::unique_ptr<AdminLock> lock_;
   std::unique_ptr<storage::BlobStore> store_;
-  std::unique_ptr<storage::CheckpointIndex> index_;
+  std::unique_ptr<ReplaceableIndex> index_;
   Outbox outbox_;
   core::CmsCore core_;
   zmq::context_t context_{2};
@@ -566,17 +535,20 @@ class Server::Impl {
   std::optional<Instant> stopping_at_;
   Instant next_expire_at_{};
   Instant next_reconcile_at_{};
+  Instant next_care_at_{};
+  Instant next_rebuild_at_{};
   std::uint64_t store_troubles_seen_ = 0;
+  std::uint64_t quarantined_seen_ = 0;
   PullRate pull_rate_;
-  std::map<std::uint64_t, std::function<void(const Result<Version>&)>> retiring_;  // By ticket.
   std::vector<zmq::pollitem_t> items_;
   std::vector<zmq::message_t> frames_;
   std::vector<Completion> completions_;
   StoreWorkers store_workers_;
   IndexKeeper keeper_;
   RetentionKeeper retention_;
+  Scrubber scrubber_;
   BlobServer blob_server_;
-  Worker query_worker_;
+  AdminService admin_service_;
   StoreWatch watch_;
 };
 
@@ -589,8 +561,9 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config) {
   options.node_incarnation = random_u64();
   auto store = storage::make_blob_store(options);
   if (!store.ok()) return std::move(store).error();
-  auto index = open_index(config.index_directory);
+  auto index = ReplaceableIndex::open(config.index_directory);
   if (!index.ok()) return std::move(index).error();
+  if (!(*index)->opening().empty()) spdlog::error("index: {}", (*index)->opening());
   try {
     auto impl = std::make_unique<Impl>(config, std::move(*lock), std::move(*store), std::move(*index));
     const Status opened = impl->open();

@@ -7,7 +7,18 @@ namespace cms::daemon {
 namespace {
 
 constexpr Duration kWhileUnusable = std::chrono::seconds(1);
-constexpr Duration kWhileUsable = std::chrono::seconds(10);
+constexpr Duration kWhileUsable = std::chrono::seconds(2);
+
+std::optional<QuarantineFacts> look_into_quarantine(storage::BlobStore& store) {
+  QuarantineFacts found;
+  const Status listed = store.list_quarantine([&](const storage::StoredEntry& entry) {
+    ++found.count;
+    found.stored_bytes += entry.stored_bytes;
+    const CheckpointId& checkpoint = entry.name.checkpoint;
+    if (found.count == 1 || found.newest.version < checkpoint.version) found.newest = checkpoint;
+  });
+  return listed.ok() ? std::optional(found) : std::nullopt;
+}
 
 }  // namespace
 
@@ -43,7 +54,9 @@ void StoreWatch::look() {
       }
     }
     if (status.ok() && write_too) status = store_.probe();
-    outbox_.push([this, status, space](Instant now, core::Effects& effects) {
+    const auto quarantine = look_into_quarantine(store_);
+    outbox_.push([this, status, space, quarantine](Instant now, core::Effects& effects) {
+      if (quarantine) quarantine_ = *quarantine;
       looking_ = false;
       if (space) space_ = space;
       const bool same = looked_ && status.ok() == status_.ok() &&

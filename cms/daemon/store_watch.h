@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/result.h"
+#include "cms/daemon/scrub_facts.h"
 #include "cms/daemon/worker.h"
 #include "storage/blob_store.h"
 
@@ -21,7 +22,7 @@ class StoreWatch {
   void stop() { worker_.stop(); }
 
   // Looks when it is time to: at once the first time, each second while the store is unusable, each
-  // ten seconds otherwise.
+  // two seconds otherwise.
   void on_time(Instant now);
   // Something could not be stored: looks soon.
   void suspect(Instant now);
@@ -29,6 +30,7 @@ class StoreWatch {
   const Status& status() const { return status_; }
   Instant since() const { return since_; }  // Of the present status.
   const std::optional<storage::SpaceInfo>& space() const { return space_; }
+  const QuarantineFacts& quarantine() const { return quarantine_; }  // At the last look.
 
  private:
   void look();
@@ -39,6 +41,7 @@ class StoreWatch {
   Status status_ = make_error(Code::kUnavailable, "the store has not been looked at yet");
   Instant since_{};
   std::optional<storage::SpaceInfo> space_;
+  QuarantineFacts quarantine_;
   Instant next_look_at_{};
   bool looked_ = false;
   bool suspected_ = true;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/crash_point.h"
+#include "storage/blob_file.h"
 
 namespace cms::daemon {
 
@@ -17,11 +18,7 @@ namespace {
 IndexRow row_of(const BlobName& name, const wire::Manifest& manifest) {
   IndexRow row;
   row.name = name;
-  for (std::size_t i = 0; i < manifest.zero_chunks.size(); ++i) {
-    if (manifest.zero_chunks[i]) continue;
-    const std::uint64_t offset_bytes = i * std::uint64_t{manifest.chunk_size_bytes};
-    row.stored_bytes += std::min<std::uint64_t>(manifest.chunk_size_bytes, name.size_bytes - offset_bytes);
-  }
+  row.stored_bytes = storage::blob_file_bytes(manifest);
   row.stored_at_us = manifest.stored_at_us;
   row.taken_at_us = manifest.notification.taken_at_us;
   row.pause_us = manifest.notification.pause_us;
@@ -233,7 +230,7 @@ void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
     blob.manifest = std::move(effect.manifest);
     blob.manifest.stored_at_us = wall_time_us();
     blob.manifest.chunk_digests = {digest};
-    blob.manifest.zero_chunks = {false};  // The store looks.
+    blob.manifest.zero_chunks = {storage::is_all_zero(effect.bytes.data, effect.bytes.size_bytes)};
     blob.manifest.blob_digest = blob_digest;
     blob.data = effect.bytes.data;
     blob.size_bytes = effect.bytes.size_bytes;

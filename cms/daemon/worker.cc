@@ -31,6 +31,11 @@ std::size_t Worker::queue_length() const {
   return jobs_.size();
 }
 
+bool Worker::stopping() const {
+  const std::lock_guard lock(mutex_);
+  return stopping_;
+}
+
 void Worker::run() {
   std::unique_lock lock(mutex_);
   while (true) {

@@ -58,6 +58,8 @@ class Worker {
   // Jobs not yet begun are dropped; waits for the one under way. Idempotent.
   void stop();
   std::size_t queue_length() const;
+  // For a job that takes long: it should end now.
+  bool stopping() const;
 
  private:
   void run();

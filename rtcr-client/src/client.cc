@@ -148,7 +148,7 @@ void Client::run_loop() noexcept {
 }
 
 void Client::on_receipt(const broker::ReceiptEvent& event) {
-  const Receipt receipt{event, loop_->stats().incarnation};
+  const Receipt receipt{event, event.incarnation};
   book_.add(receipt);
   if (!options_.on_receipt) return;
   const CallbackScope scope;

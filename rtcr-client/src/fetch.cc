@@ -158,7 +158,10 @@ class Fetcher {
     last_answer_ = refusal.context;
     switch (refusal.code) {
       case Code::kNotFound: failure_ = make_error(Code::kNotFound, refusal.context); return Answer::kNone;
-      case Code::kCorrupt: return damaged(refusal.context);
+      case Code::kCorrupt:
+        // What has come is of a checkpoint that the store has lost; what is older is the newest now.
+        if (receiver_.received_bytes() > 0) return fatal(make_error(Code::kCorrupt, refusal.context));
+        return damaged(refusal.context);
       case Code::kInvalidArgument:
       case Code::kUnsupported:
       case Code::kPermission:

@@ -287,6 +287,40 @@ TEST_P(CheckpointIndexContract, RefusesTombstonesAndTooLongNamesAndChangesNothin
   EXPECT_TRUE(index().put({long_name}).ok());
 }
 
+TEST_P(CheckpointIndexContract, AddMissingLeavesWhatIsThereAsItIs) {
+  IndexRow known = make_row({.seq = 1, .stored_at_us = 42});
+  known.program_name = "engine";
+  ASSERT_TRUE(index().put({known}).ok());
+  IndexRow poor = known;  // As made from a file's name alone.
+  poor.stored_at_us = 0;
+  poor.program_name.clear();
+  const IndexRow absent = make_row({.seq = 2, .stored_at_us = 0});
+  const auto added = index().add_missing({poor, absent, absent});
+  ASSERT_TRUE(added.ok());
+  EXPECT_EQ(*added, 1U);
+  EXPECT_EQ(*index().row_count(), 2U);
+  const auto found = index().find(known.name.checkpoint);
+  ASSERT_TRUE(found.ok() && *found);
+  EXPECT_EQ((*found)->program_name, "engine");
+  EXPECT_EQ((*found)->stored_at_us, 42U);
+  EXPECT_EQ(scan_by_age(index()), (Texts{text_of(absent), text_of(known)}));
+}
+
+TEST_P(CheckpointIndexContract, ListsTheLargestIncarnationOfEveryEcu) {
+  const EcuMac first{0x020000000001};
+  const EcuMac second{0x0200000000ff};
+  ASSERT_TRUE(index().put_incarnation(second, 7).ok());
+  ASSERT_TRUE(index().put_incarnation(first, 65536).ok());
+  ASSERT_TRUE(index().put_incarnations({{first, 9}, {second, 5}, {first, 65537}, {first, 8}}).ok());
+  std::vector<std::pair<EcuMac, Incarnation>> listed;
+  const auto visit = [&](EcuMac ecu_mac, Incarnation incarnation) {
+    listed.emplace_back(ecu_mac, incarnation);
+    return true;
+  };
+  ASSERT_TRUE(index().scan_incarnations(visit).ok());
+  EXPECT_EQ(listed, (std::vector<std::pair<EcuMac, Incarnation>>{{first, 65537}, {second, 7}}));
+}
+
 TEST_P(CheckpointIndexContract, AnyHistoryLeavesTheRowsItSays) {
   Prng prng(20260101);
   std::vector<IndexRow> live;  // in no order: compared as sets below

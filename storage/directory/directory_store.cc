@@ -13,10 +13,11 @@
 
 #include "base/crash_point.h"
 #include "base/time.h"
-#include "storage/blob_file.h"
+#include "storage/blob_file_io.h"
 #include "storage/directory/blob_io.h"
 #include "storage/directory/small_batch.h"
 #include "storage/directory/store_root.h"
+#include "storage/store_layout.h"
 
 namespace cms::storage {
 namespace {
@@ -102,7 +103,7 @@ class DirectoryStore final : public BlobStore {
       std::uint64_t bytes = 0;
       while (first + count < blobs.size() && count < kGroupCountMax && bytes < kGroupBytesMax) {
         const SmallBlob& blob = blobs[first + count];
-        statuses[first + count] = check_small(blob);
+        statuses[first + count] = check_small_blob(blob);
         if (!statuses[first + count].ok()) break;
         bytes += blob_file_bytes_max(blob.name, blob.manifest.chunk_size_bytes);
         ++count;
@@ -255,19 +256,6 @@ class DirectoryStore final : public BlobStore {
       return make_error(Code::kUnavailable, "store " + options_.path + " has not been opened");
     if (Status status = check(*root); !status.ok()) return status.error();
     return root;
-  }
-
-  static Status check_small(const SmallBlob& blob) {
-    if (blob.name.kind != EntryKind::kBlob) {
-      return make_error(Code::kInvalidArgument, "put_small: not the name of a blob");
-    }
-    if (Status status = check_name_and_manifest(blob.name, blob.manifest); !status.ok()) return status;
-    if (blob.size_bytes != blob.name.size_bytes || blob.size_bytes > blob.manifest.chunk_size_bytes ||
-        blob.manifest.chunk_digests.size() != 1) {
-      return make_error(Code::kInvalidArgument,
-                        "put_small: " + to_file_name(blob.name) + " is not a blob of one chunk");
-    }
-    return ok_status();
   }
 
   void publish(const StoreRoot& root, const SmallBlob* blobs, std::size_t count, std::uint64_t bytes,

@@ -17,7 +17,8 @@
 #include <thread>
 
 #include "base/crash_point.h"
-#include "storage/blob_file.h"
+#include "storage/blob_file_io.h"
+#include "storage/store_layout.h"
 
 // The order that keeps a name from becoming durable before its bytes:
 //   write every file in our private directory, sync them all, rename them all, sync the names.
@@ -227,12 +228,6 @@ void publish_group(const StoreRoot& root, const SmallBlob* blobs, std::size_t co
                    std::uint64_t temp_number, Status* statuses) {
   CMS_ASSERT(count <= kGroupCountMax);
   Group(root, blobs, count, temp_number, statuses).run();
-}
-
-std::string temp_name_of(std::uint64_t temp_number) {
-  std::array<char, 24> text{};
-  std::snprintf(text.data(), text.size(), "%016llx.part", static_cast<unsigned long long>(temp_number));
-  return text.data();
 }
 
 }  // namespace cms::storage

@@ -3,7 +3,6 @@
 // the measurements: docs/adr/0005-group-commit.md.
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "storage/blob_store.h"
 #include "storage/directory/store_root.h"
@@ -18,7 +17,5 @@ inline constexpr std::uint64_t kGroupBytesMax = 32 * 1024 * 1024;
 // `temp_number` is the first of `count` numbers that are unique in the private directory.
 void publish_group(const StoreRoot& root, const SmallBlob* blobs, std::size_t count,
                    std::uint64_t temp_number, Status* statuses);
-
-std::string temp_name_of(std::uint64_t temp_number);
 
 }  // namespace cms::storage

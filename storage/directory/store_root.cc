@@ -8,7 +8,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <string_view>
@@ -16,28 +15,10 @@
 
 #include "base/crash_point.h"
 #include "base/prng.h"
+#include "storage/store_layout.h"
 
 namespace cms::storage {
 namespace {
-
-constexpr std::array<const char*, 5> kOwnDirs = {"d", "tmp", "quarantine", "claims", "nodes"};
-constexpr std::string_view kLockSuffix = ".lock";
-// Kept free for what must always fit: claim records, tombstones.
-constexpr std::uint64_t kSpaceReserveBytes = 1024 * 1024;
-
-std::string hex16(std::uint64_t value) {
-  std::array<char, 17> text{};
-  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(value));
-  return text.data();
-}
-
-std::string own_tmp_name(const RootOptions& options) {
-  return options.node + "." + hex16(options.node_incarnation);
-}
-
-bool is_hex16(std::string_view text) {
-  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
 
 Result<std::string> first_name(int dir_fd, const std::string& path) {
   std::string found;
@@ -68,17 +49,11 @@ Result<std::string> read_format(int root_fd, const std::string& path) {
 Status check_may_initialise(int root_fd, const std::string& path) {
   std::string foreign;
   Status status = visit_names(root_fd, path, [&](const std::string& name) {
-    bool ours = name == "lost+found";  // what mkfs leaves in an empty file system
-    for (const char* own : kOwnDirs) ours = ours || name == own;
-    if (!ours) foreign = name;
-    return ours;
+    if (!may_be_before_format(name)) foreign = name;
+    return foreign.empty();
   });
   if (!status.ok()) return status;
-  const auto refuse = [&](const std::string& what) {
-    return make_error(Code::kForeign, path + " has no FORMAT file but " + what +
-                                          "; a store is made only in an empty directory");
-  };
-  if (!foreign.empty()) return refuse("holds '" + foreign + "'");
+  if (!foreign.empty()) return not_ours(path, foreign);
   for (const char* own : {"claims", "nodes", "quarantine", "d"}) {
     auto dir = open_dir_at(root_fd, own, path + "/" + own);
     if (!dir && dir.error().code == Code::kNotFound && dir.error().os_errno == ENOENT) continue;
@@ -87,10 +62,7 @@ Status check_may_initialise(int root_fd, const std::string& path) {
     Status inner;
     status = visit_names(dir->get(), path + "/" + own, [&](const std::string& name) {
       std::string held = name;
-      if (std::string_view(own) == "nodes" && name.size() > kLockSuffix.size() &&
-          std::string_view(name).substr(name.size() - kLockSuffix.size()) == kLockSuffix) {
-        return true;  // Says nothing about what is stored.
-      }
+      if (may_be_in_unformatted(own, name)) return true;
       if (shards) {
         auto shard = open_dir_at(dir->get(), name, path + "/d/" + name);
         if (shard) {
@@ -103,7 +75,7 @@ Status check_may_initialise(int root_fd, const std::string& path) {
           held += "/" + *first;
         }
       }
-      inner = refuse("holds '" + std::string(own) + "/" + held + "'");
+      inner = not_ours(path, std::string(own) + "/" + held);
       return false;
     });
     if (!status.ok()) return status;
@@ -129,7 +101,7 @@ Status make_directories(int root_fd, const std::string& path) {
 Result<UniqueFd> make_own_tmp(int root_fd, const RootOptions& options, const std::string& path) {
   auto all = open_dir_at(root_fd, "tmp", options.path + "/tmp");
   if (!all) return all;
-  const std::string name = own_tmp_name(options);
+  const std::string name = private_dir_name(options.node, options.node_incarnation);
   if (Status status = make_dir_at(all->get(), name, path); !status.ok()) return status.error();
   return open_dir_at(all->get(), name, path);
 }
@@ -137,17 +109,15 @@ Result<UniqueFd> make_own_tmp(int root_fd, const RootOptions& options, const std
 // Puts the FORMAT file in its place unless another cmsd was faster; either way it is there, and
 // durable, after this.
 Status publish_format(int root_fd, const RootOptions& options) {
-  const std::string tmp_path = options.path + "/tmp/" + own_tmp_name(options);
+  const std::string tmp_path =
+      options.path + "/tmp/" + private_dir_name(options.node, options.node_incarnation);
   auto tmp = make_own_tmp(root_fd, options, tmp_path);
   if (!tmp) return tmp.error();
   const std::string temp_name = "FORMAT." + hex16(random_u64());
   auto file = open_at(tmp->get(), temp_name, O_WRONLY | O_CREAT | O_EXCL, tmp_path + "/" + temp_name);
   if (!file) return file.error();
-  StoreFormat format;
   const std::uint64_t high = random_u64();
-  const std::uint64_t low = random_u64();
-  format.fleet_id = to_string(Id128{high, low});
-  const std::string text = encode_format(format);
+  const std::string text = encode_format(new_format(high, random_u64()));
   Status status = write_all(file->get(), text.data(), text.size(), 0, tmp_path + "/" + temp_name);
   if (status.ok()) status = sync_data(file->get(), tmp_path + "/" + temp_name);
   CMS_CRASH_POINT("store.init_before_format");
@@ -162,7 +132,7 @@ Status publish_format(int root_fd, const RootOptions& options) {
 
 // The lock goes with the process, however it ends.
 Status take_node_lock(int root_fd, const RootOptions& options) {
-  const std::string name = options.node + std::string(kLockSuffix);
+  const std::string name = options.node + ".lock";
   const std::string path = options.path + "/nodes/" + name;
   auto nodes = open_dir_at(root_fd, "nodes", options.path + "/nodes");
   if (!nodes) return nodes.error();
@@ -198,10 +168,7 @@ bool sweep_tmp(int root_fd, const RootOptions& options) {
   if (!all) return false;
   std::vector<std::string> dead;
   (void)visit_names(all->get(), options.path + "/tmp", [&](const std::string& name) {
-    const std::string prefix = options.node + ".";
-    const bool of_our_node =
-        name.compare(0, prefix.size(), prefix) == 0 && is_hex16(std::string_view(name).substr(prefix.size()));
-    if (of_our_node && name != own_tmp_name(options)) dead.push_back(name);
+    if (is_of_earlier_life(name, options.node, options.node_incarnation)) dead.push_back(name);
     return true;
   });
   for (const std::string& name : dead) {
@@ -248,8 +215,7 @@ Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options) {
   auto text = read_format(root->root.get(), options.path);
   if (!text && text.error().os_errno == ENOENT) {
     if (!options.fleet_id_expected.empty()) {
-      return make_error(Code::kUnavailable, options.path + " no longer holds the store of fleet " +
-                                                options.fleet_id_expected + " (no FORMAT; is it mounted?)");
+      return no_longer_there(options.path, options.fleet_id_expected);
     }
     if (Status status = check_may_initialise(root->root.get(), options.path); !status.ok())
       return status.error();
@@ -261,9 +227,8 @@ Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options) {
   auto format = decode_format(*text);
   if (!format) return make_error(format.error().code, options.path + "/" + format.error().context);
   root->format = std::move(*format);
-  if (!options.fleet_id_expected.empty() && root->format.fleet_id != options.fleet_id_expected) {
-    return make_error(Code::kForeign, options.path + " now holds the store of fleet " +
-                                          root->format.fleet_id + ", not of " + options.fleet_id_expected);
+  if (Status status = check_fleet(options.path, root->format, options.fleet_id_expected); !status.ok()) {
+    return status.error();
   }
 
   auto shards = open_dir_at(root->root.get(), "d", options.path + "/d");
@@ -280,7 +245,7 @@ Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options) {
   if (sweep_tmp(root->root.get(), options) && ::syncfs(root->root.get()) != 0) {
     return error_from_errno(errno, "syncfs " + options.path);
   }
-  root->tmp_name = "tmp/" + own_tmp_name(options);
+  root->tmp_name = "tmp/" + private_dir_name(options.node, options.node_incarnation);
   root->tmp_path = options.path + "/" + root->tmp_name;
   auto tmp = make_own_tmp(root->root.get(), options, root->tmp_path);
   if (tmp) {
@@ -321,27 +286,11 @@ Result<SpaceInfo> space_of(const StoreRoot& root) {
 Status check_space(const StoreRoot& root, std::uint64_t bytes) {
   const auto space = space_of(root);
   if (!space) return space.error();
-  if (space->free_bytes >= bytes && space->free_bytes - bytes >= kSpaceReserveBytes) return ok_status();
-  return make_error(Code::kNoSpace, "store " + root.path + ": " + std::to_string(space->free_bytes) +
-                                        " bytes are free; needed are " + std::to_string(bytes) +
-                                        " and a reserve of " + std::to_string(kSpaceReserveBytes));
-}
-
-std::string shard_name(std::uint32_t shard) {
-  CMS_ASSERT(shard < kShardCount);
-  constexpr char kDigits[] = "0123456789abcdef";
-  return {kDigits[shard >> 8], kDigits[(shard >> 4) & 0xf], kDigits[shard & 0xf]};
+  return check_fits(root.path, space->free_bytes, bytes);
 }
 
 std::string entry_path(const StoreRoot& root, const BlobName& name) {
   return root.path + "/d/" + shard_name(shard_of(name.lineage)) + "/" + to_file_name(name);
-}
-
-Status absent_is_unavailable(Status status) {
-  if (status.code() != Code::kNotFound) return status;
-  Error error = std::move(status).error();
-  error.code = Code::kUnavailable;
-  return error;
 }
 
 }  // namespace cms::storage

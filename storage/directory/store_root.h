@@ -53,12 +53,6 @@ Status check_writable(const StoreRoot& root);
 Status check_space(const StoreRoot& root, std::uint64_t bytes);
 Result<SpaceInfo> space_of(const StoreRoot& root);
 
-// "0a7": the directory of a shard, below d.
-std::string shard_name(std::uint32_t shard);
 std::string entry_path(const StoreRoot& root, const BlobName& name);
-
-// Inside an open store a missing directory means that somebody took it away: retry after
-// open_store. Files that may rightly be absent do not pass here.
-Status absent_is_unavailable(Status status);
 
 }  // namespace cms::storage

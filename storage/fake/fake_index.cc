@@ -39,9 +39,9 @@ std::vector<IndexRow> FakeIndex::rows_where(const std::function<bool(const Index
   return found;
 }
 
-Status FakeIndex::put(const std::vector<IndexRow>& rows) {
+Result<std::uint64_t> FakeIndex::write_all(const std::vector<IndexRow>& rows, bool replace) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (Status status = planned(); !status.ok()) return status;
+  if (Status status = planned(); !status.ok()) return status.error();
   for (const IndexRow& row : rows) {
     if (row.name.kind != EntryKind::kBlob || row.program_name.size() > wire::kNameBytesMax) {
       return make_error(Code::kInvalidArgument, "index: " + to_file_name(row.name) +
@@ -49,15 +49,28 @@ Status FakeIndex::put(const std::vector<IndexRow>& rows) {
                                                     std::to_string(wire::kNameBytesMax) + " bytes");
     }
   }
+  const std::size_t count_before = rows_.size();
   for (const IndexRow& row : rows) {
-    IndexRow& kept = rows_[row.name];
-    const bool pinned = kept.pinned || row.pinned;
-    kept = row;
-    kept.pinned = pinned;
+    const auto [kept, added] = rows_.emplace(row.name, row);
+    if (!added) {
+      if (!replace) continue;
+      const bool pinned = kept->second.pinned || row.pinned;
+      kept->second = row;
+      kept->second.pinned = pinned;
+    }
     Incarnation& largest = incarnations_[program_of(row).ecu_mac];
     largest = std::max(largest, row.name.checkpoint.version.incarnation);
   }
-  return ok_status();
+  return std::uint64_t{rows_.size() - count_before};
+}
+
+Status FakeIndex::put(const std::vector<IndexRow>& rows) {
+  const auto written = write_all(rows, true);
+  return written ? ok_status() : Status(written.error());
+}
+
+Result<std::uint64_t> FakeIndex::add_missing(const std::vector<IndexRow>& rows) {
+  return write_all(rows, false);
 }
 
 Status FakeIndex::remove(const std::vector<BlobName>& names) {
@@ -183,6 +196,28 @@ Result<Incarnation> FakeIndex::max_incarnation(EcuMac ecu_mac) {
   if (Status status = planned(); !status.ok()) return status.error();
   const auto found = incarnations_.find(ecu_mac);
   return found == incarnations_.end() ? Incarnation{0} : found->second;
+}
+
+Status FakeIndex::put_incarnations(const std::vector<SessionId>& sessions) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (Status status = planned(); !status.ok()) return status;
+  for (const SessionId& session : sessions) {
+    Incarnation& largest = incarnations_[session.ecu_mac];
+    largest = std::max(largest, session.incarnation);
+  }
+  return ok_status();
+}
+
+Status FakeIndex::scan_incarnations(
+    const std::function<bool(EcuMac ecu_mac, Incarnation incarnation)>& visit) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (Status status = planned(); !status.ok()) return status;
+  const std::map<EcuMac, Incarnation> incarnations = incarnations_;
+  lock.unlock();
+  for (const auto& [ecu_mac, incarnation] : incarnations) {
+    if (!visit(ecu_mac, incarnation)) break;
+  }
+  return ok_status();
 }
 
 Result<std::string> FakeIndex::fleet_id() {

@@ -14,6 +14,7 @@ namespace cms::storage {
 class FakeIndex final : public CheckpointIndex {
  public:
   Status put(const std::vector<IndexRow>& rows) override;
+  Result<std::uint64_t> add_missing(const std::vector<IndexRow>& rows) override;
   Status remove(const std::vector<BlobName>& names) override;
   Status set_pinned(const CheckpointId& checkpoint, bool pinned) override;
   Result<std::optional<IndexRow>> newest(const ProgramKey& program) override;
@@ -28,7 +29,10 @@ class FakeIndex final : public CheckpointIndex {
   Status put_withdrawn(const ProgramKey& program, const Version& up_to, std::uint64_t at_us) override;
   Result<std::optional<ProgramRow>> program(const ProgramKey& program) override;
   Status put_incarnation(EcuMac ecu_mac, Incarnation incarnation) override;
+  Status put_incarnations(const std::vector<SessionId>& sessions) override;
   Result<Incarnation> max_incarnation(EcuMac ecu_mac) override;
+  Status scan_incarnations(
+      const std::function<bool(EcuMac ecu_mac, Incarnation incarnation)>& visit) override;
   Result<std::string> fleet_id() override;
   Status put_fleet_id(const std::string& fleet_id) override;
 
@@ -42,6 +46,7 @@ class FakeIndex final : public CheckpointIndex {
   };
 
   Status planned();  // With mutex_ held.
+  Result<std::uint64_t> write_all(const std::vector<IndexRow>& rows, bool replace);
   std::vector<IndexRow> rows_where(const std::function<bool(const IndexRow&)>& wanted) const;
 
   mutable std::mutex mutex_;

@@ -255,15 +255,7 @@ std::vector<Status> FakeStore::put_small(const std::vector<SmallBlob>& blobs) {
   std::vector<Status> statuses;
   for (const SmallBlob& small : blobs) {
     const auto put = [&]() -> Status {
-      if (small.name.kind != EntryKind::kBlob) {
-        return make_error(Code::kInvalidArgument, "put_small: not the name of a blob");
-      }
-      if (Status status = check_name_and_manifest(small.name, small.manifest); !status.ok()) return status;
-      if (small.size_bytes != small.name.size_bytes || small.size_bytes > small.manifest.chunk_size_bytes ||
-          small.manifest.chunk_digests.size() != 1) {
-        return make_error(Code::kInvalidArgument,
-                          "put_small: " + to_file_name(small.name) + " is not a blob of one chunk");
-      }
+      if (Status status = check_small_blob(small); !status.ok()) return status;
       const std::lock_guard<std::mutex> lock(state_->mutex);
       if (Status status = state_->begin(FakeCall::kPutSmall); !status.ok()) return status;
       Blob blob;

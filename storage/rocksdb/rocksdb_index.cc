@@ -115,6 +115,17 @@ class RocksdbIndex final : public CheckpointIndex {
       : directory_(std::move(directory)), db_(std::move(db)), row_count_(row_count) {}
 
   Status put(const std::vector<IndexRow>& rows) override {
+    const auto written = write_all(rows, true);
+    return written ? ok_status() : Status(written.error());
+  }
+
+  Result<std::uint64_t> add_missing(const std::vector<IndexRow>& rows) override {
+    return write_all(rows, false);
+  }
+
+ private:
+  // Returns how many rows were not there before.
+  Result<std::uint64_t> write_all(const std::vector<IndexRow>& rows, bool replace) {
     for (const IndexRow& row : rows) {
       if (row.name.kind != EntryKind::kBlob || row.program_name.size() > wire::kNameBytesMax) {
         return make_error(Code::kInvalidArgument, "index: " + to_file_name(row.name) +
@@ -133,6 +144,7 @@ class RocksdbIndex final : public CheckpointIndex {
       const std::string key = keys::checkpoint(row_key);
       const auto known = known_of(row_key, key, written);
       if (!known) return known.error();
+      if (*known && !replace) continue;
       if (!*known) ++row_count;
       if (*known && (*known)->stored_at_us != row.stored_at_us)
         batch.Delete(keys::by_age((*known)->stored_at_us, row_key));
@@ -146,11 +158,15 @@ class RocksdbIndex final : public CheckpointIndex {
       largest = std::max(largest, row.name.checkpoint.version.incarnation);
     }
     for (const auto& [ecu_mac, incarnation] : incarnations) {
-      if (Status status = raise_incarnation(batch, ecu_mac, incarnation); !status.ok()) return status;
+      if (Status status = raise_incarnation(batch, ecu_mac, incarnation); !status.ok()) return status.error();
     }
-    return write_rows(batch, row_count, kSpaceReserveBytes);
+    const std::uint64_t added = row_count - row_count_;
+    const Status status = write_rows(batch, row_count, kSpaceReserveBytes);
+    if (!status.ok()) return status.error();
+    return added;
   }
 
+ public:
   Status remove(const std::vector<BlobName>& names) override {
     const std::lock_guard<std::mutex> lock(write_mutex_);
     rocksdb::WriteBatch batch;
@@ -297,9 +313,20 @@ class RocksdbIndex final : public CheckpointIndex {
   }
 
   Status put_incarnation(EcuMac ecu_mac, Incarnation incarnation) override {
+    return put_incarnations({SessionId{ecu_mac, incarnation}});
+  }
+
+  Status put_incarnations(const std::vector<SessionId>& sessions) override {
     const std::lock_guard<std::mutex> lock(write_mutex_);
     rocksdb::WriteBatch batch;
-    if (Status status = raise_incarnation(batch, ecu_mac, incarnation); !status.ok()) return status;
+    std::map<EcuMac, Incarnation> largest;
+    for (const SessionId& session : sessions) {
+      Incarnation& incarnation = largest[session.ecu_mac];
+      incarnation = std::max(incarnation, session.incarnation);
+    }
+    for (const auto& [ecu_mac, incarnation] : largest) {
+      if (Status status = raise_incarnation(batch, ecu_mac, incarnation); !status.ok()) return status;
+    }
     // Given before anything is stored under it, so nothing else would remember it after a power cut.
     return batch.Count() == 0 ? ok_status() : write(batch, kSpaceReserveBytes, true);
   }
@@ -309,6 +336,23 @@ class RocksdbIndex final : public CheckpointIndex {
     if (!text) return text.error();
     if (!*text) return Incarnation{0};
     return parse_be64(**text, "an incarnation");
+  }
+
+  Status scan_incarnations(
+      const std::function<bool(EcuMac ecu_mac, Incarnation incarnation)>& visit) override {
+    const std::string upper = keys::after_table(keys::Table::kEcus);
+    BoundedIterator iterator(*db_, upper, nullptr);
+    for (iterator->Seek(keys::table(keys::Table::kEcus)); iterator->Valid(); iterator->Next()) {
+      std::string_view key = iterator->key().ToStringView();
+      if (key.size() != 7)
+        return make_error(Code::kCorrupt, "index: a key of the ECU table has a wrong length");
+      key.remove_prefix(1);
+      const EcuMac ecu_mac{keys::take_be(key, 6)};
+      const auto incarnation = parse_be64(iterator->value().ToStringView(), "an incarnation");
+      if (!incarnation) return incarnation.error();
+      if (!visit(ecu_mac, *incarnation)) return ok_status();
+    }
+    return end_of(*iterator);
   }
 
   Result<std::string> fleet_id() override {
@@ -508,6 +552,10 @@ Result<std::uint64_t> read_meta(rocksdb::DB& db, const std::string& directory) {
     return make_error(Code::kUnsupported, "index " + directory + " has format " + std::to_string(*version) +
                                               "; this program knows up to " +
                                               std::to_string(kIndexFormatVersion));
+  }
+  if (*version < kIndexFormatVersion) {
+    return make_error(Code::kCorrupt, "index " + directory + " has the older format " +
+                                          std::to_string(*version) + ", which is not read any more");
   }
   status = db.Get(rocksdb::ReadOptions(), keys::meta(kRowCountKey), &value);
   if (!status.ok()) return make_error(Code::kCorrupt, "index " + directory + " has no row count");

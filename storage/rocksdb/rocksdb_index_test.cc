@@ -194,6 +194,23 @@ TEST(RocksdbIndex, RefusesANewerFormatNamingBoth) {
   EXPECT_NE(index.error().context.find("up to 1"), std::string::npos) << index.error().message();
 }
 
+TEST(RocksdbIndex, AnOlderFormatIsToBeRebuilt) {
+  const TempDir dir;
+  (void)open_at_path(dir.path());
+  {
+    rocksdb::DB* db = nullptr;
+    ASSERT_TRUE(rocksdb::DB::Open(rocksdb::Options(), dir.path(), &db).ok());
+    std::string version;
+    keys::append_be(version, 0, 8);
+    ASSERT_TRUE(db->Put(rocksdb::WriteOptions(), keys::meta("format_version"), version).ok());
+    delete db;
+  }
+  const auto index = open_rocksdb_index(dir.path());
+  ASSERT_FALSE(index.ok());
+  EXPECT_EQ(index.error().code, Code::kCorrupt);
+  EXPECT_NE(index.error().context.find("older format 0"), std::string::npos) << index.error().message();
+}
+
 TEST(RocksdbIndex, StartsAgainOverAnInterruptedCreationButSaysCorruptForALostOne) {
   const TempDir dir;
   for (const char* left : {"LOCK", "LOG", "IDENTITY", "000001.dbtmp"})

@@ -96,7 +96,7 @@ inline bool fits(const wire::TransferError& m) {
 
 // ---- admin
 inline bool fits(const wire::AdminRequest& m) {
-  return m.method <= wire::AdminMethod::kRetentionApply && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+  return m.method <= wire::AdminMethod::kIndexStatus && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
          (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after);
 }
 inline bool fits(const wire::AdminAnswer& m) {
@@ -114,16 +114,18 @@ inline bool fits(const wire::PeerBeat& m) {
   return m.pulling.size() <= wire::kPeerPullingCountMax && m.wants_greeting.size() <= wire::kPeerCountMax &&
          m.reading.size() <= wire::kPeerReadingCountMax;
 }
-inline bool fits(const wire::PeerStored& m) {
-  for (const wire::StoredCheckpoint& one : m.checkpoints) {
+inline bool fits(const std::vector<wire::StoredCheckpoint>& checkpoints) {
+  for (const wire::StoredCheckpoint& one : checkpoints) {
     if (!ecu_fits(one.checkpoint.program.ecu_mac) || !version_fits(one.checkpoint.version) ||
         one.lineage == Lineage{} || one.size_bytes > wire::kBlobSizeBytesMax ||
-        one.stored_bytes > wire::kBlobSizeBytesMax || !name_fits(one.program_name)) {
+        one.stored_bytes > wire::kStoredBytesMax || !name_fits(one.program_name)) {
       return false;
     }
   }
-  return !m.checkpoints.empty() && m.checkpoints.size() <= wire::kPeerStoredCountMax;
+  return !checkpoints.empty() && checkpoints.size() <= wire::kPeerStoredCountMax;
 }
+inline bool fits(const wire::PeerStored& m) { return fits(m.checkpoints); }
+inline bool fits(const wire::PeerQuarantined& m) { return fits(m.checkpoints); }
 inline bool fits(const wire::PeerWithdrawn& m) {
   return ecu_fits(m.program.ecu_mac) && version_fits(m.up_to);
 }

@@ -127,7 +127,8 @@ std::vector<std::string> points_of_a_pull() {
   std::vector<std::string> points;
   for (const std::string& name : crash_point_names()) {
     bool elsewhere = false;
-    for (const char* part : {"tombstone", "remove", "format", "init", "after_peer_index"})
+    for (const char* part :
+         {"tombstone", "remove", "format", "init", "after_peer_index", "index_", "quarantine"})
       elsewhere = elsewhere || name.find(part) != std::string::npos;
     if (!elsewhere) points.push_back(name);
   }

@@ -37,12 +37,16 @@ ClientRecord& Ledger::start_client(EcuMac ecu_mac, std::uint64_t nonce) {
   client.nonce = nonce;
   client.name = "client " + std::to_string(clients_.size()) + " (" + cms::to_string(ecu_mac) + ")";
   client.floor = floor_[ecu_mac];
+  client.started_at = ++step_count_;
   return client;
 }
 
 void Ledger::set_incarnation(ClientRecord& client, Incarnation incarnation) {
   if (client.incarnation == incarnation) return;
-  if (client.incarnation != 0) violated(client.name + " changed its incarnation while it lived");
+  if (client.incarnation != 0 && incarnation < client.incarnation) {
+    violated(client.name + " changed its incarnation from " + std::to_string(client.incarnation) + " to " +
+             std::to_string(incarnation));
+  }
   if (incarnation <= client.floor) {
     violated(client.name + " got incarnation " + std::to_string(incarnation) + ", but " +
              std::to_string(client.floor) + " was in use before it started");
@@ -130,16 +134,28 @@ void Ledger::on_receipt(ClientRecord& client, const broker::ReceiptEvent& event)
       break;
     case ReceiptLevel::kStored:
     case ReceiptLevel::kReplicated:
-    case ReceiptLevel::kVerified: published->told_stored = true; break;
+    case ReceiptLevel::kVerified:
+      published->told_stored = true;
+      published->stored_as = Version{event.incarnation, event.seq};
+      break;
     case ReceiptLevel::kSuperseded: {
       const bool made_room = event.code == Code::kLimit && published->told_stored;
       const std::vector<const Published*>& all = of_program_[published->program];
-      const bool has_newer = std::any_of(all.begin(), all.end(), [&](const Published* other) {
-        return version_of(*published) < version_of(*other) ||
-               (other->client == &client && other->seq > event.seq);
-      });
-      if (!made_room && !has_newer)
-        violated(what + to_string(*published) + ", but nothing newer was published");
+      bool has_larger = false;
+      bool has_newer = false;
+      for (const Published* other : all) {
+        const bool larger = version_of(*published) < version_of(*other);
+        has_larger = has_larger || larger;
+        has_newer = has_newer || (other->client == &client && other->seq > event.seq) ||
+                    (larger && !ended_before(*other, *published));
+      }
+      if (made_room || has_newer) break;
+      if (!has_larger) violated(what + to_string(*published) + ", but nothing newer was published");
+      // Before the client is told that it goes by too low an incarnation, one may be lost to it.
+      if (!client.lost_to_ended.insert(event.program_id).second) {
+        violated(what + to_string(*published) +
+                 ", once more by a client that had ended before this one started");
+      }
       break;
     }
     case ReceiptLevel::kDropped: {
@@ -159,6 +175,7 @@ void Ledger::on_receipt(ClientRecord& client, const broker::ReceiptEvent& event)
   if (event.final) {
     published->final_level = event.level;
     published->final_code = event.code;
+    published->final_incarnation = event.incarnation;
     ++client.final_count;
   }
 }
@@ -190,12 +207,21 @@ void Ledger::check_newest_stored(const ClientRecord& client) const {
     // What found no room was never taken in; the one before it is still the newest.
     if (published.final_level == ReceiptLevel::kDropped && published.final_code == Code::kLimit) continue;
     done = true;
-    if (published.told_stored || published.final_level == ReceiptLevel::kDropped) continue;
-    const std::vector<const Published*>& all = of_program_.at(published.program);
-    const bool other_session_newer = std::any_of(all.begin(), all.end(), [&](const Published* other) {
-      return other->client != &client && version_of(published) < version_of(*other);
-    });
-    if (!other_session_newer)
+    if (published.final_level == ReceiptLevel::kDropped) continue;
+    bool other_session_newer = false;
+    for (const Published* other : of_program_.at(published.program)) {
+      if (other->client == &client || version_of(*other) < version_of(published)) continue;
+      other_session_newer = true;
+      // What was freed on the word of one CMS cannot be announced again; the next one will be the newest.
+      const bool replicated =
+          published.told_stored &&
+          published.final_level.value_or(ReceiptLevel::kReplicated) == ReceiptLevel::kReplicated;
+      if (replicated && ended_before(*other, published) && other->durable && !is_withdrawn(*other)) {
+        violated(to_string(*other) + " is taken for newer than " + to_string(published) +
+                 ", whose client started when the other had ended");
+      }
+    }
+    if (!published.told_stored && !other_session_newer)
       violated(to_string(published) + " is the newest of its program, but was not stored");
   }
 }

@@ -37,6 +37,9 @@ struct Published {
   wire::Release release = wire::Release::kReplicated;
   bool source_alive = true;
   bool told_stored = false;
+  Version stored_as{};  // As last told.
+  Incarnation final_incarnation = 0;
+  bool durable = false;
   std::optional<wire::ReceiptLevel> final_level;
   Code final_code = Code::kOk;
   std::uint32_t spoiled_chunks = 0;  // Chunks of it that the network altered.
@@ -49,10 +52,13 @@ struct ClientRecord {
   std::string name;
   Incarnation incarnation = 0;
   Incarnation floor = 0;                    // It must get an incarnation above this one.
+  std::uint64_t started_at = 0;             // In steps of the ledger's own count.
+  std::uint64_t ended_at = 0;               // 0: it lives.
   std::deque<Published> published;          // By seq; the first has seq 1.
   std::size_t final_count = 0;              // Of final receipts.
   std::size_t freed_count = 0;              // Of sources that were destroyed.
   std::map<ProgramId, Seq> withdraw_asked;  // Up to which seq.
+  std::set<ProgramId> lost_to_ended;        // One was superseded by a client that had ended before.
 
   Published* find(Seq seq) { return seq == 0 || seq > published.size() ? nullptr : &published[seq - 1]; }
 };
@@ -68,6 +74,7 @@ class Ledger {
   explicit Ledger(bool several_cms) : several_cms_(several_cms) {}
 
   ClientRecord& start_client(EcuMac ecu_mac, std::uint64_t nonce);
+  void end_client(ClientRecord& client) { client.ended_at = ++step_count_; }
   // Invariant: an incarnation is unique on its ECU and above all that were given before the client
   // started; with several CMS, above all that were durable and known to every CMS by then.
   void set_incarnation(ClientRecord& client, Incarnation incarnation);
@@ -78,7 +85,12 @@ class Ledger {
   Published* find(const SessionId& session, Seq seq);
   // The version that its publisher knows it by; incarnation 0 while it has none.
   static Version version_of(const Published& published) {
-    return Version{published.client->incarnation, published.seq};
+    return Version{published.final_level ? published.final_incarnation : published.client->incarnation,
+                   published.seq};
+  }
+  // The client of `other` had ended when that of `published` started.
+  static bool ended_before(const Published& other, const Published& published) {
+    return other.client->ended_at != 0 && other.client->ended_at < published.client->started_at;
   }
 
   // Something of this incarnation became durable.
@@ -120,6 +132,7 @@ class Ledger {
   std::map<ProgramKey, Version> withdrawn_;
   std::map<ProgramKey, Version> withdraw_answered_;
   std::uint64_t content_count_ = 0;
+  std::uint64_t step_count_ = 0;
 };
 
 std::string to_string(const Published& published);

@@ -29,6 +29,7 @@ enum class Plant {
   kBothPull,
   kDeadPeerBeats,
   kPinsIgnored,
+  kNewerNotTold,
 };
 
 struct PlantInfo {

@@ -102,7 +102,8 @@ Scenario make_scenario(std::uint64_t seed) {
     s.peer_cut_max = one_of<Duration>(prng, {500ms, 3s, 15s});
     s.peer_delay_max = one_of<Duration>(prng, {400us, 4ms, 60ms, 400ms});
     const auto kind_dice = prng.below(8);
-    if (kind_dice < 2) s.kind = kind_dice == 0 ? Kind::kQuiet : Kind::kTakeOver;
+    constexpr Kind kKinds[] = {Kind::kQuiet, Kind::kTakeOver, Kind::kCut};
+    if (kind_dice < std::size(kKinds)) s.kind = kKinds[kind_dice];
   }
   if (s.kind != Kind::kFaulty) make_quiet(prng, s);
   if (s.program_count > 4) s.blob_bytes_max = std::min(s.blob_bytes_max, 256 * kKiB);

@@ -16,6 +16,7 @@ enum class Kind {
   kFaulty,
   kQuiet,     // Nothing is faulty: nothing is pulled twice.
   kTakeOver,  // One fault: a CMS dies while it pulls, the other takes over in time.
+  kCut,  // One fault: a CMS knows nothing of a life of the clients, and gives them their next incarnation.
 };
 
 struct Scenario {

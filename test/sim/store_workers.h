@@ -55,6 +55,7 @@ class StoreWorkers {
   void run(const core::IndexStored& effect);
   void run(const core::NoteWithdrawn& effect);
   void run(const core::NoteIncarnations& effect);
+  void run(const core::NoteQuarantined&) {}  // No blob of this store is ever damaged.
   void run(const core::ReconcileStore& effect);
   // Finds out how the medium is and says so to the core, again and again until it is well.
   void probe();

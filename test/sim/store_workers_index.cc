@@ -109,7 +109,7 @@ void StoreWorkers::reserve(const core::ReserveIncarnation& asked) {
     given = *failed;
   } else {
     if (asked.hello.incarnation == 0) {
-      given = core::next_incarnation(index_.max_incarnation(asked.hello.ecu_mac), asked.hello.nonce);
+      given = next_incarnation(index_.max_incarnation(asked.hello.ecu_mac), asked.hello.nonce);
     }
     if (plant_ != Plant::kIncarnationReused) index_.put_incarnation(asked.hello.ecu_mac, *given);
   }

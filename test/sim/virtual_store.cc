@@ -8,7 +8,7 @@ namespace cms::sim {
 using storage::BlobName;
 
 void VirtualStore::publish(const BlobName& name, std::vector<broker::ChunkView> chunks) {
-  const Published* published = ledger_.find(name.checkpoint);
+  Published* published = ledger_.find(name.checkpoint);
   const std::string what = to_string(name.checkpoint);
   if (published == nullptr) violated("stored " + what + ", which was never published");
   if (name.size_bytes != published->size_bytes) violated("stored " + what + " with a wrong size in its name");
@@ -28,6 +28,7 @@ void VirtualStore::publish(const BlobName& name, std::vector<broker::ChunkView> 
     violated("torn: stored " + std::to_string(offset_bytes) + " bytes of " + to_string(*published));
   }
   durable_[name.checkpoint.program][key_of(name)] = name;
+  published->durable = true;
   ledger_.note_durable(name.checkpoint.program.ecu_mac, name.checkpoint.version.incarnation);
 }
 

@@ -13,6 +13,8 @@ namespace {
 constexpr std::uint64_t kEventCountMax = 20'000'000;  // Far beyond any healthy run.
 constexpr Duration kSettleTimeMax = 60s;
 constexpr Duration kTakeOverMax = 3s;
+constexpr Duration kLife = 5s;  // Of a client behind a cut.
+constexpr Duration kSecondHeard = 500ms;
 constexpr std::uint64_t kHourUs = 3'600'000'000;
 
 }  // namespace
@@ -61,11 +63,15 @@ void World::run() {
   run_until_settled("after the faults");
   if (scenario_.kind == Kind::kQuiet) check_pulled_once();
   if (scenario_.kind == Kind::kTakeOver) crash_puller();
-  for (const Slot& slot : slots_) {
-    Client& client = client_of(slot);
-    for (ProgramId i = 0; i < scenario_.program_count; ++i) publish(client, slot.first_program + i, 1000);
+  if (scenario_.kind == Kind::kCut) restart_behind_a_cut();
+  const int rounds = scenario_.kind == Kind::kCut ? 2 : 1;
+  for (int round = 0; round < rounds; ++round) {
+    for (const Slot& slot : slots_) {
+      Client& client = client_of(slot);
+      for (ProgramId i = 0; i < scenario_.program_count; ++i) publish(client, slot.first_program + i, 1000);
+    }
+    run_until_settled("after one more checkpoint of each program");
   }
-  run_until_settled("after one more checkpoint of each program");
 }
 
 void World::run_until(Instant until) {
@@ -116,6 +122,40 @@ void World::crash_puller() {
     if (!published->told_stored && !replaced)
       violated(to_string(*published) + " is not stored 3 s after a CMS died");
   }
+}
+
+// No client reaches this CMS for so long.
+void World::cut_off(Cms& cms, Duration duration) {
+  cms.cut_off_until = queue_.now() + duration;
+  for (Client& client : clients_) {
+    if (client.core == nullptr) continue;
+    break_control(client, cms);
+    break_notify(client, cms);
+  }
+}
+
+// The clients live a life that one CMS does not hear of, neither from them nor from its peer, and then
+// are given their next incarnations by just that one. What they publish is the newest all the same.
+void World::restart_behind_a_cut() {
+  const std::size_t unaware = prng_.below(cms_.size());
+  for (Cms& cms : cms_) {
+    for (PeerChannel& channel : cms.channels) channel.cut_until = queue_.now() + 4 * kLife;
+  }
+  const auto restart_all = [this](std::size_t unheard, Duration unheard_for) {
+    for (std::size_t slot = 0; slot < slots_.size(); ++slot) kill_client(client_of(slots_[slot]));
+    cut_off(cms_[unheard], unheard_for);
+    for (std::size_t slot = 0; slot < slots_.size(); ++slot) start_client(slot);
+    for (const Slot& slot : slots_) {
+      for (ProgramId i = 0; i < scenario_.program_count; ++i)
+        publish(client_of(slot), slot.first_program + i, prng_.below(scenario_.blob_bytes_max));
+    }
+    run_until(queue_.now() + kLife);
+  };
+  restart_all(unaware, kLife);
+  restart_all(unaware, kLife);  // Two, so that its count of incarnations is surely behind.
+  restart_all(1 - unaware, kSecondHeard);
+  heal();
+  run_until_settled("after lives behind a cut");
 }
 
 // ---- faults

@@ -105,6 +105,7 @@ class World {
     std::map<ProgramKey, Version> withdraw_answered;
     std::uint64_t pulled_bytes = 0;              // By its earlier starts.
     std::uint64_t stored_seen = 0;               // Counter of the core, for kLostReceiptNeverRepeated.
+    Instant cut_off_until{};                     // Clients do not reach it.
     std::set<core::PeerId> listed;               // For kForgetListAfterGap.
     std::set<std::uint16_t> dead_ports;          // For kBulkNeverReconnected.
     std::optional<wire::PeerMessage> last_beat;  // For kDeadPeerBeats.
@@ -113,6 +114,8 @@ class World {
 
   // ---- life (world.cc)
   void crash_puller();
+  void restart_behind_a_cut();
+  void cut_off(Cms& cms, Duration duration);
   template <typename What>
   void recur(MeanTime every, What what) {
     if (every == MeanTime{}) return;

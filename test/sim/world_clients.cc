@@ -87,6 +87,7 @@ void World::kill_client(Client& client) {
   const auto listening = listening_.find(client.port);
   if (listening != listening_.end() && listening->second == client.index) listening_.erase(listening);
   client.core.reset();
+  ledger_.end_client(*client.record);
   for (Cms& cms : cms_) {
     break_control(client, cms);
     break_notify(client, cms);
@@ -163,7 +164,12 @@ void World::withdraw(Client& client) {
 // ---- steps
 
 void World::end_step(Client& client, broker::Effects& effects) {
+  const Incarnation former = client.record->incarnation;
   ledger_.set_incarnation(*client.record, client.core->incarnation());
+  if (verbose_ && former != 0 && former != client.record->incarnation) {
+    trace(client.record->name + " goes by incarnation " + std::to_string(client.record->incarnation) +
+          " now, no more by " + std::to_string(former));
+  }
   carry_out(client, effects);
   check_client(client);
   arm(client);
@@ -208,7 +214,7 @@ void World::on_told(Client& client, const broker::ReceiptEvent& receipt) {
   ledger_.on_receipt(*client.record, receipt);
   if (receipt.level == ReceiptLevel::kStored || receipt.level == ReceiptLevel::kReplicated) {
     store_.check_kept(CheckpointId{ProgramKey{client.record->ecu_mac, receipt.program_id},
-                                   Version{client.core->incarnation(), receipt.seq}});
+                                   Version{receipt.incarnation, receipt.seq}});
   }
 }
 

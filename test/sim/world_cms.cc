@@ -158,6 +158,7 @@ bool World::on_receipt_sent(Cms& cms, const core::SendControl& effect, wire::Rec
   const SessionId session{clients_[peer->second].record->ecu_mac, effect.message.incarnation};
   if (plant_ == Plant::kAckWrongSeq && receipt.level == ReceiptLevel::kStored && receipt.seq > 1)
     --receipt.seq;
+  if (plant_ == Plant::kNewerNotTold) receipt.newer = Version{};
   const Published* published = ledger_.find(session, receipt.seq);
   if (published == nullptr || published->program.program_id != receipt.program_id) {
     violated("a receipt for program " + std::to_string(receipt.program_id) + " seq " +
@@ -165,7 +166,7 @@ bool World::on_receipt_sent(Cms& cms, const core::SendControl& effect, wire::Rec
              ", which was never published");
   }
   if (receipt.level != ReceiptLevel::kStored) return true;
-  const CheckpointId checkpoint{published->program, Ledger::version_of(*published)};
+  const CheckpointId checkpoint{published->program, Version{session.incarnation, published->seq}};
   // This planted bug is in what the peers are told.
   if (plant_ == Plant::kPeerEventBeforeDurable && cms.index.newer_count(checkpoint) == 0 &&
       !cms.index.has(checkpoint)) {
@@ -223,7 +224,7 @@ void World::check_kept() const {
   for (const ClientRecord& client : ledger_.clients()) {
     for (const Published& published : client.published) {
       if (published.told_stored) {
-        store_.check_kept(CheckpointId{published.program, Ledger::version_of(published)});
+        store_.check_kept(CheckpointId{published.program, published.stored_as});
       }
     }
   }
@@ -233,7 +234,7 @@ void World::check_kept() const {
 void World::note_known_incarnations() {
   for (const Slot& slot : slots_) {
     Incarnation known_to_all = std::numeric_limits<Incarnation>::max();
-    if (scenario_.kind == Kind::kFaulty) {
+    if (scenario_.kind == Kind::kFaulty || scenario_.kind == Kind::kCut) {
       for (const Cms& cms : cms_)
         known_to_all = std::min(known_to_all, cms.index.max_incarnation(slot.ecu_mac));
     }

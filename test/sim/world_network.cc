@@ -69,7 +69,7 @@ void World::connect_control(Client& client, Cms& cms) {
     Client& waiting = clients_[index];
     Control& control = waiting.control[cms.number];
     if (waiting.core == nullptr || control.connection.generation != generation) return;
-    if (cms.core == nullptr) {
+    if (cms.core == nullptr || queue_.now() < cms.cut_off_until) {
       queue_.after(100ms, [this, &cms, index, generation] {
         if (clients_[index].control[cms.number].connection.generation == generation)
           connect_control(clients_[index], cms);
@@ -137,7 +137,7 @@ void World::connect_notify(Client& client, Cms& cms) {
     Client& waiting = clients_[index];
     Connection& connection = waiting.notify[cms.number];
     if (waiting.core == nullptr || connection.generation != generation) return;
-    if (cms.core == nullptr) {
+    if (cms.core == nullptr || queue_.now() < cms.cut_off_until) {
       queue_.after(100ms, [this, &cms, index, generation] {
         if (clients_[index].notify[cms.number].generation == generation) connect_notify(clients_[index], cms);
       });

@@ -113,7 +113,8 @@ typedef struct rtcr_receipt {
   uint32_t struct_size;
   uint32_t level; /* rtcr_level */
   uint64_t program_id;
-  uint64_t incarnation; /* Of the session; 0: no CMS has assigned one yet. */
+  uint64_t incarnation; /* It is announced or stored under; 0: no CMS has assigned one yet. The session
+                           may take a larger one later, and announce what it holds under that. */
   uint64_t seq;         /* As rtcr_publish gave it. */
   uint32_t code;        /* rtcr_status: why it was dropped or superseded. */
   uint32_t final;       /* 1: the last receipt of this checkpoint, whose bytes are no longer held. */

@@ -1,0 +1,133 @@
+#include "cms/daemon/admin_service.h"
+
+#include <memory>
+#include <utility>
+
+namespace cms::daemon {
+
+using wire::AdminAnswer;
+using wire::AdminMethod;
+using wire::AdminRequest;
+
+AdminService::AdminService(const Parts& parts, std::function<DaemonFacts(Instant now)> facts)
+    : parts_(parts), facts_(std::move(facts)), worker_("query") {}
+
+void AdminService::send(const std::string& peer, const AdminAnswer& answer) {
+  if (net::send(parts_.socket, peer.data(), peer.size(), true) != net::Sent::kYes) return;  // It has gone.
+  const wire::Bytes bytes = wire::encode(wire::AdminBody{answer});
+  (void)net::send(parts_.socket, bytes.data(), bytes.size(), false);
+}
+
+void AdminService::refuse(const std::string& peer, const AdminRequest& request, Code code,
+                          std::string context) {
+  AdminAnswer answer;
+  answer.request_id = request.request_id;
+  answer.code = code;
+  answer.context = std::move(context);
+  send(peer, answer);
+}
+
+void AdminService::on_request(Instant now, const std::string& peer, const AdminRequest& request,
+                              core::Effects& effects) {
+  if (request.method == AdminMethod::kRetire) {
+    retire(peer, request, effects);
+  } else if (request.method == AdminMethod::kScrub) {
+    scrub(peer, request);
+  } else if (request.method == AdminMethod::kIndexRebuild) {
+    rebuild_index(peer, request);
+  } else if (RetentionKeeper::answers(request.method)) {
+    parts_.retention.on_request(request, [this, peer](const AdminAnswer& answer) { send(peer, answer); });
+  } else if (worker_.queue_length() >= kAdminRequestsMax) {
+    refuse(peer, request, Code::kLimit, std::to_string(kAdminRequestsMax) + " admin requests wait already");
+  } else if (request.has_ecu_mac && request.has_program_id) {
+    // What is said of one program is what the store has, also right after the start.
+    parts_.keeper.prepare(ProgramKey{request.ecu_mac, request.program_id},
+                          [this, peer, request](const Status& prepared) {
+                            ask_worker(BootClock::now(), peer, request, prepared);
+                          });
+  } else {
+    ask_worker(now, peer, request, ok_status());
+  }
+}
+
+void AdminService::answer_with(const std::string& peer, const AdminRequest& request, std::string json) {
+  AdminAnswer answer;
+  answer.request_id = request.request_id;
+  answer.json = std::move(json);
+  send(peer, answer);
+}
+
+void AdminService::scrub(const std::string& peer, const AdminRequest& request) {
+  if (request.has_ecu_mac != request.has_program_id) {
+    refuse(peer, request, Code::kInvalidArgument, "scrub takes a whole KEY, or none");
+    return;
+  }
+  std::optional<ProgramKey> program;
+  std::optional<Version> version;
+  if (request.has_ecu_mac) program = ProgramKey{request.ecu_mac, request.program_id};
+  if (request.has_version) version = request.version;
+  const auto begin = [this, peer, request, program, version](const Status& prepared) {
+    const auto run =
+        prepared.ok() ? parts_.scrubber.start_run(program, version) : Result<ScrubRun>(prepared.error());
+    if (run.ok()) {
+      answer_with(peer, request, scrub_run_json(*run));
+    } else {
+      refuse(peer, request, run.error().code, run.error().message());
+    }
+  };
+  if (program) {
+    parts_.keeper.prepare(*program, begin);  // All that the store has of it is in the index then.
+  } else {
+    begin(ok_status());
+  }
+}
+
+void AdminService::rebuild_index(const std::string& peer, const AdminRequest& request) {
+  parts_.keeper.rebuild("an operator asked for it", false, [this, peer, request](const Status& begun) {
+    // One that is under way is as good.
+    if (begun.ok() || begun.code() == Code::kAlreadyExists) {
+      answer_with(peer, request, index_status_json(facts_(BootClock::now()), std::nullopt));
+    } else {
+      refuse(peer, request, begun.error().code, begun.error().message());
+    }
+  });
+}
+
+void AdminService::retire(const std::string& peer, const AdminRequest& request, core::Effects& effects) {
+  if (!request.has_ecu_mac || !request.has_program_id) {
+    refuse(peer, request, Code::kInvalidArgument, "retire needs an ecu_mac and a program_id");
+    return;
+  }
+  const ProgramKey program{request.ecu_mac, request.program_id};
+  retiring_[parts_.core.retire(program, effects)] = [this, peer, request,
+                                                     program](const Result<Version>& up_to) {
+    if (!up_to.ok()) {
+      refuse(peer, request, up_to.error().code, up_to.error().message());
+      return;
+    }
+    answer_with(peer, request, retired_json(program, *up_to));
+  };
+}
+
+AdminService::Retired AdminService::take_retirement(std::uint64_t ticket) {
+  const auto it = retiring_.find(ticket);
+  if (it == retiring_.end()) return nullptr;
+  Retired then = std::move(it->second);
+  retiring_.erase(it);
+  return then;
+}
+
+void AdminService::ask_worker(Instant now, const std::string& peer, const AdminRequest& request,
+                              const Status& prepared) {
+  auto snapshot = std::make_shared<CoreSnapshot>(snapshot_of(parts_.core, now, facts_(now), request));
+  worker_.post([this, peer, request, prepared, snapshot] {
+    AdminAnswer made = answer(request, *snapshot, parts_.index, parts_.store);
+    if (made.code == Code::kNotFound && !prepared.ok()) {
+      made.code = Code::kUnavailable;
+      made.context += ", but the store could not be asked: " + prepared.error().message();
+    }
+    parts_.outbox.push([this, peer, made](Instant, core::Effects&) { send(peer, made); });
+  });
+}
+
+}  // namespace cms::daemon

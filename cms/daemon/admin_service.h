@@ -1,0 +1,69 @@
+#pragma once
+// AdminService answers what cms-admin asks on the admin channel: questions by a worker that may wait
+// for the disk, what changes something through the core and the keeper.
+//
+// Threads: the methods are called by the loop and do not block. Bounds: kAdminRequestsMax questions
+// wait; further ones are refused with kLimit.
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "cms/core/cms_core.h"
+#include "cms/daemon/admin_answers.h"
+#include "cms/daemon/index_keeper.h"
+#include "cms/daemon/retention_keeper.h"
+#include "cms/daemon/scrubber.h"
+#include "cms/daemon/worker.h"
+#include "net/socket.h"
+#include "storage/blob_store.h"
+#include "storage/checkpoint_index.h"
+
+namespace cms::daemon {
+
+inline constexpr std::size_t kAdminRequestsMax = 256;  // Waiting for the worker.
+
+class AdminService {
+ public:
+  // All of these outlive this.
+  struct Parts {
+    zmq::socket_t& socket;  // The admin ROUTER.
+    core::CmsCore& core;
+    IndexKeeper& keeper;
+    RetentionKeeper& retention;
+    Scrubber& scrubber;
+    storage::BlobStore& store;
+    storage::CheckpointIndex& index;
+    Outbox& outbox;
+  };
+  using Retired = std::function<void(const Result<Version>&)>;
+
+  // `facts` is asked on the loop.
+  AdminService(const Parts& parts, std::function<DaemonFacts(Instant now)> facts);
+  ~AdminService() { stop(); }
+  // Questions not yet begun are dropped. Idempotent.
+  void stop() { worker_.stop(); }
+
+  void on_request(Instant now, const std::string& peer, const wire::AdminRequest& request,
+                  core::Effects& effects);
+  // Who waits for the withdrawal of this ticket; empty: nobody.
+  Retired take_retirement(std::uint64_t ticket);
+  std::size_t queue_length() const { return worker_.queue_length(); }
+
+ private:
+  void send(const std::string& peer, const wire::AdminAnswer& answer);
+  void refuse(const std::string& peer, const wire::AdminRequest& request, Code code, std::string context);
+  void answer_with(const std::string& peer, const wire::AdminRequest& request, std::string json);
+  void scrub(const std::string& peer, const wire::AdminRequest& request);
+  void rebuild_index(const std::string& peer, const wire::AdminRequest& request);
+  void retire(const std::string& peer, const wire::AdminRequest& request, core::Effects& effects);
+  void ask_worker(Instant now, const std::string& peer, const wire::AdminRequest& request,
+                  const Status& prepared);
+
+  Parts parts_;
+  std::function<DaemonFacts(Instant now)> facts_;
+  std::map<std::uint64_t, Retired> retiring_;  // By ticket.
+  Worker worker_;                              // Last: its end precedes that of what it uses.
+};
+
+}  // namespace cms::daemon

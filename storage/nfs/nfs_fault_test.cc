@@ -1,0 +1,335 @@
+// Every RPC of a store's steps, lost, late, doubled, cut: nothing that was called durable is lost, a torn
+// blob is never seen, and what was not done can be done again.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "storage/contract/samples.h"
+#include "storage/nfs/nfs_store.h"
+#include "storage/nfs/nfs_url.h"
+#include "test/support/ganesha.h"
+#include "test/support/rpc_fault_proxy.h"
+
+namespace cms::storage::testing {
+namespace {
+
+using test::Fault;
+using test::FaultRule;
+using test::Ganesha;
+using test::Procedure;
+using test::RpcFaultProxy;
+using test::Way;
+
+// Short: what is lost is found out by waiting.
+NfsTimeouts impatient() {
+  NfsTimeouts timeouts;
+  timeouts.connect = std::chrono::milliseconds(400);
+  timeouts.connect_pause = Duration::zero();
+  timeouts.call = timeouts.write = timeouts.commit = std::chrono::milliseconds(100);
+  return timeouts;
+}
+
+class NfsFaults : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto server = Ganesha::start();
+    ASSERT_TRUE(server.ok()) << server.error().message();
+    server_ = std::move(*server);
+    auto proxy = RpcFaultProxy::start(server_->nfs_port(), server_->mount_port());
+    ASSERT_TRUE(proxy.ok()) << proxy.error().message();
+    proxy_ = std::move(*proxy);
+  }
+
+  std::unique_ptr<BlobStore> open(const std::string& url, const std::string& node,
+                                  const NfsTimeouts& timeouts = {}) {
+    const auto target = parse_nfs_url(url);
+    EXPECT_TRUE(target.ok());
+    auto store = make_nfs_store(*target, node, ++incarnation_, timeouts);
+    const Status opened = store->open_store();
+    EXPECT_TRUE(opened.ok()) << opened.error().message();
+    return store;
+  }
+  std::unique_ptr<BlobStore> open_directly() {
+    return open(server_->url(), "direct" + std::to_string(incarnation_));
+  }
+
+  Ganesha& server() { return *server_; }
+  RpcFaultProxy& proxy() { return *proxy_; }
+
+  std::uint64_t next_seq() { return ++seq_; }
+
+ private:
+  std::unique_ptr<Ganesha> server_;
+  std::unique_ptr<RpcFaultProxy> proxy_;
+  std::uint64_t incarnation_ = 0;
+  std::uint64_t seq_ = 0;
+};
+
+// Tries again as cmsd does: with another uid, until it is said to be stored.
+template <typename Put>
+void until_stored(const std::string& what, const Put& put) {
+  const auto patience_ends = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (true) {
+    const Status status = put();
+    if (status.ok()) return;
+    ASSERT_TRUE(status.code() == Code::kUnavailable || status.code() == Code::kIo)
+        << what << ": " << status.error().message();
+    ASSERT_LT(std::chrono::steady_clock::now(), patience_ends) << what << ": " << status.error().message();
+  }
+}
+
+void expect_whole(BlobStore& store, const Sample& sample, const std::string& what) {
+  const auto data = read_back(store, sample.name);
+  ASSERT_TRUE(data.ok()) << what << ": " << data.error().message();
+  EXPECT_EQ(*data, sample.data) << what;
+}
+
+// Whatever has the name of a blob is one, also what nobody was told of.
+void expect_nothing_torn(BlobStore& store, const Sample& sample, const std::string& what) {
+  const Status listed = store.list(
+      shard_of(sample.name.lineage),
+      [&](const StoredEntry& entry) {
+        if (entry.name.kind != EntryKind::kBlob) return;
+        EXPECT_TRUE(read_back(store, entry.name).ok()) << what << ": " << to_file_name(entry.name);
+      },
+      nullptr);
+  EXPECT_TRUE(listed.ok());
+}
+
+class NfsFaultWalk : public NfsFaults {
+ protected:
+  // `scenario(store, what)` runs with each RPC of it struck by each fault.
+  void walk(const std::function<void(BlobStore& store, const std::string& what)>& scenario) {
+    const auto direct = open_directly();
+    const auto result = test::walk_faults(
+        proxy(),
+        [&](const test::WalkStep& step) {
+          SCOPED_TRACE(step.name);
+          scenario(*through_, step.name);
+          ASSERT_TRUE(proxy().release());
+          check_(*direct, step.name);
+        },
+        {std::begin(test::kWalkFaults), std::end(test::kWalkFaults)}, 2);
+    EXPECT_GT(result.calls, 0U);
+    EXPECT_GT(result.runs, result.calls);
+    RecordProperty("runs", static_cast<int>(result.runs));
+  }
+  void SetUp() override {
+    NfsFaults::SetUp();
+    if (HasFatalFailure()) return;
+    through_ = open(proxy().url(), "walker", impatient());
+  }
+  void TearDown() override {
+    if (through_ != nullptr) (void)proxy().pass_all();
+    through_.reset();
+  }
+
+  std::unique_ptr<BlobStore> through_;
+  std::function<void(BlobStore& direct, const std::string& what)> check_ = [](BlobStore&,
+                                                                              const std::string&) {};
+};
+
+TEST_F(NfsFaultWalk, LargeBlob) {
+  Sample sample;
+  check_ = [&](BlobStore& direct, const std::string& what) {
+    expect_whole(direct, sample, what);
+    expect_nothing_torn(direct, sample, what);
+  };
+  walk([&](BlobStore& store, const std::string& what) {
+    sample = make_sample(1, next_seq(), 2 * kChunkBytes + 5);
+    until_stored(what, [&] {
+      ++sample.name.uid;
+      return publish(store, sample);
+    });
+  });
+}
+
+TEST_F(NfsFaultWalk, SmallBlobs) {
+  std::vector<Sample> samples;
+  check_ = [&](BlobStore& direct, const std::string& what) {
+    for (const Sample& sample : samples) expect_whole(direct, sample, what);
+    expect_nothing_torn(direct, samples[0], what);
+  };
+  walk([&](BlobStore& store, const std::string& what) {
+    const std::uint64_t seq = next_seq();
+    samples = {make_sample(1, seq, 500), make_sample(2, seq, 600)};
+    std::vector<bool> stored(samples.size());
+    until_stored(what, [&] {
+      std::vector<SmallBlob> blobs;
+      std::vector<std::size_t> places;
+      for (std::size_t i = 0; i < samples.size(); ++i) {
+        if (stored[i]) continue;
+        ++samples[i].name.uid;
+        blobs.push_back(small_blob_of(samples[i]));
+        places.push_back(i);
+      }
+      const std::vector<Status> statuses = store.put_small(blobs);
+      Status first;
+      for (std::size_t i = 0; i < statuses.size(); ++i) {
+        stored[places[i]] = statuses[i].ok();
+        if (first.ok()) first = statuses[i];
+      }
+      return first;
+    });
+  });
+}
+
+TEST_F(NfsFaultWalk, TombstoneAndPin) {
+  BlobName tombstone;
+  BlobName pin;
+  check_ = [&](BlobStore& direct, const std::string& what) {
+    EXPECT_TRUE(*direct.contains(tombstone)) << what;
+    EXPECT_TRUE(*direct.contains(pin)) << what;
+  };
+  walk([&](BlobStore& store, const std::string& what) {
+    tombstone = make_name(3, next_seq(), 0);
+    pin = pin_name_of(tombstone);
+    tombstone.kind = EntryKind::kTombstone;
+    until_stored(what, [&] { return store.put_tombstone(tombstone); });
+    until_stored(what, [&] { return store.put_pin(pin); });
+  });
+}
+
+TEST_F(NfsFaultWalk, RemovalAndQuarantine) {
+  const auto direct = open_directly();
+  Sample removed;
+  Sample damaged;
+  check_ = [&](BlobStore& store, const std::string& what) {
+    EXPECT_FALSE(*store.contains(removed.name)) << what;
+    EXPECT_FALSE(*store.contains(damaged.name)) << what;
+    bool kept = false;
+    ASSERT_TRUE(
+        store.list_quarantine([&](const StoredEntry& entry) { kept = kept || entry.name == damaged.name; })
+            .ok());
+    EXPECT_TRUE(kept) << what;
+  };
+  walk([&](BlobStore& store, const std::string& what) {
+    removed = make_sample(4, next_seq(), 10);
+    damaged = make_sample(5, next_seq(), 10);
+    ASSERT_TRUE(publish(*direct, removed).ok());
+    ASSERT_TRUE(publish(*direct, damaged).ok());
+    until_stored(what, [&] { return store.remove(removed.name); });
+    until_stored(what, [&] { return store.quarantine(damaged.name, "why"); });
+  });
+}
+
+TEST_F(NfsFaultWalk, Reading) {
+  const auto direct = open_directly();
+  const Sample sample = make_sample(6, 1, 3 * kChunkBytes + 5);
+  ASSERT_TRUE(publish(*direct, sample).ok());
+  walk([&](BlobStore& store, const std::string& what) {
+    until_stored(what, [&]() -> Status {
+      const auto data = read_back(store, sample.name);
+      if (!data.ok()) return data.error();
+      EXPECT_EQ(*data, sample.data) << what;
+      return ok_status();
+    });
+    std::set<std::string> names;
+    until_stored(what, [&] {
+      names.clear();
+      return store.list(
+          shard_of(sample.name.lineage),
+          [&](const StoredEntry& entry) { names.insert(to_file_name(entry.name)); }, nullptr);
+    });
+    EXPECT_EQ(names.count(to_file_name(sample.name)), 1U) << what;
+  });
+}
+
+TEST_F(NfsFaults, BytesThatTheServerLostInARestartAreNotCalledDurable) {
+  const auto store = open(proxy().url(), "a");
+  const Sample sample = make_sample(1, 1, 3 * kChunkBytes);
+  // The bytes of a reply to WRITE or COMMIT that differ are those of its verifier.
+  for (const Procedure procedure : {Procedure::kWrite, Procedure::kCommit}) {
+    proxy().add(FaultRule{procedure, Way::kReply, Fault{Fault::Action::kFlip}});
+    EXPECT_EQ(publish(*store, sample).code(), Code::kUnavailable) << to_string(procedure);
+    EXPECT_TRUE(list_all(*store).empty());
+  }
+  EXPECT_TRUE(publish(*store, sample).ok());
+}
+
+TEST_F(NfsFaults, ShortWriteIsAnError) {
+  const auto store = open(proxy().url(), "a");
+  proxy().add(FaultRule{Procedure::kWrite, Way::kReply, Fault{Fault::Action::kShortWrite}});
+  EXPECT_EQ(publish(*store, make_sample(1, 1, kChunkBytes)).code(), Code::kIo);
+  proxy().add(FaultRule{Procedure::kWrite, Way::kReply, Fault{Fault::Action::kShortWrite}});
+  EXPECT_EQ(store->put_small({small_blob_of(make_sample(1, 2, 100))})[0].code(), Code::kIo);
+  EXPECT_TRUE(list_all(*store).empty());
+}
+
+TEST_F(NfsFaults, WhatTheServerAnswersIsToldApart) {
+  const auto store = open(proxy().url(), "a");
+  const std::map<std::uint32_t, Code> expected = {
+      {28, Code::kNoSpace}, {69, Code::kQuota},       {30, Code::kReadOnly},      {13, Code::kPermission},
+      {5, Code::kIo},       {70, Code::kUnavailable}, {10008, Code::kUnavailable}};
+  std::uint64_t seq = 0;
+  for (const auto& [status, code] : expected) {
+    Fault answer{Fault::Action::kAnswer};
+    answer.status = status;
+    for (const Procedure procedure : {Procedure::kCreate, Procedure::kWrite}) {
+      proxy().add(FaultRule{procedure, Way::kRequest, answer});
+      EXPECT_EQ(store->put_small({small_blob_of(make_sample(1, ++seq, 100))})[0].code(), code)
+          << status << " to " << to_string(procedure);
+      // Last: other WRITEs of a writer may still be under way when it has failed.
+      proxy().add(FaultRule{procedure, Way::kRequest, answer});
+      EXPECT_EQ(publish(*store, make_sample(1, ++seq, kChunkBytes)).code(), code) << status;
+    }
+  }
+  EXPECT_TRUE(list_all(*store).empty());
+}
+
+TEST_F(NfsFaults, ServerKilledAndRestartedWhileWritersWriteLosesNothingThatWasStored) {
+  const auto store = open(server().url(), "a");
+  std::vector<Sample> stored;
+  for (std::uint64_t seq = 1; seq <= 6; ++seq) {
+    const Sample sample = make_sample(1, seq, 3 * kChunkBytes);
+    auto writer = store->create(sample.name, make_manifest(sample.name));
+    ASSERT_TRUE(writer.ok());
+    const auto append = [&](std::size_t chunk) {
+      const unsigned char* data = sample.data.data() + chunk * kChunkBytes;
+      return (*writer)->append(data, kChunkBytes, digest_of(data, kChunkBytes));
+    };
+    (void)append(0);
+    (void)append(1);
+    server().kill9();
+    const Status restarted = server().restart();
+    ASSERT_TRUE(restarted.ok()) << restarted.error().message();
+    (void)append(2);
+    EXPECT_FALSE((*writer)->publish().ok()) << "its connection is gone";
+    until_stored("after the restart", [&] { return publish(*store, sample); });
+    stored.push_back(sample);
+  }
+  for (const Sample& sample : stored) expect_whole(*store, sample, "in the end");
+}
+
+TEST_F(NfsFaults, PausedServerIsWaitedForAndNothingIsLost) {
+  const auto store = open(server().url(), "a");
+  const Sample sample = make_sample(1, 1, 3 * kChunkBytes);
+  auto writer = store->create(sample.name, make_manifest(sample.name));
+  ASSERT_TRUE(writer.ok());
+  server().pause();
+  for (std::size_t chunk = 0; chunk < 3; ++chunk) {
+    const unsigned char* data = sample.data.data() + chunk * kChunkBytes;
+    ASSERT_TRUE((*writer)->append(data, kChunkBytes, digest_of(data, kChunkBytes)).ok());
+  }
+  server().resume();
+  EXPECT_TRUE((*writer)->publish().ok());
+  expect_whole(*store, sample, "after the pause");
+}
+
+TEST_F(NfsFaults, StoreThatCannotBeReachedFailsFastAndComesBackByItself) {
+  const auto store = open(server().url(), "a");
+  const Sample sample = make_sample(1, 1, 100);
+  server().kill9();
+  EXPECT_EQ(store->probe().code(), Code::kUnavailable);
+  EXPECT_EQ(publish(*store, sample).code(), Code::kUnavailable);
+  EXPECT_EQ(store->open_store().code(), Code::kUnavailable);
+  ASSERT_TRUE(server().restart().ok());
+  until_stored("when it is back", [&] { return publish(*store, sample); });
+}
+
+}  // namespace
+}  // namespace cms::storage::testing

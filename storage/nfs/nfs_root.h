@@ -1,0 +1,81 @@
+#pragma once
+// An opened store on a NAS: found, initialised or refused; with the handles of the places where everything
+// else happens, and the connections to reach them. docs/formats/store-layout.md shows the layout.
+//
+// Threads: NfsPool from any; NfsRoot does not change once opened.
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "storage/blob_store.h"
+#include "storage/nfs/nfs_calls.h"
+#include "storage/nfs/nfs_connection.h"
+#include "storage/nfs/nfs_url.h"
+#include "storage/store_format.h"
+
+namespace cms::storage {
+
+using NfsLink = std::shared_ptr<NfsConnection>;
+
+// Two connections carry half as much again as one, and more do not carry more
+// (docs/adr/0009-blobs-over-nfs.md).
+inline constexpr std::size_t kNfsConnectionCount = 2;
+
+class NfsPool {
+ public:
+  explicit NfsPool(NfsTarget target, const NfsTimeouts& timeouts = {});
+  // The next one in turn; a dead one is replaced first. kUnavailable, at once for a while after an
+  // attempt has failed; kPermission, kNotFound: the server refuses.
+  Result<NfsLink> get();
+
+ private:
+  struct Slot {
+    std::mutex mutex;
+    NfsLink link;
+    Instant not_before{};
+    Error failed{};
+  };
+  const NfsTarget target_;
+  const NfsTimeouts timeouts_;
+  std::array<Slot, kNfsConnectionCount> slots_;
+  std::atomic<std::size_t> next_{0};
+};
+
+struct NfsRoot {
+  std::string path;  // For people.
+  NfsHandle root;
+  NfsHandle tmp_all;
+  NfsHandle tmp;  // tmp/<node>.<incarnation>; empty: nothing can be written, see `tmp_error`.
+  Error tmp_error{};
+  std::string tmp_name;
+  NfsHandle quarantine;
+  NfsHandle claims;
+  NfsHandle nodes;
+  std::vector<NfsHandle> shards;  // kShardCount
+  StoreFormat format;
+  const NfsHandle& shard_of_name(const BlobName& name) const { return shards[shard_of(name.lineage)]; }
+};
+
+struct NfsRootOptions {
+  std::string path;
+  std::string node;
+  std::uint64_t node_incarnation = 0;
+  std::string fleet_id_expected;  // Empty: any.
+};
+
+// As BlobStore::open_store. When only our private directory cannot be made (read-only, full), the root is
+// usable for reading and removing: then tmp is empty.
+Result<std::shared_ptr<const NfsRoot>> open_nfs_root(NfsPool& pool, const NfsRootOptions& options);
+
+// The handle of a directory, which is made if it is not there.
+Result<NfsHandle> ensure_nfs_directory(NfsConnection& link, const NfsHandle& parent, const std::string& name,
+                                       const std::string& path);
+
+}  // namespace cms::storage
