@@ -258,6 +258,20 @@ Json scrub_object(const DaemonFacts& facts) {
   return json;
 }
 
+// ---- retention
+
+Json removal_json(const Removal& removal, std::uint64_t wall_us) {
+  Json json = identity_json(removal.row.name.checkpoint);
+  const auto stored_at = time_text(removal.row.stored_at_us);
+  const auto age_s = age_of(wall_us, removal.row.stored_at_us);
+  json["size_bytes"] = removal.row.name.size_bytes;
+  json["stored_bytes"] = removal.row.stored_bytes;
+  json["stored_at"] = stored_at ? Json(*stored_at) : Json();
+  json["age_s"] = age_s ? Json(*age_s) : Json();
+  json["why"] = removal.why;
+  return json;
+}
+
 // ---- status
 
 const char* health_of(const std::vector<Problem>& problems) {
@@ -600,6 +614,25 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
   }
   CMS_ASSERT(answer.json.size() <= wire::kJsonBytesMax);
   return answer;
+}
+
+std::string pinned_json(const CheckpointId& checkpoint, bool pinned) {
+  Json json = identity_json(checkpoint);
+  json["pinned"] = pinned;
+  return dump(json);
+}
+
+std::string removals_json(const wire::AdminRequest& request, const std::vector<Removal>& removed,
+                          std::uint64_t rows_judged, std::uint64_t rows_total, std::uint64_t wall_us) {
+  std::uint64_t stored_bytes = 0;
+  for (const Removal& one : removed) stored_bytes += one.row.stored_bytes;
+  Json json{{"removals", Json::array()}, {"applied", request.method == wire::AdminMethod::kRetentionApply},
+            {"count", removed.size()},   {"stored_bytes", stored_bytes},
+            {"judged", rows_judged},     {"checkpoints", rows_total}};
+  for (std::size_t i = 0; i < std::min(removed.size(), kPlanListedMax); ++i) {
+    json["removals"].push_back(removal_json(removed[i], wall_us));
+  }
+  return dump(json);
 }
 
 std::string retired_json(const ProgramKey& program, const Version& up_to) {

@@ -16,6 +16,7 @@
 #include "base/time.h"
 #include "cms/core/cms_core.h"
 #include "cms/daemon/index_facts.h"
+#include "cms/daemon/retention_work.h"
 #include "cms/daemon/scrub_facts.h"
 #include "schemas/messages.h"
 #include "storage/blob_store.h"
@@ -154,6 +155,13 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
 std::string scrub_status_json(const DaemonFacts& facts);
 std::string scrub_run_json(const ScrubRun& run);  // Of one that was begun.
 std::string index_status_json(const DaemonFacts& facts, std::optional<std::uint64_t> rows);
+
+inline constexpr std::size_t kPlanListedMax = 5000;  // Removals of one page; all are counted.
+
+// What a pin is now; and a page of a plan, or of what was removed, with how far it has come.
+std::string pinned_json(const CheckpointId& checkpoint, bool pinned);
+std::string removals_json(const wire::AdminRequest& request, const std::vector<Removal>& removed,
+                          std::uint64_t rows_judged, std::uint64_t rows_total, std::uint64_t wall_us);
 
 // The JSON of a retire that was carried out: everything of the program up to this version has ended.
 std::string retired_json(const ProgramKey& program, const Version& up_to);

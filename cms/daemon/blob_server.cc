@@ -215,11 +215,8 @@ bool BlobServer::send(const PeerId& peer_id, const wire::BulkBody& header, Chunk
 
 std::vector<CheckpointId> BlobServer::reading() const {
   std::vector<CheckpointId> checkpoints;
-  for (const auto& [key, reader] : readers_) {
-    if (reader == nullptr) continue;
-    const wire::Manifest& manifest = reader->manifest();
-    checkpoints.push_back(CheckpointId{ProgramKey{manifest.session.ecu_mac, manifest.notification.program_id},
-                                       Version{manifest.session.incarnation, manifest.notification.seq}});
+  for (const auto& [key, reading] : readers_) {
+    if (reading.name.checkpoint.version.seq != 0) checkpoints.push_back(reading.name.checkpoint);
   }
   return checkpoints;
 }

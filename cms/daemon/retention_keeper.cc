@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "cms/daemon/retention_answers.h"
-
 namespace cms::daemon {
 
 using core::Effects;

@@ -348,4 +348,24 @@ Status RetentionWork::Run::step_removals(const RetentionNow& now, std::vector<Re
   return ok_status();
 }
 
+// ---- pages
+
+std::string position_of(const RetentionWork::Run& run) {
+  return run.programs_done() ? "bounds" : to_string(run.after().value_or(ProgramKey{}));
+}
+
+Status start_at(const std::string& position, RetentionWork::Run& run) {
+  if (position.empty()) return ok_status();
+  if (position == "bounds") {
+    run.start_at_bounds();
+    return ok_status();
+  }
+  const auto key = parse_key(position);
+  if (!key.ok() || key->has_version) {
+    return make_error(Code::kInvalidArgument, "continue_after is not the 'next' of an answer to retention");
+  }
+  run.start_behind(key->program);
+  return ok_status();
+}
+
 }  // namespace cms::daemon

@@ -136,4 +136,8 @@ class RetentionWork {
   std::size_t removals_left_ = 0;       // Of this step.
 };
 
+// AdminAnswer::next for a run that may stop, and the way back. kInvalidArgument: not such a text.
+std::string position_of(const RetentionWork::Run& run);
+Status start_at(const std::string& position, RetentionWork::Run& run);
+
 }  // namespace cms::daemon

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/digest.h"
-#include "cms/daemon/retention_answers.h"
+#include "cms/daemon/admin_answers.h"
 #include "storage/fake/fake_index.h"
 #include "storage/fake/fake_store.h"
 
