@@ -45,6 +45,11 @@ void check_version(Checker& checker, const Version& version) {
   checker.in_range("seq", version.seq, 1, kNoLimit);
 }
 
+void check_checkpoint(Checker& checker, const CheckpointId& checkpoint) {
+  checker.ecu_mac(checkpoint.program.ecu_mac);
+  check_version(checker, checkpoint.version);
+}
+
 // Only for a size and a chunk size that passed their own checks.
 void check_chunk_count(Checker& checker, std::uint64_t size_bytes, std::uint32_t chunk_size_bytes) {
   if (!checker.status().ok()) return;
@@ -110,6 +115,23 @@ Status check(const PeerBeat& beat, Side side) {
   checker.in_range("wants_greeting", beat.wants_greeting.size(), 0, kPeerCountMax);
   if (!checker.status().ok()) return checker.status();
   for (const ProgramKey& program : beat.pulling) checker.ecu_mac(program.ecu_mac);
+  checker.in_range("reading", beat.reading.size(), 0, kPeerReadingCountMax);
+  if (!checker.status().ok()) return checker.status();
+  for (const CheckpointId& checkpoint : beat.reading) check_checkpoint(checker, checkpoint);
+  return checker.status();
+}
+
+Status check(const PeerRemoved& removed, Side side) {
+  Checker checker("PeerRemoved", side);
+  checker.in_range("blobs", removed.blobs.size(), 1, kPeerRemovedCountMax);
+  if (!checker.status().ok()) return checker.status();
+  for (const RemovedBlob& blob : removed.blobs) check_checkpoint(checker, blob.checkpoint);
+  return checker.status();
+}
+
+Status check(const PeerPinned& pinned, Side side) {
+  Checker checker("PeerPinned", side);
+  check_checkpoint(checker, pinned.checkpoint);
   return checker.status();
 }
 
@@ -204,8 +226,6 @@ Status check(const TransferError& error, Side side) {
 Status check(const AdminRequest& request, Side side) {
   Checker checker("AdminRequest", side);
   checker.enumerator("method", request.method, AdminMethod::kIndexStatus);
-  checker.that(request.method <= AdminMethod::kRetire || request.method >= AdminMethod::kScrub, "method",
-               static_cast<std::uint64_t>(request.method), "a method that is known");
   if (request.has_ecu_mac) checker.ecu_mac(request.ecu_mac);
   if (request.has_version) check_version(checker, request.version);
   checker.text("continue_after", request.continue_after, kNameBytesMax);

@@ -46,6 +46,8 @@ inline constexpr std::size_t kPeerCountMax = 16;                          // Oth
 inline constexpr std::size_t kPeerPullingCountMax = 256;                  // Of one beat.
 inline constexpr std::size_t kPeerStoredCountMax = 64;         // Of one event; with long names < one frame.
 inline constexpr std::size_t kPeerIncarnationCountMax = 2048;  // Of one event.
+inline constexpr std::size_t kPeerReadingCountMax = 256;       // Of one beat.
+inline constexpr std::size_t kPeerRemovedCountMax = 512;       // Of one event.
 // All names and labels of a notification together, so that it fits kNotificationBytesMax.
 inline constexpr std::size_t kNotificationTextBytesMax = 400;
 inline constexpr std::uint32_t kHeartbeatIntervalMsMax = 60 * 1000;
@@ -223,6 +225,10 @@ enum class AdminMethod : std::uint8_t {
   kCheckpoints = 2,
   kShow = 3,
   kRetire = 4,
+  kPin = 5,
+  kUnpin = 6,
+  kRetentionPlan = 7,
+  kRetentionApply = 8,
   kScrub = 9,
   kScrubStatus = 10,
   kIndexRebuild = 11,
@@ -258,7 +264,11 @@ struct PeerBeat {
   std::uint64_t pulled_bytes = 0;
   std::vector<ProgramKey> pulling{};  // At most kPeerPullingCountMax.
   std::vector<std::uint64_t> wants_greeting{};
+  std::uint64_t features = 0;
+  std::vector<CheckpointId> reading{};  // At most kPeerReadingCountMax.
 };
+// Bits of PeerBeat::features.
+inline constexpr std::uint64_t kPeerFeatureRetention = 1;  // Knows PeerRemoved and PeerPinned.
 struct StoredCheckpoint {
   CheckpointId checkpoint{};
   Lineage lineage{};
@@ -286,7 +296,20 @@ struct PeerIncarnations {
 struct PeerQuarantined {
   std::vector<StoredCheckpoint> checkpoints{};  // 1 to kPeerStoredCountMax.
 };
-using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations, PeerQuarantined>;
+struct RemovedBlob {  // What names a row.
+  CheckpointId checkpoint{};
+  OwnerEpoch owner_epoch = 0;
+  std::uint64_t uid = 0;
+};
+struct PeerRemoved {
+  std::vector<RemovedBlob> blobs{};  // 1 to kPeerRemovedCountMax.
+};
+struct PeerPinned {
+  CheckpointId checkpoint{};
+  bool pinned = false;
+};
+using PeerBody = std::variant<PeerBeat, PeerStored, PeerWithdrawn, PeerIncarnations, PeerQuarantined,
+                              PeerRemoved, PeerPinned>;
 struct PeerMessage {
   std::uint16_t protocol_version = kProtocolVersion;
   std::string cms_name{};

@@ -13,7 +13,21 @@ fb::PeerBody type_of(const PeerBody& body) {
   if (std::holds_alternative<PeerStored>(body)) return fb::PeerBody::PeerStored;
   if (std::holds_alternative<PeerWithdrawn>(body)) return fb::PeerBody::PeerWithdrawn;
   if (std::holds_alternative<PeerIncarnations>(body)) return fb::PeerBody::PeerIncarnations;
-  return fb::PeerBody::PeerQuarantined;
+  if (std::holds_alternative<PeerQuarantined>(body)) return fb::PeerBody::PeerQuarantined;
+  if (std::holds_alternative<PeerRemoved>(body)) return fb::PeerBody::PeerRemoved;
+  return fb::PeerBody::PeerPinned;
+}
+
+fb::CheckpointRef write_ref(const CheckpointId& checkpoint) {
+  return fb::CheckpointRef(checkpoint.program.ecu_mac.bits, checkpoint.program.program_id,
+                           checkpoint.version.incarnation, checkpoint.version.seq);
+}
+
+// Of a CheckpointRef or a BlobRef.
+template <typename Ref>
+CheckpointId read_ref(const Ref& ref) {
+  return CheckpointId{ProgramKey{EcuMac{ref.ecu_mac()}, ref.program_id()},
+                      Version{ref.incarnation(), ref.seq()}};
 }
 
 Offset<void> write(Builder& builder, const PeerBeat& beat) {
@@ -22,8 +36,11 @@ Offset<void> write(Builder& builder, const PeerBeat& beat) {
     pulling.emplace_back(program.ecu_mac.bits, program.program_id);
   const auto pulling_offset = builder.CreateVectorOfStructs(pulling);
   const auto wants_greeting = builder.CreateVector(beat.wants_greeting);
+  std::vector<fb::CheckpointRef> reading;
+  for (const CheckpointId& checkpoint : beat.reading) reading.push_back(write_ref(checkpoint));
+  const auto reading_offset = builder.CreateVectorOfStructs(reading);
   return fb::CreatePeerBeat(builder, beat.uptime_ms, beat.takes_pulls, beat.pull_every, beat.queued,
-                            beat.pulled_bytes, pulling_offset, wants_greeting)
+                            beat.pulled_bytes, pulling_offset, wants_greeting, beat.features, reading_offset)
       .Union();
 }
 
@@ -66,6 +83,21 @@ Offset<void> write(Builder& builder, const PeerIncarnations& message) {
       .Union();
 }
 
+Offset<void> write(Builder& builder, const PeerRemoved& removed) {
+  std::vector<fb::BlobRef> blobs;
+  for (const RemovedBlob& blob : removed.blobs) {
+    blobs.emplace_back(blob.checkpoint.program.ecu_mac.bits, blob.checkpoint.program.program_id,
+                       blob.checkpoint.version.incarnation, blob.checkpoint.version.seq, blob.owner_epoch,
+                       blob.uid);
+  }
+  return fb::CreatePeerRemoved(builder, builder.CreateVectorOfStructs(blobs)).Union();
+}
+
+Offset<void> write(Builder& builder, const PeerPinned& pinned) {
+  const fb::CheckpointRef checkpoint = write_ref(pinned.checkpoint);
+  return fb::CreatePeerPinned(builder, &checkpoint, pinned.pinned).Union();
+}
+
 PeerBeat read(const fb::PeerBeat& table) {
   PeerBeat beat;
   beat.uptime_ms = table.uptime_ms();
@@ -82,6 +114,11 @@ PeerBeat read(const fb::PeerBeat& table) {
   if (table.wants_greeting() != nullptr) {
     for (std::size_t i = 0; i < table.wants_greeting()->size(); ++i)
       beat.wants_greeting.push_back(internal::element_at(*table.wants_greeting(), i));
+  }
+  beat.features = table.features();
+  if (table.reading() != nullptr) {
+    for (std::size_t i = 0; i < table.reading()->size(); ++i)
+      beat.reading.push_back(read_ref(internal::element_at(*table.reading(), i)));
   }
   return beat;
 }
@@ -106,6 +143,23 @@ std::vector<StoredCheckpoint> read_stored(const StoredVector* checkpoints) {
     stored.push_back(std::move(checkpoint));
   }
   return stored;
+}
+
+PeerRemoved read(const fb::PeerRemoved& table) {
+  PeerRemoved removed;
+  if (table.blobs() == nullptr) return removed;
+  for (std::size_t i = 0; i < table.blobs()->size(); ++i) {
+    const auto one = internal::element_at(*table.blobs(), i);
+    removed.blobs.push_back(RemovedBlob{read_ref(one), one.owner_epoch(), one.uid()});
+  }
+  return removed;
+}
+
+PeerPinned read(const fb::PeerPinned& table) {
+  PeerPinned pinned;
+  if (table.checkpoint() != nullptr) pinned.checkpoint = read_ref(*table.checkpoint());
+  pinned.pinned = table.pinned();
+  return pinned;
 }
 
 PeerIncarnations read(const fb::PeerIncarnations& table) {
@@ -158,6 +212,10 @@ Result<PeerMessage> decode_peer(const void* data, std::size_t size_bytes) {
                                  Version{withdrawn->incarnation(), withdrawn->seq()}};
   } else if (const auto* incarnations = root->body_as_PeerIncarnations()) {
     message.body = read(*incarnations);
+  } else if (const auto* removed = root->body_as_PeerRemoved()) {
+    message.body = read(*removed);
+  } else if (const auto* pinned = root->body_as_PeerPinned()) {
+    message.body = read(*pinned);
   } else {
     return internal::unknown_body("PeerMessage", static_cast<unsigned>(root->body_type()));
   }

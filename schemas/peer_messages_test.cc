@@ -69,6 +69,57 @@ void expect_refused(const Result<PeerMessage>& decoded, const std::string& field
   EXPECT_NE(decoded.error().context.find(field), std::string::npos) << decoded.error().message();
 }
 
+TEST(PeerCodecTest, BeatSaysWhatIsReadAndWhatItsSenderKnows) {
+  PeerBeat beat;
+  beat.features = kPeerFeatureRetention;
+  const CheckpointId checkpoint{ProgramKey{kEcu, 7}, Version{UINT64_MAX, 3}};
+  beat.reading.assign(kPeerReadingCountMax, checkpoint);
+  const PeerBeat got = std::get<PeerBeat>(round_trip(message_with(beat)).body);
+  EXPECT_EQ(got.features, kPeerFeatureRetention);
+  EXPECT_EQ(got.reading, beat.reading);
+  // An older sender knows neither.
+  const auto old =
+      decode_hostile(fb::PeerBody::PeerBeat, [](auto& builder) { return fb::CreatePeerBeat(builder, 1); });
+  ASSERT_TRUE(old.ok());
+  EXPECT_EQ(std::get<PeerBeat>(old->body).features, 0U);
+  EXPECT_TRUE(std::get<PeerBeat>(old->body).reading.empty());
+  const std::vector<fb::CheckpointRef> many(kPeerReadingCountMax + 1, fb::CheckpointRef(kEcu.bits, 7, 1, 1));
+  expect_refused(decode_hostile(fb::PeerBody::PeerBeat,
+                                [&](auto& builder) {
+                                  const auto reading = builder.CreateVectorOfStructs(many);
+                                  fb::PeerBeatBuilder table(builder);
+                                  table.add_reading(reading);
+                                  return table.Finish();
+                                }),
+                 "PeerBeat.reading");
+}
+
+TEST(PeerCodecTest, RemovedAndPinnedRoundTripAtTheirLimits) {
+  const CheckpointId checkpoint{ProgramKey{kEcu, 7}, Version{4, UINT64_MAX}};
+  PeerRemoved removed;
+  removed.blobs.assign(kPeerRemovedCountMax, RemovedBlob{checkpoint, UINT64_MAX, 9});
+  const PeerRemoved got = std::get<PeerRemoved>(round_trip(message_with(removed)).body);
+  ASSERT_EQ(got.blobs.size(), kPeerRemovedCountMax);
+  EXPECT_EQ(got.blobs.back().checkpoint, checkpoint);
+  EXPECT_EQ(got.blobs.back().owner_epoch, UINT64_MAX);
+  EXPECT_EQ(got.blobs.back().uid, 9U);
+  const PeerPinned pinned = std::get<PeerPinned>(round_trip(message_with(PeerPinned{checkpoint, true})).body);
+  EXPECT_EQ(pinned.checkpoint, checkpoint);
+  EXPECT_TRUE(pinned.pinned);
+  expect_refused(decode_hostile(fb::PeerBody::PeerRemoved,
+                                [](auto& builder) { return fb::CreatePeerRemoved(builder, 0); }),
+                 "PeerRemoved.blobs");
+  const std::vector<fb::BlobRef> many(kPeerRemovedCountMax + 1, fb::BlobRef(kEcu.bits, 7, 1, 1, 0, 1));
+  expect_refused(decode_hostile(fb::PeerBody::PeerRemoved,
+                                [&](auto& builder) {
+                                  return fb::CreatePeerRemoved(builder, builder.CreateVectorOfStructs(many));
+                                }),
+                 "PeerRemoved.blobs");
+  expect_refused(decode_hostile(fb::PeerBody::PeerPinned,
+                                [](auto& builder) { return fb::CreatePeerPinned(builder, nullptr, true); }),
+                 "PeerPinned.ecu_mac");
+}
+
 TEST(PeerCodecTest, BeatRoundTrips) {
   PeerBeat beat;
   beat.uptime_ms = UINT64_MAX;

@@ -72,8 +72,10 @@ inline auto fields(const AdminRequest& m) {
 inline auto fields(const AdminAnswer& m) { return std::tie(m.request_id, m.code, m.context, m.json, m.next); }
 
 inline auto fields(const PeerBeat& m) {
-  const auto& [uptime, takes_pulls, pull_every, queued, pulled, pulling, wants_greeting] = m;
-  return std::tie(uptime, takes_pulls, pull_every, queued, pulled, pulling, wants_greeting);
+  const auto& [uptime, takes_pulls, pull_every, queued, pulled, pulling, wants_greeting, features, reading] =
+      m;
+  return std::tie(uptime, takes_pulls, pull_every, queued, pulled, pulling, wants_greeting, features,
+                  reading);
 }
 inline auto fields(const StoredCheckpoint& m) {
   const auto& [checkpoint, lineage, epoch, size, uid, stored, stored_at, taken_at, pause, name, digest] = m;
@@ -81,6 +83,8 @@ inline auto fields(const StoredCheckpoint& m) {
 }
 inline auto fields(const PeerWithdrawn& m) { return std::tie(m.program, m.up_to); }
 inline auto fields(const PeerIncarnations& m) { return std::tie(m.incarnations, m.greets); }
+inline auto fields(const RemovedBlob& m) { return std::tie(m.checkpoint, m.owner_epoch, m.uid); }
+inline auto fields(const PeerPinned& m) { return std::tie(m.checkpoint, m.pinned); }
 
 template <typename T>
 bool same(const T& a, const T& b) {
@@ -99,6 +103,7 @@ inline bool same(const ListPage& a, const ListPage& b) {
          std::tie(a.next_seq, a.last_seq, a.end) == std::tie(b.next_seq, b.last_seq, b.end);
 }
 inline bool same(const PeerStored& a, const PeerStored& b) { return same(a.checkpoints, b.checkpoints); }
+inline bool same(const PeerRemoved& a, const PeerRemoved& b) { return same(a.blobs, b.blobs); }
 inline bool same(const PeerQuarantined& a, const PeerQuarantined& b) {
   return same(a.checkpoints, b.checkpoints);
 }
@@ -206,7 +211,8 @@ inline std::vector<BulkBody> bulk_messages() {
 }
 
 inline std::vector<AdminBody> admin_messages() {
-  return {AdminRequest{1, AdminMethod::kRetire, true, kEcu, true, 7, true, Version{65536, 3}, true, "after"},
+  return {AdminRequest{1, AdminMethod::kRetentionApply, true, kEcu, true, 7, true, Version{65536, 3}, true,
+                       "after"},
           AdminRequest{1, AdminMethod::kScrub, true, kEcu, true, 7, true, Version{65536, 3}, true, {}},
           AdminRequest{2, AdminMethod::kIndexStatus}, AdminRequest{},
           AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
@@ -225,9 +231,21 @@ inline std::vector<PeerMessage> peer_messages() {
                                 "W\u00e4rmepumpe",
                                 Digest{10, 11}};
   std::vector<PeerBody> bodies = {
-      PeerBeat{1000, true, true, 17, 18, {ProgramKey{kEcu, 7}, ProgramKey{kEcu, 8}}, {19, 20}},
-      PeerStored{{stored, stored}}, PeerWithdrawn{ProgramKey{kEcu, 7}, Version{65536, 3}},
-      PeerIncarnations{{kSession, SessionId{EcuMac{0x020000000002}, 131072}}, 21}, PeerQuarantined{{stored}}};
+      PeerBeat{1000,
+               true,
+               true,
+               17,
+               18,
+               {ProgramKey{kEcu, 7}, ProgramKey{kEcu, 8}},
+               {19, 20},
+               22,
+               {stored.checkpoint, CheckpointId{ProgramKey{kEcu, 8}, Version{1, 2}}}},
+      PeerStored{{stored, stored}},
+      PeerWithdrawn{ProgramKey{kEcu, 7}, Version{65536, 3}},
+      PeerIncarnations{{kSession, SessionId{EcuMac{0x020000000002}, 131072}}, 21},
+      PeerQuarantined{{stored}},
+      PeerRemoved{{RemovedBlob{stored.checkpoint, 5, 6}, RemovedBlob{stored.checkpoint, 7, 8}}},
+      PeerPinned{stored.checkpoint, true}};
   std::vector<PeerMessage> messages;
   for (PeerBody& body : bodies)
     messages.push_back(PeerMessage{3, "cms-b", 9, Id128{1, 2}, 42, std::move(body)});

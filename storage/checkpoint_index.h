@@ -27,6 +27,7 @@ struct IndexRow {
   std::uint64_t pause_us = 0;
   std::string program_name;
   Digest blob_digest{};  // Zero: not known.
+  bool pinned = false;   // For listings; the store's pin is what counts.
 };
 
 // What is known of a program over all its checkpoints.
@@ -40,12 +41,14 @@ class CheckpointIndex {
  public:
   virtual ~CheckpointIndex() = default;
 
-  // Adds or replaces rows, all or none.
+  // Adds or replaces rows, all or none. One that was pinned stays so.
   virtual Status put(const std::vector<IndexRow>& rows) = 0;
   // Adds those that are not there, all or none; a row of the same name stays as it is: it may know
   // more than a file's name says. Returns how many were added.
   virtual Result<std::uint64_t> add_missing(const std::vector<IndexRow>& rows) = 0;
   virtual Status remove(const std::vector<BlobName>& names) = 0;  // Absent ones are success.
+  // Of every row of the checkpoint; none is success.
+  virtual Status set_pinned(const CheckpointId& checkpoint, bool pinned) = 0;
 
   // The newest by (owner_epoch, incarnation, seq); nullopt when there is none.
   virtual Result<std::optional<IndexRow>> newest(const ProgramKey& program) = 0;

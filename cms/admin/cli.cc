@@ -35,6 +35,7 @@ struct Options {
   bool all = false;
   std::string key;
   std::string file;
+  std::string action;  // Of retention: plan, apply.
 };
 
 // "5s", "500ms", "2m", or a plain number of seconds.
@@ -86,6 +87,8 @@ class Program {
   int ask_list(wire::AdminMethod method);
   int ask_key(wire::AdminMethod method, const Key& key);
   int get_file(const Key& key);
+  int retention(const std::optional<Key>& key);
+  void show_judged(const std::string& page, std::uint64_t& judged);
   int scrub(const std::optional<Key>& key);
   int rebuild_index();
   // Asks until what was begun has ended, with its progress on a terminal.
@@ -124,6 +127,9 @@ std::optional<int> Program::connect() {
 int Program::ask(wire::AdminRequest request) {
   std::vector<std::string> pages;
   const wire::AdminMethod method = request.method;
+  const bool applies = method == wire::AdminMethod::kRetentionApply && ::isatty(::fileno(err_)) != 0;
+  started_at_ = progress_at_ = Clock::now();
+  std::uint64_t judged = 0;
   while (true) {
     auto answer = client_->ask(request);
     if (!answer) return failed(answer.error());
@@ -133,7 +139,9 @@ int Program::ask(wire::AdminRequest request) {
     if (answer->next == request.continue_after)
       return complain("the answer of cmsd does not move on", kExitFailed);
     request.continue_after = std::move(answer->next);
+    if (applies) show_judged(pages.back(), judged);
   }
+  if (progress_at_ != started_at_) std::fprintf(err_, "\r\033[K");
   const auto text = render(method, pages, style_);
   return text.ok() ? print(*text) : failed(text.error());
 }
@@ -248,6 +256,34 @@ void Program::show_progress(std::uint64_t received_bytes, std::uint64_t size_byt
   std::fflush(err_);
 }
 
+void Program::show_judged(const std::string& page, std::uint64_t& judged) {
+  const JudgedPage counts = judged_of(page);
+  judged += counts.judged;
+  const Clock::time_point now = Clock::now();
+  if (now - started_at_ < std::chrono::seconds(1) || now - progress_at_ < std::chrono::milliseconds(200))
+    return;
+  progress_at_ = now;
+  const double rate = static_cast<double>(judged) / std::chrono::duration<double>(now - started_at_).count();
+  const std::uint64_t left = counts.checkpoints > judged ? counts.checkpoints - judged : 0;
+  const double left_s = rate > 0 ? static_cast<double>(left) / rate : 0;
+  std::fprintf(err_, "\r%llu of %llu checkpoints judged  %.0f/s  %s left\033[K",
+               static_cast<unsigned long long>(judged),
+               static_cast<unsigned long long>(std::max(judged, counts.checkpoints)), rate,
+               human_age(static_cast<std::uint64_t>(left_s + 0.5)).c_str());
+  std::fflush(err_);
+}
+
+int Program::retention(const std::optional<Key>& key) {
+  const auto method =
+      options_.action == "plan" ? wire::AdminMethod::kRetentionPlan : wire::AdminMethod::kRetentionApply;
+  if (!key) return ask_list(method);
+  if (key->has_version || !options_.ecu_mac.empty())
+    return usage(
+        "retention is of all, of an ECU or of a program; allowed: ECU_MAC/PROGRAM_ID without a version, "
+        "or --ecu-mac");
+  return ask_key(method, *key);
+}
+
 int Program::get_file(const Key& key) {
   const bool to_stdout = options_.file == "-";
   if (to_stdout && ::isatty(STDOUT_FILENO) != 0)
@@ -320,6 +356,18 @@ int Program::run(int argc, const char* const* argv) {
       ->required();
   CLI::App* retire = app.add_subcommand("retire", "Ends a program for good: all its checkpoints go");
   key_option(retire);
+  CLI::App* pin =
+      app.add_subcommand("pin", "Keeps a stored checkpoint, the newest or the one named, for good");
+  key_option(pin);
+  CLI::App* unpin = app.add_subcommand("unpin", "Leaves a pinned checkpoint to the rules again");
+  key_option(unpin);
+  CLI::App* retention =
+      app.add_subcommand("retention", "What the rules remove, and why: plan shows it, apply does it now");
+  retention->add_option("ACTION", options_.action, "plan or apply")
+      ->required()
+      ->check(CLI::IsMember({"plan", "apply"}));
+  retention->add_option("KEY", options_.key, "Of this program only");
+  retention->add_option("--ecu-mac", options_.ecu_mac, "Of this ECU only");
   CLI::App* scrub = app.add_subcommand(
       "scrub", "Reads stored checkpoints again, now, and puts damaged ones into quarantine");
   scrub->add_option("KEY", options_.key, "Of this program, or this checkpoint, only; all when not given");
@@ -336,7 +384,8 @@ int Program::run(int argc, const char* const* argv) {
       const std::vector<std::string> others = app.remaining();
       return usage(
           (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
-          " allowed: status, ecus, checkpoints, show, get, retire, scrub, index; more with --help");
+          " allowed: status, ecus, checkpoints, show, get, retire, pin, unpin, retention, scrub, index; more "
+          "with --help");
     }
     return usage(error.what());
   } catch (const CLI::ParseError& error) {
@@ -364,12 +413,17 @@ int Program::run(int argc, const char* const* argv) {
   if (ecus->parsed()) return ask_list(wire::AdminMethod::kEcus);
   if (checkpoints->parsed()) return ask_list(wire::AdminMethod::kCheckpoints);
 
+  if (retention->parsed() && options_.key.empty()) return this->retention(std::nullopt);
+
   if (index_rebuild->parsed()) return rebuild_index();
   if (index_status->parsed()) return ask_list(wire::AdminMethod::kIndexStatus);
   if (scrub->parsed() && options_.key.empty()) return this->scrub(std::nullopt);
 
   const auto key = parse_key(options_.key);
   if (!key) return usage(key.error().context);
+  if (retention->parsed()) return this->retention(*key);
+  if (pin->parsed()) return ask_key(wire::AdminMethod::kPin, *key);
+  if (unpin->parsed()) return ask_key(wire::AdminMethod::kUnpin, *key);
   if (show->parsed()) return ask_key(wire::AdminMethod::kShow, *key);
   if (get->parsed()) return get_file(*key);
   if (scrub->parsed()) return this->scrub(*key);

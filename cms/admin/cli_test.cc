@@ -155,6 +155,11 @@ TEST_F(CliTest, WrongUsageIsExitCode2AndSaysWhatIsAllowed) {
       {{"show", "7"}, "7"},
       {{"get", "02:00:00:00:00:01/7"}, "-o"},
       {{"retire", "02:00:00:00:00:01/7@1.1"}, "without a version"},
+      {{"pin"}, "KEY"},
+      {{"retention"}, "ACTION"},
+      {{"retention", "go"}, "plan"},
+      {{"retention", "plan", "02:00:00:00:00:01/7@1.1"}, "without a version"},
+      {{"retention", "plan", "02:00:00:00:00:01/7", "--ecu-mac", "02:00:00:00:00:01"}, "--ecu-mac"},
   };
   for (const auto& [arguments, allowed] : cases) {
     EXPECT_EQ(run(arguments), kExitUsage) << allowed;
@@ -241,7 +246,21 @@ TEST_F(CliTest, AsksWhatTheCommandLineSays) {
   EXPECT_EQ(run_at({"ecus"}), 0);
   EXPECT_EQ(run_at({"show", "02:00:00:00:00:01/7@65536.3"}), 0);
   EXPECT_EQ(run_at({"retire", "02:00:00:00:00:02/0"}), 0);
-  ASSERT_EQ(asked.size(), 4U);
+  EXPECT_EQ(run_at({"pin", "02:00:00:00:00:02/0@1.2"}), 0);
+  EXPECT_EQ(run_at({"unpin", "02:00:00:00:00:02/0"}), 0);
+  EXPECT_EQ(run_at({"retention", "plan", "--output", "json"}), kExitFailed) << "not such an answer";
+  EXPECT_EQ(run_at({"retention", "apply", "--ecu-mac", "02:00:00:00:00:01"}), kExitFailed);
+  EXPECT_EQ(run_at({"retention", "plan", "02:00:00:00:00:02/0"}), kExitFailed);
+  ASSERT_EQ(asked.size(), 9U);
+  EXPECT_EQ(asked[4].method, wire::AdminMethod::kPin);
+  EXPECT_EQ(asked[4].version, (Version{1, 2}));
+  EXPECT_EQ(asked[5].method, wire::AdminMethod::kUnpin);
+  EXPECT_EQ(asked[6].method, wire::AdminMethod::kRetentionPlan);
+  EXPECT_FALSE(asked[6].has_ecu_mac);
+  EXPECT_EQ(asked[7].method, wire::AdminMethod::kRetentionApply);
+  EXPECT_EQ(asked[7].ecu_mac.bits, 0x020000000001U);
+  EXPECT_FALSE(asked[7].has_program_id);
+  EXPECT_TRUE(asked[8].has_ecu_mac && asked[8].has_program_id);
   EXPECT_EQ(asked[0].method, wire::AdminMethod::kCheckpoints);
   EXPECT_EQ(asked[0].ecu_mac.bits, 0x020000000001U);
   EXPECT_EQ(asked[0].program_id, UINT64_MAX);
@@ -340,6 +359,41 @@ TEST_F(CliTest, JoinsThePagesOfAList) {
             "K2   failed      -       -    -  -     r\n");
   EXPECT_EQ(run_at({"checkpoints", "--output", "json"}), kExitDone);
   EXPECT_THAT(out_, AllOf(HasSubstr("\"K1\""), HasSubstr("\"K2\"")));
+}
+
+TEST_F(CliTest, AddsUpThePagesOfAPlan) {
+  FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
+    const auto request = request_in(frame);
+    const bool first = request.continue_after.empty();
+    const bool applied = request.method == wire::AdminMethod::kRetentionApply;
+    return answer_with(request, Code::kOk, "",
+                       std::string(R"({"removals":[{"key":")") + (first ? "K1" : "K2") +
+                           R"(","size_bytes":2048,"stored_bytes":1024,"age_s":90,"why":"old"}],"applied":)" +
+                           (applied ? "true" : "false") +
+                           R"(,"count":2,"stored_bytes":2048,"judged":5,"checkpoints":10})",
+                       first ? "more" : "");
+  });
+  EXPECT_EQ(run_at({"retention", "plan"}), kExitDone);
+  EXPECT_EQ(out_,
+            "KEY     SIZE   STORED     AGE  WHY\n"
+            "K1   2.0 KiB  1.0 KiB  1m 30s  old\n"
+            "K2   2.0 KiB  1.0 KiB  1m 30s  old\n"
+            "4 checkpoints, 4.0 KiB would go; 10 judged\n");
+  EXPECT_EQ(run_at({"retention", "apply"}), kExitDone);
+  EXPECT_EQ(out_, "removed 4 checkpoints, 4.0 KiB; 10 judged\n");
+}
+
+TEST_F(CliTest, PinSaysWhatIsPinned) {
+  FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
+    const auto request = request_in(frame);
+    const bool pin = request.method == wire::AdminMethod::kPin;
+    return answer_with(request, Code::kOk, "",
+                       pin ? R"({"key":"K@1.2","pinned":true})" : R"({"key":"K@1.2","pinned":false})");
+  });
+  EXPECT_EQ(run_at({"pin", "02:00:00:00:00:01/7"}), kExitDone);
+  EXPECT_EQ(out_, "K@1.2 is pinned: retention leaves it\n");
+  EXPECT_EQ(run_at({"unpin", "02:00:00:00:00:01/7"}), kExitDone);
+  EXPECT_EQ(out_, "K@1.2 is not pinned\n");
 }
 
 TEST_F(CliTest, ListThatDoesNotMoveOnIsRefused) {

@@ -190,8 +190,49 @@ std::string status_table(const Json& json, const Style& style) {
                   " stored (" + size_at(counters, "stored_bytes") + "), " + text_at(counters, "superseded") +
                   " superseded, " + text_at(counters, "failed") + " failed, " +
                   text_at(counters, "malformed") + " malformed");
+  const Json& retention = field(json, "retention");
+  if (!retention.is_null()) {
+    const Json& full = field(retention, "full");
+    const bool was_full = field(full, "sweeps").is_number_unsigned() && field(full, "sweeps") != 0;
+    out += line("retention",
+                text_at(field(json, "counters"), "removed") + " removed, " +
+                    size_at(field(json, "counters"), "removed_bytes") + "; last sweep " +
+                    age_at(retention, "last_sweep_age_s") + " ago, next in " +
+                    age_at(retention, "next_sweep_in_s") +
+                    (was_full ? "; the store was full: " + text_at(full, "removed") + " of these, " +
+                                    size_at(full, "removed_bytes") + ", at once for it"
+                              : ""));
+  }
   out += line("memory", size_at(json, "rss_bytes"));
   return out;
+}
+
+std::string retention_table(const Json& json) {
+  const bool applied = field(json, "applied") == true;
+  const std::string sum = text_at(json, "count") +
+                          (text_at(json, "count") == "1" ? " checkpoint" : " checkpoints") + ", " +
+                          size_at(json, "stored_bytes");
+  if (applied) return "removed " + sum + "; " + text_at(json, "judged") + " judged\n";
+  Table table({"KEY", ">SIZE", ">STORED", ">AGE", "WHY"});
+  for (const Json& removal : field(json, "removals")) {
+    table.add({text_at(removal, "key"), size_at(removal, "size_bytes"), size_at(removal, "stored_bytes"),
+               age_at(removal, "age_s"), text_at(removal, "why")});
+  }
+  if (table.empty()) return "nothing is to go; " + text_at(json, "judged") + " checkpoints judged\n";
+  return table.text() + sum + " would go; " + text_at(json, "judged") + " judged\n";
+}
+
+std::string pinned_line(const Json& json) {
+  return text_at(json, "key") +
+         (field(json, "pinned") == true ? " is pinned: retention leaves it\n" : " is not pinned\n");
+}
+
+// The sums of all pages.
+void add_up_retention(Json& whole, const Json& page) {
+  for (const char* name : {"count", "stored_bytes", "judged"}) {
+    if (!field(whole, name).is_number_unsigned() || !field(page, name).is_number_unsigned()) continue;
+    whole[name] = whole[name].get<std::uint64_t>() + page[name].get<std::uint64_t>();
+  }
 }
 
 std::string ecus_table(const Json& json) {
@@ -213,9 +254,11 @@ std::string checkpoints_table(const Json& json) {
   Table table({"KEY", "STATE", ">SIZE", ">STORED", ">AGE", "NAME", "REASON"});
   for (const Json& checkpoint : field(json, "checkpoints")) {
     const std::string reason = text_at(checkpoint, "reason");
-    table.add({text_at(checkpoint, "key"), text_at(checkpoint, "state"), size_at(checkpoint, "size_bytes"),
-               size_at(checkpoint, "stored_bytes"), age_at(checkpoint, "age_s"),
-               text_at(checkpoint, "program_name"), reason == "-" ? "" : reason});
+    table.add({text_at(checkpoint, "key"),
+               text_at(checkpoint, "state") + (field(checkpoint, "pinned") == true ? ", pinned" : ""),
+               size_at(checkpoint, "size_bytes"), size_at(checkpoint, "stored_bytes"),
+               age_at(checkpoint, "age_s"), text_at(checkpoint, "program_name"),
+               reason == "-" ? "" : reason});
   }
   return table.empty() ? "no checkpoint is known\n" : table.text();
 }
@@ -255,7 +298,8 @@ std::string show_table(const Json& json) {
   if (checkpoint.is_null()) {
     out += line("checkpoint", "none is stored");
   } else {
-    out += line("checkpoint", text_at(checkpoint, "key") + ", " + text_at(checkpoint, "state"));
+    out += line("checkpoint", text_at(checkpoint, "key") + ", " + text_at(checkpoint, "state") +
+                                  (field(checkpoint, "pinned") == true ? ", pinned" : ""));
     out += line("name", text_at(checkpoint, "program_name"));
     out += line("size", size_at(checkpoint, "size_bytes") + " in " + size_at(checkpoint, "stored_bytes") +
                             ", " + age_at(checkpoint, "age_s") + " old");
@@ -371,8 +415,11 @@ std::string human_age(std::uint64_t seconds) {
 
 Result<std::string> render(wire::AdminMethod method, const std::vector<std::string>& pages,
                            const Style& style) {
+  const bool retention =
+      method == wire::AdminMethod::kRetentionPlan || method == wire::AdminMethod::kRetentionApply;
   const char* list = method == wire::AdminMethod::kEcus          ? "ecus"
                      : method == wire::AdminMethod::kCheckpoints ? "checkpoints"
+                     : retention                                 ? "removals"
                                                                  : nullptr;
   Json whole;
   for (const std::string& page : pages) {
@@ -383,6 +430,7 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     } else {
       if (list == nullptr) return no_answer();
       for (Json& entry : json[list]) whole[list].push_back(std::move(entry));
+      if (retention) add_up_retention(whole, json);
     }
   }
   if (whole.is_null()) return no_answer();
@@ -392,6 +440,10 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     case wire::AdminMethod::kEcus: return ecus_table(whole);
     case wire::AdminMethod::kCheckpoints: return checkpoints_table(whole);
     case wire::AdminMethod::kShow: return show_table(whole);
+    case wire::AdminMethod::kPin:
+    case wire::AdminMethod::kUnpin: return pinned_line(whole);
+    case wire::AdminMethod::kRetentionPlan:
+    case wire::AdminMethod::kRetentionApply: return retention_table(whole);
     case wire::AdminMethod::kScrub:
     case wire::AdminMethod::kScrubStatus: return scrub_table(whole);
     case wire::AdminMethod::kIndexRebuild:
@@ -399,6 +451,17 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     case wire::AdminMethod::kRetire: break;
   }
   return "retired everything up to " + text_at(whole, "key") + "; older checkpoints are removed\n";
+}
+
+JudgedPage judged_of(const std::string& page) {
+  const Json json = Json::parse(page, nullptr, false);
+  JudgedPage counts;
+  if (!json.is_object()) return counts;
+  if (const Json& judged = field(json, "judged"); judged.is_number_unsigned())
+    counts.judged = judged.get<std::uint64_t>();
+  if (const Json& all = field(json, "checkpoints"); all.is_number_unsigned())
+    counts.checkpoints = all.get<std::uint64_t>();
+  return counts;
 }
 
 Result<std::uint64_t> scrub_id(const std::string& json) {

@@ -37,6 +37,13 @@ Result<TaskState> index_state(const std::string& json);
 std::string render_got(const Got& got, const std::string& path, double seconds,
                        const std::vector<std::string>& passed_over, const Style& style);
 
+// Of a page of a retention: how far it has come.
+struct JudgedPage {
+  std::uint64_t judged = 0;
+  std::uint64_t checkpoints = 0;  // In all.
+};
+JudgedPage judged_of(const std::string& page);
+
 std::string human_size(std::uint64_t size_bytes);  // "17 B", "1.5 MiB"
 std::string human_age(std::uint64_t seconds);      // "17s", "3m 5s", "2d 4h"
 

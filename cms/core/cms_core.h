@@ -84,6 +84,9 @@ struct Counters {
   std::uint64_t peer_stored = 0;     // Checkpoints that a peer stored and this index took in.
   std::uint64_t taken_over = 0;      // Pulls that were a peer's by rendezvous.
   std::uint64_t reconciled_for_peers = 0;
+  std::uint64_t removed = 0;  // By retention.
+  std::uint64_t removed_bytes = 0;
+  std::uint64_t peer_removed = 0;
   std::uint64_t quarantined = 0;  // Stored blobs that turned out to be damaged, found here.
 };
 
@@ -107,9 +110,11 @@ class CmsCore {
 
   // ---- inputs: answers of the workers
   void on_chunk_taken(Instant now, TransferId transfer, std::uint64_t size_bytes, Effects& effects);
-  // Durable and indexed. `beyond_keep`: older checkpoints that retention no longer keeps.
-  void on_transfer_stored(Instant now, TransferId transfer, const storage::IndexRow& row,
-                          const std::vector<storage::BlobName>& beyond_keep, Effects& effects);
+  // Durable and indexed.
+  void on_transfer_stored(Instant now, TransferId transfer, const storage::IndexRow& row, Effects& effects);
+  // Retention removed these from the store and the index, or a pin was put or taken away: the peers are told.
+  void on_removed(const std::vector<storage::IndexRow>& rows, Effects& effects);
+  void on_pinned(const CheckpointId& checkpoint, bool pinned, Effects& effects);
   // kCorrupt: the bytes do not match the digest. kWithdrawn: the program's life ended meanwhile, and
   // the blob has been removed again. Everything else: the store's trouble.
   void on_transfer_failed(Instant now, TransferId transfer, const Error& error, Effects& effects);
@@ -137,10 +142,20 @@ class CmsCore {
   // The index could not take what a peer said: it is to be made true to the store.
   void on_peer_not_indexed(Instant now, const Error& error, Effects& effects);
   void on_peer_withdrawn(Instant now, const ProgramKey& program, const Version& up_to, Effects& effects);
+  // A peer's removals: of `count` blobs the rows are gone. `missed`: of one the row was the newest of its
+  // program here. Nobody removes the newest: what this index lacks is to be looked for in the store.
+  void on_peer_removed(std::size_t count, bool missed);
   // Tells the peers of what was stored since the last call. Once a turn of the loop.
   void tell_peers(Effects& effects);
   // Of the store; known from its first opening on.
   void set_fleet_id(const Id128& fleet_id) { fleet_id_ = fleet_id; }
+
+  // Checkpoints that are being read from the store by this CMS; the next beat tells the peers.
+  void set_reading(std::vector<CheckpointId> reading);
+  // By any CMS, as far as is known: what retention leaves alone.
+  std::set<CheckpointId> being_read() const;
+  // Whose programs this CMS removes from: as for pulls.
+  PeerTable::Share retention_share() const { return peers_.share(config_.name, takes_pulls()); }
 
   // While the store is not ok nothing is pulled; publishers keep their blobs.
   void on_store_state(Instant now, const Status& status, Effects& effects);
@@ -268,7 +283,10 @@ class CmsCore {
   void send_receipt(const SessionId& session, wire::Receipt receipt, Effects& effects);
   void remember_failure(const CheckpointId& checkpoint, Code code, const std::string& reason);
   void note_stored(Program& program, const Version& version);
+  void ask_retention(const std::set<ProgramKey>& programs, Effects& effects) const;
   void apply_withdrawn(Instant now, const ProgramKey& key, const Version& up_to, Effects& effects);
+  // Asks the store's trouble to be met by freeing what the rules allow.
+  static void free_space_when_full(const Error& error, Effects& effects);
   // peers
   bool takes_pulls() const { return store_status_.ok() && !draining_; }
   // When this CMS may pull it: at once when it is ours, later when a peer is to do it.
@@ -330,6 +348,7 @@ class CmsCore {
   Instant last_beat_at_{};
   std::uint64_t last_event_ = 0;
   std::vector<wire::StoredCheckpoint> stored_untold_;
+  std::vector<CheckpointId> reading_;
   std::vector<ReserveIncarnation> held_hellos_;  // Until peers have told what they gave away.
   std::map<std::uint64_t, Instant> greeted_at_;  // By a peer's incarnation.
   bool reconcile_wanted_ = false;

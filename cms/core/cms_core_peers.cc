@@ -67,6 +67,8 @@ void CmsCore::say_beat(Instant now, Effects& effects) {
     if (transfer.finishing || transfer.progress_at >= last_beat_at_) beat.pulling.push_back(transfer.program);
   }
   beat.wants_greeting = peers_.ungreeted();
+  beat.features = wire::kPeerFeatureRetention;
+  beat.reading = reading_;
   last_beat_at_ = now;
   say(std::move(beat), effects);
 }
@@ -162,6 +164,10 @@ void CmsCore::on_peer(Instant now, const std::string& address, const wire::PeerM
     effects.push_back(std::move(effect));
   } else if (const auto* withdrawn = std::get_if<wire::PeerWithdrawn>(&message.body)) {
     effects.push_back(NoteWithdrawn{withdrawn->program, withdrawn->up_to});
+  } else if (const auto* removed = std::get_if<wire::PeerRemoved>(&message.body)) {
+    effects.push_back(NoteRemoved{removed->blobs});
+  } else if (const auto* pinned = std::get_if<wire::PeerPinned>(&message.body)) {
+    effects.push_back(NotePinned{pinned->checkpoint, pinned->pinned});
   } else if (const auto* quarantined = std::get_if<wire::PeerQuarantined>(&message.body)) {
     NoteQuarantined effect;
     for (const wire::StoredCheckpoint& one : quarantined->checkpoints)
@@ -182,6 +188,9 @@ void CmsCore::on_peer(Instant now, const std::string& address, const wire::PeerM
 }
 
 void CmsCore::on_peer_indexed(Instant now, const std::vector<storage::BlobName>& names, Effects& effects) {
+  std::set<ProgramKey> programs;
+  for (const storage::BlobName& name : names) programs.insert(name.checkpoint.program);
+  ask_retention(programs, effects);
   for (const storage::BlobName& name : names) {
     ++counters_.peer_stored;
     failures_.erase(name.checkpoint);

@@ -258,6 +258,103 @@ TEST(CmsPeersTest, FinishesWhatLiesCompletelyWithItsStore) {
   EXPECT_EQ(cms.told(client), Lines{"STORED 1"});
 }
 
+// ---- retention
+
+TEST(CmsPeersTest, RetentionIsTheBusinessOfTheOneThatRendezvousNames) {
+  TwoCms cms;
+  const Client client = cms.open_with_peer();
+  const ProgramId ours = program_of("a", "b", client);
+  const ProgramId theirs = program_of("b", "a", client);
+  // Whoever has stored it.
+  for (const ProgramId id : {ours, theirs}) {
+    cms.indexed(CheckpointId{client.program(id), Version{client.incarnation, 1}});
+    EXPECT_EQ(cms.all<ApplyRetention>().size(), id == ours ? 1U : 0U);
+  }
+  EXPECT_TRUE(cms.core.retention_share().is_ours(client.program(ours)));
+  EXPECT_FALSE(cms.core.retention_share().is_ours(client.program(theirs)));
+  cms.pass(kPeerSilentMax + kPeerBeatInterval);
+  EXPECT_TRUE(cms.core.retention_share().is_ours(client.program(theirs))) << "nobody removes from it now";
+}
+
+TEST(CmsPeersTest, TellsOfRemovalsOnlyWhenAllThatLiveKnowTheMessage) {
+  TwoCms cms;
+  cms.hear(TwoCms::beat());
+  std::vector<storage::IndexRow> rows(wire::kPeerRemovedCountMax + 1);
+  for (storage::IndexRow& row : rows) {
+    row.name.checkpoint = CheckpointId{ProgramKey{EcuMac{0x020000000001}, 1}, Version{1, 1}};
+    row.stored_bytes = 10;
+  }
+  cms.feed([&](Effects& out) { cms.core.on_removed(rows, out); });
+  EXPECT_TRUE(cms.told_peers<wire::PeerRemoved>().empty()) << "an older peer was told";
+  wire::PeerBeat beat = TwoCms::beat();
+  beat.features = wire::kPeerFeatureRetention;
+  cms.hear(beat);
+  cms.feed([&](Effects& out) { cms.core.on_removed(rows, out); });
+  EXPECT_EQ(cms.told_peers<wire::PeerRemoved>().size(), 2U) << "not in pages";
+  cms.feed([&](Effects& out) { cms.core.on_pinned(rows[0].name.checkpoint, true, out); });
+  EXPECT_EQ(cms.told_peers<wire::PeerPinned>().size(), 1U);
+  EXPECT_EQ(cms.core.counters().removed, 2 * rows.size());
+  EXPECT_EQ(cms.core.counters().removed_bytes, 20 * rows.size());
+}
+
+TEST(CmsPeersTest, PassesOnWhatAPeerRemovedAndPinned) {
+  TwoCms cms;
+  cms.hear(TwoCms::beat());
+  const CheckpointId checkpoint{ProgramKey{EcuMac{0x020000000001}, 1}, Version{1, 1}};
+  cms.hear(wire::PeerRemoved{{wire::RemovedBlob{checkpoint, 2, 3}}});
+  ASSERT_EQ(cms.all<NoteRemoved>().size(), 1U);
+  EXPECT_EQ(cms.all<NoteRemoved>()[0].blobs[0].uid, 3U);
+  cms.hear(wire::PeerPinned{checkpoint, true});
+  ASSERT_EQ(cms.all<NotePinned>().size(), 1U);
+  EXPECT_TRUE(cms.all<NotePinned>()[0].pinned);
+}
+
+TEST(CmsPeersTest, ARemovalOfWhatIsTheNewestHereShowsThatSomethingWasMissed) {
+  TwoCms cms;
+  cms.hear(TwoCms::beat());
+  cms.greeted();
+  cms.pass_with_peer(2 * kPeerReconcileInterval);
+  const std::uint64_t before = cms.core.counters().reconciled_for_peers;
+  cms.core.on_peer_removed(3, false);
+  cms.pass_with_peer(2 * kPeerReconcileInterval);
+  EXPECT_EQ(cms.core.counters().reconciled_for_peers, before);
+  cms.core.on_peer_removed(0, true);
+  cms.pass_with_peer(2 * kPeerReconcileInterval);
+  EXPECT_EQ(cms.core.counters().reconciled_for_peers, before + 1);
+  EXPECT_EQ(cms.core.counters().peer_removed, 3U);
+}
+
+TEST(CmsPeersTest, WhatIsReadIsToldWithTheBeatAndKnownOfPeersThatLive) {
+  TwoCms cms;
+  const CheckpointId ours{ProgramKey{EcuMac{0x020000000001}, 1}, Version{1, 1}};
+  const CheckpointId theirs{ProgramKey{EcuMac{0x020000000001}, 2}, Version{1, 1}};
+  cms.core.set_reading({ours});
+  wire::PeerBeat beat = TwoCms::beat();
+  beat.reading = {theirs};
+  cms.hear(beat);
+  EXPECT_EQ(cms.core.being_read(), (std::set<CheckpointId>{ours, theirs}));
+  cms.pass(kPeerBeatInterval);
+  ASSERT_FALSE(cms.told_peers<wire::PeerBeat>().empty());
+  EXPECT_EQ(cms.told_peers<wire::PeerBeat>().back().reading, std::vector<CheckpointId>{ours});
+  cms.pass(kPeerSilentMax + kPeerBeatInterval);
+  EXPECT_EQ(cms.core.being_read(), std::set<CheckpointId>{ours}) << "a silent peer keeps things for ever";
+  cms.core.set_reading(std::vector<CheckpointId>(wire::kPeerReadingCountMax + 1, ours));
+  cms.pass(kPeerBeatInterval);
+}
+
+TEST(CmsPeersTest, AFullStoreAsksForSpace) {
+  TwoCms cms;
+  const Client client = cms.open_with_peer();
+  const ProgramId ours = program_of("a", "b", client);
+  cms.announce(client, notification_of(ours, 1));
+  const TransferId id = cms.transfer_of(client.program(ours));
+  cms.deliver_all(id);
+  cms.failed(id, Code::kIo);
+  EXPECT_TRUE(cms.all<FreeSpace>().empty());
+  cms.feed([&](Effects& out) { cms.core.on_store_state(cms.now, make_error(Code::kNoSpace, "full"), out); });
+  EXPECT_EQ(cms.all<FreeSpace>().size(), 1U);
+}
+
 TEST(CmsPeersTest, TellsThePeersOfWhatIsStoredInOneEvent) {
   TwoCms cms;
   const Client client = cms.open_with_peer();

@@ -53,6 +53,7 @@ void CmsCore::on_store_state(Instant now, const Status& status, Effects& effects
              (store_status_.ok() || store_status_.error().message() != status.error().message())) {
     effects.push_back(LogEvent{LogEvent::Level::kError,
                                "the store cannot be used, nothing is pulled: " + status.error().message()});
+    free_space_when_full(status.error(), effects);
   }
   store_status_ = status;
   schedule(now, effects);
@@ -213,8 +214,7 @@ void CmsCore::on_chunk_taken(Instant now, TransferId id, std::uint64_t size_byte
   if (credit) effects.push_back(SendBulk{transfer.link, *credit});
 }
 
-void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::IndexRow& row,
-                                 const std::vector<storage::BlobName>& beyond_keep, Effects& effects) {
+void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::IndexRow& row, Effects& effects) {
   const auto it = transfers_.find(id);
   CMS_ASSERT(it != transfers_.end() && it->second.finishing);
   const storage::BlobName& name = row.name;
@@ -234,7 +234,7 @@ void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::Inde
     note_stored(program, version);
     stored_untold_.push_back(stored_checkpoint_of(row));
     send_receipt(announcement, ReceiptLevel::kStored, Code::kOk, {}, effects);
-    if (!beyond_keep.empty()) effects.push_back(RemoveBlobs{beyond_keep});
+    ask_retention({key}, effects);
   }
   end_transfer(id, true, effects);
   consider(now, key, program, effects);
@@ -277,6 +277,7 @@ void CmsCore::on_transfer_failed(Instant now, TransferId id, const Error& error,
   } else {
     // The store's trouble: the publisher keeps its blob and it is tried again.
     ++counters_.store_troubles;
+    free_space_when_full(error, effects);
     if (worth_a_line(now, "store " + std::string(to_string(error.code)))) {
       effects.push_back(
           LogEvent{LogEvent::Level::kError,

@@ -49,13 +49,10 @@ TEST(CmsPullsTest, ALargeBlobIsStartedAppendedAndFinished) {
   cms.deliver_next(id);
   EXPECT_EQ(cms.all<AppendStore>().size(), 1U);
   EXPECT_EQ(cms.all<FinishStore>().size(), 1U);
-  storage::BlobName old_one;
-  old_one.uid = 9;
-  cms.stored(id, {old_one});
+  cms.stored(id);
   EXPECT_EQ(cms.told(client), Lines{"STORED 1"});
-  ASSERT_EQ(cms.all<RemoveBlobs>().size(), 1U);
-  ASSERT_EQ(cms.all<RemoveBlobs>()[0].names.size(), 1U);
-  EXPECT_EQ(cms.all<RemoveBlobs>()[0].names[0].uid, old_one.uid);
+  ASSERT_EQ(cms.all<ApplyRetention>().size(), 1U);
+  EXPECT_EQ(cms.all<ApplyRetention>()[0].programs, std::vector<ProgramKey>{client.program(kProgram)});
   EXPECT_EQ(cms.core.in_flight_bytes(), 0U);
   EXPECT_EQ(cms.core.counters().stored_bytes, kMiB + 5);
 }

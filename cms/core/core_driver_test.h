@@ -158,11 +158,11 @@ class CoreDriver {
       if (!core.transfers().at(id).small) taken(id, size_bytes);
     }
   }
-  void stored(TransferId id, const std::vector<storage::BlobName>& beyond_keep = {}) {
+  void stored(TransferId id) {
     const storage::BlobName name = core.transfers().at(id).name;
     storage::IndexRow row;
     row.name = name;
-    feed([&](Effects& out) { core.on_transfer_stored(now, id, row, beyond_keep, out); });
+    feed([&](Effects& out) { core.on_transfer_stored(now, id, row, out); });
   }
   void failed(TransferId id, Code code, const std::string& context = "why") {
     feed([&](Effects& out) { core.on_transfer_failed(now, id, make_error(code, context), out); });

@@ -118,6 +118,21 @@ struct GiveUp {
   Code code = Code::kOk;  // kInvalidArgument: wrong usage.
   std::string reason;
 };
+// Retention is to judge these programs, and to remove what may go. on_removed.
+struct ApplyRetention {
+  std::vector<ProgramKey> programs;
+};
+// The store is full: what the rules allow to remove is to be removed now. on_removed.
+struct FreeSpace {};
+// A peer removed these from the store: their rows go.
+struct NoteRemoved {
+  std::vector<wire::RemovedBlob> blobs;
+};
+// A peer pinned it, or took its pin away.
+struct NotePinned {
+  CheckpointId checkpoint{};
+  bool pinned = false;
+};
 struct RemoveBlobs {  // Not answered: what could not be removed is found again by reconciling.
   std::vector<storage::BlobName> names;
 };
@@ -128,10 +143,11 @@ struct LogEvent {
   std::string text;
 };
 
-using Effect = std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore,
-                            DropStore, StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram,
-                            RemoveBlobs, SendPeer, IndexStored, NoteWithdrawn, NoteQuarantined,
-                            NoteIncarnations, ReconcileStore, GiveUp, LogEvent>;
+using Effect =
+    std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore, DropStore,
+                 StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram, RemoveBlobs, SendPeer,
+                 IndexStored, NoteWithdrawn, NoteQuarantined, NoteIncarnations, ReconcileStore,
+                 ApplyRetention, FreeSpace, NoteRemoved, NotePinned, GiveUp, LogEvent>;
 using Effects = std::vector<Effect>;
 
 }  // namespace cms::core

@@ -1,5 +1,6 @@
 #include "cms/core/peers.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/digest.h"
@@ -52,6 +53,8 @@ PeerTable::Heard PeerTable::on_message(Instant now, const std::string& address, 
     peer.greeted = false;
     peer.pulled_bytes = 0;
     peer.pulling.clear();
+    peer.features = 0;
+    peer.reading.clear();
   }
   heard.newly_live = !peer.live || restarted;
   if (!peer.live || peer.foreign) peer.since = now;
@@ -82,6 +85,8 @@ PeerTable::Heard PeerTable::on_message(Instant now, const std::string& address, 
   if (beat->pulled_bytes > peer.pulled_bytes) peer.progress_at = now;
   peer.pulled_bytes = beat->pulled_bytes;
   peer.pulling = std::set<ProgramKey>(beat->pulling.begin(), beat->pulling.end());
+  peer.features = beat->features;
+  peer.reading = beat->reading;
   heard.changed = named_before != peer.takes_pulls;
   return heard;
 }
@@ -110,6 +115,30 @@ const PeerTable::Peer* PeerTable::puller_of(const ProgramKey& program, const std
     named = &peer;
   }
   return named;
+}
+
+PeerTable::Share PeerTable::share(const std::string& own_name, bool own_takes_pulls) const {
+  Share share;
+  share.own_name_ = own_name;
+  share.own_takes_pulls_ = own_takes_pulls;
+  for (const auto& [name, peer] : peers_) {
+    if (peer.live && peer.takes_pulls) share.others_.push_back(name);
+  }
+  return share;
+}
+
+bool PeerTable::Share::is_ours(const ProgramKey& program) const {
+  if (others_.empty()) return true;
+  if (!own_takes_pulls_) return false;
+  const std::uint64_t own = rendezvous_weight(own_name_, program);
+  return std::all_of(others_.begin(), others_.end(),
+                     [&](const std::string& other) { return rendezvous_weight(other, program) < own; });
+}
+
+bool PeerTable::all_know(std::uint64_t feature) const {
+  return std::all_of(peers_.begin(), peers_.end(), [&](const auto& entry) {
+    return !entry.second.live || (entry.second.features & feature) == feature;
+  });
 }
 
 std::size_t PeerTable::greeted_count() const {

@@ -50,6 +50,8 @@ class PeerTable {
     std::uint64_t event = 0;        // The last event taken.
     std::uint64_t event_count = 0;  // Taken in all.
     std::uint64_t gap_count = 0;
+    std::uint64_t features = 0;  // wire::kPeerFeature…, as of its last beat.
+    std::vector<CheckpointId> reading;
     bool greeted = false;  // We know all incarnations that it gave away.
   };
   struct Heard {
@@ -70,6 +72,20 @@ class PeerTable {
   // The peer that rendezvous hashing names for this program among the live ones that take pulls and
   // `own_name`, if that takes them as well; null: it is ours.
   const Peer* puller_of(const ProgramKey& program, const std::string& own_name, bool own_takes_pulls) const;
+  // The same for many programs, as of now; may be asked on another thread.
+  class Share {
+   public:
+    bool is_ours(const ProgramKey& program) const;
+
+   private:
+    friend class PeerTable;
+    std::string own_name_;
+    bool own_takes_pulls_ = false;
+    std::vector<std::string> others_;
+  };
+  Share share(const std::string& own_name, bool own_takes_pulls) const;
+  // All that live know it, so that it may be said to all.
+  bool all_know(std::uint64_t feature) const;
   std::size_t greeted_count() const;
   std::vector<std::uint64_t> ungreeted() const;  // Incarnations of live ones, for PeerBeat.
   const std::map<std::string, Peer>& peers() const { return peers_; }

@@ -68,6 +68,7 @@ Json row_json(const storage::IndexRow& row, const char* state, std::uint64_t wal
   json["program_name"] = row.program_name;
   json["lineage"] = to_string(row.name.lineage);
   json["owner_epoch"] = row.name.owner_epoch;
+  json["pinned"] = row.pinned;
   return json;
 }
 
@@ -257,6 +258,20 @@ Json scrub_object(const DaemonFacts& facts) {
   return json;
 }
 
+// ---- retention
+
+Json removal_json(const Removal& removal, std::uint64_t wall_us) {
+  Json json = identity_json(removal.row.name.checkpoint);
+  const auto stored_at = time_text(removal.row.stored_at_us);
+  const auto age_s = age_of(wall_us, removal.row.stored_at_us);
+  json["size_bytes"] = removal.row.name.size_bytes;
+  json["stored_bytes"] = removal.row.stored_bytes;
+  json["stored_at"] = stored_at ? Json(*stored_at) : Json();
+  json["age_s"] = age_s ? Json(*age_s) : Json();
+  json["why"] = removal.why;
+  return json;
+}
+
 // ---- status
 
 const char* health_of(const std::vector<Problem>& problems) {
@@ -319,7 +334,23 @@ Json counters_json(const core::Counters& counters) {
               {"peer_stored", counters.peer_stored},
               {"taken_over", counters.taken_over},
               {"reconciled_for_peers", counters.reconciled_for_peers},
+              {"removed", counters.removed},
+              {"removed_bytes", counters.removed_bytes},
+              {"peer_removed", counters.peer_removed},
               {"quarantined", counters.quarantined}};
+}
+
+Json retention_json(const DaemonFacts::Retention& retention) {
+  return Json{
+      {"sweeping", retention.sweeping},
+      {"being_read", retention.being_read},
+      {"sweeps", retention.sweep_count},
+      {"last_sweep_age_s", retention.last_sweep_ago ? seconds_json(*retention.last_sweep_ago) : Json()},
+      {"next_sweep_in_s", seconds_json(retention.next_sweep_in)},
+      {"trouble", retention.trouble.empty() ? Json() : Json(retention.trouble)},
+      {"full", Json{{"sweeps", retention.full_sweep_count},
+                    {"removed", retention.full_removed},
+                    {"removed_bytes", retention.full_removed_bytes}}}};
 }
 
 Json never_stored_json(const CoreSnapshot& snapshot, const Lasting& lasting) {
@@ -411,6 +442,7 @@ std::string status_json(const CoreSnapshot& snapshot, storage::CheckpointIndex& 
   json["queues"] = Json{{"store", facts.store_queue_length},
                         {"index", facts.index_queue_length},
                         {"query", facts.query_queue_length}};
+  json["retention"] = retention_json(facts.retention);
   json["rss_bytes"] = facts.rss_bytes;
   json["counters"] = counters_json(snapshot.counters);
   return dump(json);
@@ -569,6 +601,10 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
       break;
     }
     case wire::AdminMethod::kRetire:
+    case wire::AdminMethod::kPin:
+    case wire::AdminMethod::kUnpin:
+    case wire::AdminMethod::kRetentionPlan:
+    case wire::AdminMethod::kRetentionApply:
     case wire::AdminMethod::kScrub:
     case wire::AdminMethod::kIndexRebuild: CMS_ASSERT(false); break;
   }
@@ -580,19 +616,22 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
   return answer;
 }
 
-std::string scrub_status_json(const DaemonFacts& facts) {
-  Json json = scrub_object(facts);
-  json["quarantine"] = quarantine_object(facts.quarantine);
-  Json& runs = json["runs"] = Json::array();
-  for (const ScrubRun& run : facts.scrub.runs) runs.push_back(run_json(run));
+std::string pinned_json(const CheckpointId& checkpoint, bool pinned) {
+  Json json = identity_json(checkpoint);
+  json["pinned"] = pinned;
   return dump(json);
 }
 
-std::string scrub_run_json(const ScrubRun& run) { return dump(run_json(run)); }
-
-std::string index_status_json(const DaemonFacts& facts, std::optional<std::uint64_t> rows) {
-  Json json = index_object(facts);
-  json["rows"] = rows ? Json(*rows) : Json();
+std::string removals_json(const wire::AdminRequest& request, const std::vector<Removal>& removed,
+                          std::uint64_t rows_judged, std::uint64_t rows_total, std::uint64_t wall_us) {
+  std::uint64_t stored_bytes = 0;
+  for (const Removal& one : removed) stored_bytes += one.row.stored_bytes;
+  Json json{{"removals", Json::array()}, {"applied", request.method == wire::AdminMethod::kRetentionApply},
+            {"count", removed.size()},   {"stored_bytes", stored_bytes},
+            {"judged", rows_judged},     {"checkpoints", rows_total}};
+  for (std::size_t i = 0; i < std::min(removed.size(), kPlanListedMax); ++i) {
+    json["removals"].push_back(removal_json(removed[i], wall_us));
+  }
   return dump(json);
 }
 

@@ -16,6 +16,7 @@
 #include "base/time.h"
 #include "cms/core/cms_core.h"
 #include "cms/daemon/index_facts.h"
+#include "cms/daemon/retention_work.h"
 #include "cms/daemon/scrub_facts.h"
 #include "schemas/messages.h"
 #include "storage/blob_store.h"
@@ -49,6 +50,18 @@ struct DaemonFacts {
   std::size_t query_queue_length = 0;
   std::uint64_t pull_bytes_per_s = 0;  // Over the last seconds.
   std::uint64_t rss_bytes = 0;
+  struct Retention {
+    bool sweeping = false;
+    std::size_t being_read = 0;  // Checkpoints, by any CMS that is heard.
+    std::uint64_t sweep_count = 0;
+    std::optional<Duration> last_sweep_ago;
+    Duration next_sweep_in{};
+    std::string trouble;
+    std::uint64_t full_sweep_count = 0;  // Because the store was full, and what these removed.
+    std::uint64_t full_removed = 0;
+    std::uint64_t full_removed_bytes = 0;
+  };
+  Retention retention;
 };
 
 // Bounds of one snapshot, and so of the time that the loop spends on it.
@@ -134,7 +147,7 @@ struct CoreSnapshot {
 CoreSnapshot snapshot_of(const core::CmsCore& core, Instant now, const DaemonFacts& facts,
                          const wire::AdminRequest& request);
 
-// Anything but what changes something (retire, scrub, index_rebuild), which is the loop's.
+// Anything but what changes something (retire, scrub, index_rebuild, pins, retention), which is the loop's.
 wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& snapshot,
                          storage::CheckpointIndex& index, storage::BlobStore& store);
 
@@ -142,6 +155,13 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
 std::string scrub_status_json(const DaemonFacts& facts);
 std::string scrub_run_json(const ScrubRun& run);  // Of one that was begun.
 std::string index_status_json(const DaemonFacts& facts, std::optional<std::uint64_t> rows);
+
+inline constexpr std::size_t kPlanListedMax = 5000;  // Removals of one page; all are counted.
+
+// What a pin is now; and a page of a plan, or of what was removed, with how far it has come.
+std::string pinned_json(const CheckpointId& checkpoint, bool pinned);
+std::string removals_json(const wire::AdminRequest& request, const std::vector<Removal>& removed,
+                          std::uint64_t rows_judged, std::uint64_t rows_total, std::uint64_t wall_us);
 
 // The JSON of a retire that was carried out: everything of the program up to this version has ended.
 std::string retired_json(const ProgramKey& program, const Version& up_to);

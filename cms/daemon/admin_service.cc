@@ -35,6 +35,8 @@ void AdminService::on_request(Instant now, const std::string& peer, const AdminR
     scrub(peer, request);
   } else if (request.method == AdminMethod::kIndexRebuild) {
     rebuild_index(peer, request);
+  } else if (RetentionKeeper::answers(request.method)) {
+    parts_.retention.on_request(request, [this, peer](const AdminAnswer& answer) { send(peer, answer); });
   } else if (worker_.queue_length() >= kAdminRequestsMax) {
     refuse(peer, request, Code::kLimit, std::to_string(kAdminRequestsMax) + " admin requests wait already");
   } else if (request.has_ecu_mac && request.has_program_id) {

@@ -12,6 +12,7 @@
 #include "cms/core/cms_core.h"
 #include "cms/daemon/admin_answers.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/retention_keeper.h"
 #include "cms/daemon/scrubber.h"
 #include "cms/daemon/worker.h"
 #include "net/socket.h"
@@ -29,6 +30,7 @@ class AdminService {
     zmq::socket_t& socket;  // The admin ROUTER.
     core::CmsCore& core;
     IndexKeeper& keeper;
+    RetentionKeeper& retention;
     Scrubber& scrubber;
     storage::BlobStore& store;
     storage::CheckpointIndex& index;

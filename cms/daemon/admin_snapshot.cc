@@ -239,6 +239,10 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
       break;
     }
     case wire::AdminMethod::kRetire:
+    case wire::AdminMethod::kPin:
+    case wire::AdminMethod::kUnpin:
+    case wire::AdminMethod::kRetentionPlan:
+    case wire::AdminMethod::kRetentionApply:
     case wire::AdminMethod::kScrub:
     case wire::AdminMethod::kScrubStatus:
     case wire::AdminMethod::kIndexRebuild:

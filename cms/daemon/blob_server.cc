@@ -213,6 +213,14 @@ bool BlobServer::send(const PeerId& peer_id, const wire::BulkBody& header, Chunk
   return true;
 }
 
+std::vector<CheckpointId> BlobServer::reading() const {
+  std::vector<CheckpointId> checkpoints;
+  for (const auto& [key, reading] : readers_) {
+    if (reading.name.checkpoint.version.seq != 0) checkpoints.push_back(reading.name.checkpoint);
+  }
+  return checkpoints;
+}
+
 void BlobServer::expire(Instant now) {
   server_.expire(now);
   // A reader whose transfer has expired or been served to the end is of no use any more.

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "broker/core/chunk_server.h"
 #include "cms/daemon/index_keeper.h"
@@ -34,6 +35,7 @@ class BlobServer {
   void on_message(Instant now, zmq::socket_t& router, const std::string& routing_id,
                   const wire::BulkBody& message);
   void expire(Instant now);
+  std::vector<CheckpointId> reading() const;  // What has been opened and not read to its end.
   std::size_t transfer_count() const { return readers_.size(); }
 
  private:

@@ -12,6 +12,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "cms/daemon/retention_config.h"
 #include "storage/blob_store.h"
 
 namespace cms::daemon {
@@ -100,38 +101,16 @@ bool set_pull(std::string_view text, Config& config) {
   return config.pull_every || text == "one";
 }
 
-bool set_keep_latest(std::string_view text, Config& config) {
-  std::uint64_t count = 0;
-  if (!set_number(text, 1, 1000000, count)) return false;
-  config.keep_latest = static_cast<std::uint32_t>(count);
-  return true;
-}
-
-// Bytes, or a number of KiB, MiB, GiB or TiB.
-bool set_size(std::string_view text, std::uint64_t max, std::uint64_t& value) {
-  constexpr std::pair<std::string_view, unsigned> kUnits[] = {
-      {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
-  unsigned shift = 0;
-  for (const auto& [unit, unit_shift] : kUnits) {
-    if (text.size() > unit.size() && text.substr(text.size() - unit.size()) == unit) {
-      text.remove_suffix(unit.size());
-      shift = unit_shift;
-    }
-  }
-  std::uint64_t count = 0;
-  if (!set_number(text, 0, max >> shift, count)) return false;
-  value = count << shift;
-  return true;
-}
-
 bool set_pull_budget(std::string_view text, Config& config) {
-  return set_size(text, kPullBudgetMax, config.pull_budget_bytes) &&
-         config.pull_budget_bytes >= kPullBudgetMin;
+  const auto bytes = parse_size(text, kPullBudgetMax);
+  config.pull_budget_bytes = bytes.value_or(0);
+  return config.pull_budget_bytes >= kPullBudgetMin;
 }
 
 bool set_scrub_rate(std::string_view text, Config& config) {
-  return set_size(text, kScrubRateMax, config.scrub_rate_bytes_per_s) &&
-         (config.scrub_rate_bytes_per_s == 0 || config.scrub_rate_bytes_per_s >= kScrubRateMin);
+  const auto bytes = parse_size(text, kScrubRateMax);
+  config.scrub_rate_bytes_per_s = bytes.value_or(0);
+  return bytes && (*bytes == 0 || *bytes >= kScrubRateMin);
 }
 
 bool set_allow_advertise(std::string_view text, Config& config) {
@@ -176,6 +155,14 @@ struct Option {
   bool (*set)(std::string_view text, Config& config);  // Of a list: adds one.
 };
 
+// The keys of [retention], for the fleet, are among them.
+std::vector<Option> all_options();
+
+const std::vector<Option>& options() {
+  static const std::vector<Option> all = all_options();
+  return all;
+}
+
 constexpr Option kOptions[] = {
     {"name", Form::kText, "NAME", "", true, "1 to 64 letters, digits, '-', '_' and '.'; not '-' or '.' first",
      "name of this cmsd, another one for each of a fleet", set_name},
@@ -200,8 +187,6 @@ constexpr Option kOptions[] = {
      set_peer},
     {"pull", Form::kText, "WHO", "one", false, "one, every",
      "which cmsd pulls a checkpoint: one of those that live, or every one for itself", set_pull},
-    {"keep_latest", Form::kNumber, "COUNT", "3", false, "a number from 1 to 1000000",
-     "stored checkpoints kept of each program", set_keep_latest},
     {"pull_budget", Form::kSize, "SIZE", "256MiB", false,
      "bytes or a number of KiB, MiB, GiB, TiB; 8MiB to 1TiB",
      "memory for checkpoints on their way to the store", set_pull_budget},
@@ -217,6 +202,26 @@ constexpr Option kOptions[] = {
      "bytes or a number of KiB, MiB, GiB; 64KiB to 64GiB, or 0",
      "how much is read again of what is stored, each second, to find damage; 0: none", set_scrub_rate},
 };
+
+Form form_of(const RetentionKey& key) { return key.value == "COUNT" ? Form::kNumber : Form::kSize; }
+
+template <int kPlace>
+bool set_retention(std::string_view text, Config& config) {
+  return retention_keys()[kPlace].set(text, config.retention.fleet);
+}
+
+std::vector<Option> all_options() {
+  std::vector<Option> all(std::begin(kOptions), std::end(kOptions));
+  const std::vector<RetentionKey>& keys = retention_keys();
+  constexpr bool (*kSetters[])(std::string_view, Config&) = {
+      set_retention<0>, set_retention<1>, set_retention<2>, set_retention<3>, set_retention<4>};
+  CMS_ASSERT(keys.size() == std::size(kSetters));
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    all.push_back(Option{keys[i].key, form_of(keys[i]), keys[i].value, keys[i].fallback, false,
+                         keys[i].allowed, keys[i].help, kSetters[i]});
+  }
+  return all;
+}
 
 std::string flag_of(const Option& option) {
   std::string flag = "--" + std::string(option.key);
@@ -283,38 +288,52 @@ std::string_view form_name(Form form) {
   return "";
 }
 
-Result<Values> from_file(const std::string& path) {
-  const auto place = [&](const toml::source_region& source) {
-    return path + ":" + std::to_string(source.begin.line) + ": ";
-  };
-  std::error_code ignored;  // Whatever it is, the parser says it better.
-  if (std::filesystem::is_directory(path, ignored)) {
-    return make_error(Code::kInvalidArgument, path + ": a directory; allowed: a TOML file");
-  }
-  toml::table table;
-  try {
-    table = toml::parse_file(path);
-  } catch (const toml::parse_error& error) {
-    if (error.source().begin.line == 0) {
-      return make_error(Code::kInvalidArgument, path + ": " + std::string(error.description()));
-    }
-    return make_error(Code::kInvalidArgument, place(error.source()) + std::string(error.description()));
-  }
+struct File {
   Values values;
-  for (const auto& [key, node] : table) {
-    const std::string where = place(key.source()) + std::string(key.str());
-    const auto option = std::find_if(std::begin(kOptions), std::end(kOptions),
-                                     [&name = key](const Option& o) { return o.key == name.str(); });
-    if (option == std::end(kOptions)) {
-      std::vector<std::string> keys;
-      for (const Option& known : kOptions) keys.emplace_back(known.key);
-      return make_error(Code::kInvalidArgument, where + ": unknown key" + suggestion(key.str(), keys));
+  core::RetentionPolicy retention;  // Of ECUs and programs.
+};
+
+class FileReader {
+ public:
+  explicit FileReader(std::string path) : path_(std::move(path)) {}
+
+  Result<File> read() {
+    std::error_code ignored;  // Whatever it is, the parser says it better.
+    if (std::filesystem::is_directory(path_, ignored)) {
+      return make_error(Code::kInvalidArgument, path_ + ": a directory; allowed: a TOML file");
     }
-    const Error wrong_type = make_error(
-        Code::kInvalidArgument, where + ": the value must be " + std::string(form_name(option->form)) +
-                                    "; allowed: " + std::string(option->allowed));
-    std::vector<Value>& found = values[option];
-    if (option->form == Form::kList) {
+    toml::table table;
+    try {
+      table = toml::parse_file(path_);
+    } catch (const toml::parse_error& error) {
+      if (error.source().begin.line == 0) {
+        return make_error(Code::kInvalidArgument, path_ + ": " + std::string(error.description()));
+      }
+      return make_error(Code::kInvalidArgument, place(error.source()) + std::string(error.description()));
+    }
+    for (const auto& [key, node] : table) {
+      const Status taken = key.str() == "retention" ? take_retention(key, node) : take_option(key, node);
+      if (!taken.ok()) return taken.error();
+    }
+    return std::move(file_);
+  }
+
+ private:
+  std::string place(const toml::source_region& source) const {
+    return path_ + ":" + std::to_string(source.begin.line) + ": ";
+  }
+  std::string place(const toml::key& key) const { return place(key.source()) + std::string(key.str()); }
+
+  Status unknown(const toml::key& key, const std::vector<std::string>& known) const {
+    return make_error(Code::kInvalidArgument, place(key) + ": unknown key" + suggestion(key.str(), known));
+  }
+
+  Status take_value(const toml::key& key, const toml::node& node, Form form, std::string_view allowed,
+                    std::vector<Value>& found) const {
+    const Error wrong_type = make_error(Code::kInvalidArgument, place(key) + ": the value must be " +
+                                                                    std::string(form_name(form)) +
+                                                                    "; allowed: " + std::string(allowed));
+    if (form == Form::kList) {
       const toml::array* array = node.as_array();
       if (array == nullptr) return wrong_type;
       for (const toml::node& element : *array) {
@@ -322,24 +341,103 @@ Result<Values> from_file(const std::string& path) {
         if (!text) return wrong_type;
         found.push_back(Value{place(element.source()) + std::string(key.str()), *text});
       }
-      continue;
+      return ok_status();
+    }
+    if (!found.empty()) {
+      return make_error(Code::kInvalidArgument,
+                        place(key) + ": given twice, before at " + found[0].place + "; allowed: once");
     }
     const auto text = node.value_exact<std::string>();
     const auto number = node.value_exact<std::int64_t>();
-    if (text && option->form != Form::kNumber) {
-      found.push_back(Value{where, *text});
-    } else if (number && option->form != Form::kText) {
-      found.push_back(Value{where, std::to_string(*number)});
+    if (text && form != Form::kNumber) {
+      found.push_back(Value{place(key), *text});
+    } else if (number && form != Form::kText) {
+      found.push_back(Value{place(key), std::to_string(*number)});
     } else {
       return wrong_type;
     }
+    return ok_status();
   }
-  return values;
-}
+
+  Status take_option(const toml::key& key, const toml::node& node) {
+    const auto option =
+        std::find_if(options().begin(), options().end(), [&](const Option& o) { return o.key == key.str(); });
+    if (option != options().end()) {
+      return take_value(key, node, option->form, option->allowed, file_.values[&*option]);
+    }
+    std::vector<std::string> keys = {"retention"};
+    for (const Option& known : options()) keys.emplace_back(known.key);
+    return unknown(key, keys);
+  }
+
+  // [retention]: the fleet's keys, which are options as well, and the tables of the other levels.
+  Status take_retention(const toml::key& key, const toml::node& node) {
+    const toml::table* table = node.as_table();
+    if (table == nullptr) {
+      return make_error(Code::kInvalidArgument,
+                        place(key) + ": the value must be a table; allowed: [retention] and its keys");
+    }
+    std::vector<std::string> keys = {"ecu", "program"};
+    for (const RetentionKey& known : retention_keys()) keys.emplace_back(known.key);
+    for (const auto& [inner, value] : *table) {
+      Status taken;
+      if (inner.str() == "ecu" || inner.str() == "program") {
+        taken = take_levels(inner, value);
+      } else if (find_retention_key(inner.str()) != nullptr) {
+        taken = take_option(inner, value);
+      } else {
+        taken = unknown(inner, keys);
+      }
+      if (!taken.ok()) return taken;
+    }
+    return ok_status();
+  }
+
+  // [retention.ecu."MAC"], [retention.program."KEY"]
+  Status take_levels(const toml::key& kind, const toml::node& node) {
+    const std::string allowed(names_allowed(kind.str()));
+    const toml::table* levels = node.as_table();
+    if (levels == nullptr) {
+      return make_error(
+          Code::kInvalidArgument,
+          place(kind) + ": the value must be a table for each; allowed: " + allowed + " as name");
+    }
+    for (const auto& [name, level] : *levels) {
+      core::RetentionRule* rule = level_of(file_.retention, kind.str(), name.str());
+      if (rule == nullptr)
+        return refused(place(name.source()) + std::string(kind.str()), name.str(), allowed);
+      const toml::table* rules = level.as_table();
+      if (rules == nullptr) {
+        return make_error(Code::kInvalidArgument, place(name) + ": the value must be a table of rules");
+      }
+      for (const auto& [key, value] : *rules) {
+        if (Status taken = take_rule(key, value, *rule); !taken.ok()) return taken;
+      }
+    }
+    return ok_status();
+  }
+
+  Status take_rule(const toml::key& key, const toml::node& node, core::RetentionRule& rule) const {
+    const RetentionKey* known = find_retention_key(key.str());
+    if (known == nullptr) {
+      std::vector<std::string> keys;
+      for (const RetentionKey& one : retention_keys()) keys.emplace_back(one.key);
+      return unknown(key, keys);
+    }
+    std::vector<Value> found;
+    if (Status taken = take_value(key, node, form_of(*known), known->allowed, found); !taken.ok())
+      return taken;
+    return known->set(found[0].text, rule) ? ok_status()
+                                           : refused(found[0].place, found[0].text, known->allowed);
+  }
+
+  const std::string path_;
+  File file_;
+};
 
 Values from_environment(const Surroundings& surroundings) {
   Values values;
-  for (const Option& option : kOptions) {
+  for (const Option& option : options()) {
     const std::string variable = variable_of(option);
     const char* set = surroundings.environment(variable.c_str());
     if (set == nullptr || *set == '\0') continue;  // An empty one counts as not set.
@@ -375,11 +473,11 @@ Result<Flags> from_flags(int argc, const char* const* argv) {
       flags.version = true;
       return flags;
     }
-    const auto option = std::find_if(std::begin(kOptions), std::end(kOptions),
-                                     [&](const Option& o) { return flag_of(o) == flag; });
-    if (option == std::end(kOptions) && flag != "--config") {
+    const auto option =
+        std::find_if(options().begin(), options().end(), [&](const Option& o) { return flag_of(o) == flag; });
+    if (option == options().end() && flag != "--config") {
       std::vector<std::string> known = {"--config", "--help", "--version"};
-      for (const Option& o : kOptions) known.push_back(flag_of(o));
+      for (const Option& o : options()) known.push_back(flag_of(o));
       const std::string what = flag.rfind('-', 0) == 0 ? "unknown flag '" : "unexpected argument '";
       return make_error(Code::kInvalidArgument, what + flag.substr(0, 200) + "'" + suggestion(flag, known));
     }
@@ -391,14 +489,14 @@ Result<Flags> from_flags(int argc, const char* const* argv) {
     } else {
       return make_error(Code::kInvalidArgument,
                         flag + ": the value is missing; allowed: " +
-                            std::string(option == std::end(kOptions) ? "a TOML file" : option->allowed));
+                            std::string(option == options().end() ? "a TOML file" : option->allowed));
     }
-    if (option == std::end(kOptions)) {
+    if (option == options().end()) {
       if (value.empty()) return refused(flag, value, "a TOML file");
       flags.config_file = value;
       continue;
     }
-    std::vector<Value>& values = flags.values[option];
+    std::vector<Value>& values = flags.values[&*option];
     if (!values.empty() && option->form != Form::kList) {
       return make_error(Code::kInvalidArgument, flag + ": given twice; allowed: once");
     }
@@ -461,20 +559,21 @@ Status check_peers(const std::string& place, const Config& config) {
 Result<Config> assemble(const Surroundings& surroundings, Flags flags) {
   const char* variable = surroundings.environment("CMSD_CONFIG");
   if (flags.config_file.empty() && variable != nullptr) flags.config_file = variable;
-  Values file;
+  File file;
   if (!flags.config_file.empty()) {
-    auto read = from_file(flags.config_file);
+    auto read = FileReader(flags.config_file).read();
     if (!read) return std::move(read).error();
     file = std::move(*read);
   }
   const Values environment = from_environment(surroundings);
 
   Config config;
+  config.retention = std::move(file.retention);
   std::map<std::string_view, std::string> places;
   std::string missing;
-  for (const Option& option : kOptions) {
+  for (const Option& option : options()) {
     const std::vector<Value>* chosen = nullptr;
-    for (const Values* source : {&std::as_const(flags.values), &environment, &std::as_const(file)}) {
+    for (const Values* source : {&std::as_const(flags.values), &environment, &std::as_const(file.values)}) {
       const auto found = source->find(&option);
       if (found == source->end()) continue;
       chosen = &found->second;
@@ -509,7 +608,8 @@ std::string help_text() {
       "usage: cmsd --name NAME --store URL --index DIR [FLAG VALUE]...\n\n"
       "Receives checkpoints of programs, keeps them in the store and gives them back.\n"
       "Each flag is also a key of the TOML file (--port-base: port_base) and an environment variable\n"
-      "(CMSD_PORT_BASE; lists with commas). A flag wins over the variable, the variable over the file.\n\n";
+      "(CMSD_PORT_BASE; lists with commas). A flag wins over the variable, the variable over the file.\n"
+      "What is kept can be told for single ECUs and programs too, by tables of the file: see cmsd.toml.\n\n";
   constexpr std::size_t kColumn = 28;
   const auto add = [&](std::string left, std::string_view right) {
     left.resize(std::max(left.size() + 1, kColumn), ' ');
@@ -521,7 +621,7 @@ std::string help_text() {
       if (!right.empty()) text += std::string(kColumn, ' ');
     }
   };
-  for (const Option& option : kOptions) {
+  for (const Option& option : options()) {
     std::string right(option.help);
     if (option.form == Form::kList) right += "; may be repeated";
     if (option.required) right += "; required";

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "cms/core/retention.h"
 #include "net/endpoint.h"
 
 namespace cms::daemon {
@@ -25,7 +26,7 @@ struct Config {
   std::string admin;  // To be bound: "ipc:///run/cms/a.sock", "tcp://127.0.0.1:7404".
   std::vector<net::Endpoint> peers;  // None twice, none of them this cmsd as far as one can tell.
   bool pull_every = false;
-  std::uint32_t keep_latest = 0;
+  core::RetentionPolicy retention;
   std::uint64_t pull_budget_bytes = 0;
   std::set<std::string> advertise_allowed;
   std::string log_level;  // trace, debug, info, warning, error or off

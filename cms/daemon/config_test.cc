@@ -74,7 +74,10 @@ TEST_F(ConfigTest, HasDocumentedDefaults) {
   EXPECT_EQ(config.bind, "*");
   EXPECT_EQ(config.admin, "ipc:///run/cms/a.sock");
   EXPECT_TRUE(config.peers.empty());
-  EXPECT_EQ(config.keep_latest, 3U);
+  EXPECT_EQ(config.retention.fleet.keep_latest, 3U);
+  EXPECT_EQ(config.retention.fleet.keep_hourly, 0U);
+  EXPECT_EQ(config.retention.fleet.max_age_s, 0U);
+  EXPECT_TRUE(config.retention.ecus.empty() && config.retention.programs.empty());
   EXPECT_EQ(config.pull_budget_bytes, 268435456U);
   EXPECT_TRUE(config.advertise_allowed.empty());
   EXPECT_EQ(config.log_level, "info");
@@ -110,7 +113,7 @@ TEST_F(ConfigTest, TakesEveryFlagInBothForms) {
   ASSERT_EQ(config.peers.size(), 2U);
   EXPECT_EQ(config.peers[0].host, "b");
   EXPECT_EQ(config.peers[1].host, "::1");
-  EXPECT_EQ(config.keep_latest, 5U);
+  EXPECT_EQ(config.retention.fleet.keep_latest, 5U);
   EXPECT_EQ(config.pull_budget_bytes, 1073741824U);
   EXPECT_THAT(config.advertise_allowed, ElementsAre("10.0.0.1", "gateway"));
   EXPECT_EQ(config.log_level, "debug");
@@ -142,7 +145,7 @@ ecu_dead_ms = 600000
   EXPECT_EQ(parsed.config->bind, "127.0.0.1");
   EXPECT_EQ(parsed.config->admin, "tcp://127.0.0.1:9004");
   EXPECT_EQ(parsed.config->peers.size(), 2U);
-  EXPECT_EQ(parsed.config->keep_latest, 1U);
+  EXPECT_EQ(parsed.config->retention.fleet.keep_latest, 1U);
   EXPECT_EQ(parsed.config->pull_budget_bytes, 8388608U);
   EXPECT_THAT(parsed.config->advertise_allowed, ElementsAre("gateway"));
   EXPECT_EQ(parsed.config->log_level, "off");
@@ -157,7 +160,7 @@ TEST_F(ConfigTest, FlagWinsOverEnvironmentOverFileOverDefault) {
       {"CMSD_PORT_BASE", "2000"}, {"CMSD_KEEP_LATEST", "12"}, {"CMSD_PEER", "tcp://e:1,tcp://e:2"}};
   const Config config = config_with({"--config", path, "--port-base", "3000"});
   EXPECT_EQ(config.port_base, 3000);
-  EXPECT_EQ(config.keep_latest, 12U);
+  EXPECT_EQ(config.retention.fleet.keep_latest, 12U);
   EXPECT_EQ(config.store_workers, 21U);
   EXPECT_EQ(config.log_level, "info");
   ASSERT_EQ(config.peers.size(), 2U);  // The list of one source, not of all.
@@ -168,7 +171,7 @@ TEST_F(ConfigTest, FlagWinsOverEnvironmentOverFileOverDefault) {
 TEST_F(ConfigTest, TakesTheFileFromTheEnvironmentAndEmptyVariablesAsNotSet) {
   environment_ = {{"CMSD_CONFIG", file("keep_latest = 7")}, {"CMSD_STORE_WORKERS", ""}};
   const Config config = config_with({});
-  EXPECT_EQ(config.keep_latest, 7U);
+  EXPECT_EQ(config.retention.fleet.keep_latest, 7U);
   EXPECT_EQ(config.store_workers, 2U);
 }
 
@@ -310,6 +313,81 @@ TEST_F(ConfigTest, HelpAndVersionArePrintedWhateverElseIsWrong) {
   const ParsedConfig version = parse({"--version"});
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_THAT(version.text, ::testing::MatchesRegex("cmsd [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+// ---- retention
+
+TEST_F(ConfigTest, TakesRulesOfEachLevel) {
+  const std::string path = file(
+      "keep_hourly = 5\n"
+      "[retention]\n"
+      "keep_latest = 4\n"
+      "max_age = \"30d\"\n"
+      "max_bytes = \"10GiB\"\n"
+      "[retention.ecu.\"02:00:00:00:00:01\"]\n"
+      "keep_daily = 7\n"
+      "max_age = \"none\"\n"
+      "max_bytes = 4096\n"
+      "[retention.program.\"02:00:00:00:00:01/7\"]\n"
+      "keep_latest = 100\n"
+      "max_age = \"90m\"\n");
+  const Config config = config_with({"--config", path, "--keep-daily", "2"});
+  const ProgramKey program{EcuMac{0x020000000001}, 7};
+  const core::RetentionRules own = config.retention.rules_of(program);
+  EXPECT_EQ(own.keep_latest, 100U);
+  EXPECT_EQ(own.keep_hourly, 5U);
+  EXPECT_EQ(own.keep_daily, 7U);
+  EXPECT_EQ(own.max_age_s, 5400U);
+  EXPECT_EQ(own.max_bytes, 0U);
+  const core::RetentionRules other = config.retention.rules_of(ProgramKey{EcuMac{0x020000000001}, 8});
+  EXPECT_EQ(other.keep_latest, 4U);
+  EXPECT_EQ(other.max_age_s, 0U);
+  const core::RetentionRules fleet = config.retention.rules_of(ProgramKey{EcuMac{2}, 7});
+  EXPECT_EQ(fleet.keep_daily, 2U);
+  EXPECT_EQ(fleet.max_age_s, 30U * 86400);
+  const auto bounds = config.retention.bounds();
+  ASSERT_EQ(bounds.size(), 2U);
+  EXPECT_EQ(bounds[0].max_bytes, 4096U);
+  EXPECT_EQ(bounds[1].max_bytes, std::uint64_t{10} << 30);
+}
+
+TEST_F(ConfigTest, RulesOfTheFleetAreFlagsAndVariables) {
+  environment_ = {{"CMSD_MAX_AGE", "12h"}, {"CMSD_KEEP_HOURLY", "6"}};
+  const Config config = config_with({"--keep-hourly", "7", "--max-bytes=1TiB"});
+  EXPECT_EQ(config.retention.fleet.max_age_s, 43200U);
+  EXPECT_EQ(config.retention.fleet.keep_hourly, 7U);
+  EXPECT_EQ(config.retention.fleet.max_bytes, std::uint64_t{1} << 40);
+}
+
+TEST_F(ConfigTest, RefusesWrongRulesWithTheirPlaceAndWhatIsAllowed) {
+  const struct {
+    std::string text;
+    std::vector<std::string> wanted;
+  } cases[] = {
+      {"[retention]\nkeep_lately = 1", {":2: keep_lately: unknown key; did you mean 'keep_latest'?"}},
+      {"[retention]\nkeep_latest = 0", {":2: keep_latest: '0'", "1 to 1000000"}},
+      {"[retention]\nkeep_latest = \"3\"", {":2: keep_latest", "an integer"}},
+      {"[retention]\nmax_age = \"30\"", {":2: max_age: '30'", "m, h or d"}},
+      {"[retention]\nmax_age = \"0d\"", {":2: max_age: '0d'"}},
+      {"[retention]\nmax_age = \"36501d\"", {":2: max_age: '36501d'"}},
+      {"[retention]\nmax_bytes = \"10GB\"", {":2: max_bytes: '10GB'", "KiB, MiB, GiB, TiB"}},
+      {"[retention]\nmax_bytes = 0", {":2: max_bytes: '0'"}},
+      {"keep_latest = 2\n[retention]\nkeep_latest = 3", {":3: keep_latest: given twice", ":1: keep_latest"}},
+      {"retention = 3", {":1: retention: the value must be a table"}},
+      {"[retention.ecus]\n", {":1: ecus: unknown key; did you mean 'ecu'?"}},
+      {"[retention.ecu.\"02:00\"]\nkeep_daily = 3", {":1: ecu: '02:00' is not allowed", "an ecu_mac"}},
+      {"[retention.program.\"02:00:00:00:00:01\"]\nkeep_daily = 3", {"is not allowed", "a program as"}},
+      {"[retention.program.\"02:00:00:00:00:01/7@1.2\"]\nkeep_daily = 3", {"is not allowed"}},
+      {"[retention.ecu.\"02:00:00:00:00:01\"]\nname = \"a\"",
+       {":2: name: unknown key; allowed: keep_latest"}},
+      {"[retention.ecu.\"02:00:00:00:00:01\"]\nmax_age = 3", {":2: max_age: '3' is not allowed"}},
+      {"[retention.ecu]\n\"02:00:00:00:00:01\" = 3", {"must be a table of rules"}},
+      {"[retention]\necu = 3", {":2: ecu: the value must be a table for each"}},
+  };
+  for (const auto& one : cases) {
+    const std::string text = error_with({"--config", file(one.text)});
+    for (const std::string& wanted : one.wanted) EXPECT_THAT(text, HasSubstr(wanted)) << one.text;
+  }
 }
 
 }  // namespace

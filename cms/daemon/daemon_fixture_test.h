@@ -35,7 +35,7 @@ class Parts {
       : store_(store),
         index_(opened(directory_.path() + "/index", std::move(open))),
         core(core_config()),
-        keeper(core, store, *index_, outbox, 3, false),
+        keeper(core, store, *index_, outbox, false),
         scrubber(std::move(scrub), store, *index_, keeper, outbox) {
     EXPECT_TRUE(store_.open_store().ok());
     keeper.on_store_looked_at();

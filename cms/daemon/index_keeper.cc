@@ -14,12 +14,11 @@ using storage::EntryKind;
 using storage::IndexRow;
 
 IndexKeeper::IndexKeeper(core::CmsCore& core, storage::BlobStore& store, ReplaceableIndex& index,
-                         Outbox& outbox, std::size_t keep_latest, bool has_peers)
+                         Outbox& outbox, bool has_peers)
     : core_(core),
       store_(store),
       index_(index),
       outbox_(outbox),
-      keep_latest_(keep_latest),
       has_peers_(has_peers),
       lister_(store, [this] { worker_.post([this] { take_listings(); }); }),
       worker_("index") {
@@ -160,10 +159,14 @@ void IndexKeeper::remove(core::RemoveBlobs effect) {
 }
 
 void IndexKeeper::forget(BlobName name) {
-  worker_.post([this, name = std::move(name)] {
+  worker_.post([this, name = std::move(name)] { (void)forget_now({name}); });  // Found again if it fails.
+}
+
+Status IndexKeeper::forget_now(const std::vector<BlobName>& names) {
+  for (const BlobName& name : names) {
     if (work_.running) removed_uids_.insert(name.uid);
-    (void)index_.remove({name});  // Found again if it fails.
-  });
+  }
+  return index_.remove(names);
 }
 
 // The file first: a row without its file is found by reconciling, a file without a row as well, but
@@ -221,11 +224,18 @@ Status IndexKeeper::mark_withdrawn(const ProgramKey& program, const Version& up_
   const Status marked = index_.put_withdrawn(program, up_to, wall_time_us());
   if (!marked.ok()) return marked;
   std::vector<BlobName> ended;
+  std::vector<BlobName> pins;
   const Status scanned = index_.scan_program(program, [&](const IndexRow& row) {
-    if (row.name.checkpoint.version <= up_to) ended.push_back(row.name);
+    if (!(row.name.checkpoint.version <= up_to)) return true;
+    ended.push_back(row.name);
+    if (row.pinned) pins.push_back(storage::pin_name_of(row.name));
     return true;
   });
   if (!scanned.ok()) return scanned;
+  for (const BlobName& pin : pins) {
+    const Status removed = store_.remove(pin);
+    if (!removed.ok()) return removed;
+  }
   return remove_now(ended);
 }
 
@@ -234,21 +244,18 @@ Status IndexKeeper::mark_withdrawn(const ProgramKey& program, const Version& up_
 void IndexKeeper::note_stored(core::IndexStored effect) {
   worker_.post([this, effect = std::move(effect)] {
     std::vector<BlobName> names;
-    std::vector<BlobName> beyond;
     const auto taken = [&]() -> Status {
       const Status put = index_.put(effect.rows);
       if (!put.ok()) return put;
       CMS_CRASH_POINT("cmsd.after_peer_index");
       for (const IndexRow& row : effect.rows) {
-        auto settled = settle(store_, index_, row.name, keep_latest_);
-        if (!settled.ok() && settled.error().code == Code::kWithdrawn) continue;
-        if (!settled.ok()) return settled.error();
+        const Status settled = settle(store_, index_, row.name);
+        if (settled.code() == Code::kWithdrawn) continue;
+        if (!settled.ok()) return settled;
         names.push_back(row.name);
-        beyond.insert(beyond.end(), settled->begin(), settled->end());
       }
       return ok_status();
     }();
-    if (!beyond.empty()) (void)remove_now(beyond);
     outbox_.push([this, names, taken](Instant now, core::Effects& effects) {
       core_.on_peer_indexed(now, names, effects);
       if (!taken.ok()) core_.on_peer_not_indexed(now, taken.error(), effects);

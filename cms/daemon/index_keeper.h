@@ -52,7 +52,7 @@ class IndexKeeper {
   using Suspect = std::function<void(const storage::BlobName& name, const Error& error)>;
 
   IndexKeeper(core::CmsCore& core, storage::BlobStore& store, ReplaceableIndex& index, Outbox& outbox,
-              std::size_t keep_latest, bool has_peers);
+              bool has_peers);
   ~IndexKeeper() { stop(); }
   void stop();
   // Runs on the loop.
@@ -88,6 +88,14 @@ class IndexKeeper {
   void on_store_looked_at();
   // A file that the index names was not in the store.
   void forget(storage::BlobName name);
+  // Runs `job` on the worker, for what must not overtake removals and reconciling.
+  void post(std::function<void()> job) { worker_.post(std::move(job)); }
+  // In such a job: removes files, then their rows; or rows whose files have gone. A listing from before
+  // does not bring them back.
+  Status remove_now(const std::vector<storage::BlobName>& names);
+  Status forget_now(const std::vector<storage::BlobName>& names);
+  // In such a job: makes the index true to the store as far as this program goes.
+  Status ensure_shard(const ProgramKey& program);
 
   // Loop only.
   const Progress& progress() const { return progress_; }
@@ -100,7 +108,7 @@ class IndexKeeper {
   void end_round(const Status& status);
   void take_listings();
   Status take_in(const std::vector<ShardListing>& listings);
-  Status ensure_shard(const ProgramKey& program);
+  Status take_in_pins(const ShardListing& listing);
   Status remove_rows_without_files();
   void complete_next();
   Status complete_rows(const std::vector<storage::IndexRow>& rows);
@@ -110,7 +118,6 @@ class IndexKeeper {
   Status finish_reconcile();
   Result<Version> withdraw_now(const core::WithdrawProgram& effect);
   Result<Incarnation> reserve_now(const wire::Hello& hello);
-  Status remove_now(const std::vector<storage::BlobName>& names);
   void report();
   // Posts the job; before the store was looked at it waits, kHeldMax of them, the others fail at once.
   void ask(std::function<void()> job);
@@ -120,7 +127,6 @@ class IndexKeeper {
   ReplaceableIndex& index_;
   Outbox& outbox_;
   Suspect suspect_;
-  const std::size_t keep_latest_;
   const bool has_peers_;
   Progress progress_;  // The loop's copy.
   bool store_looked_at_ = false;

@@ -148,11 +148,15 @@ Status IndexKeeper::take_in(const std::vector<ShardListing>& listings) {
       IndexRow row;
       row.name = entry.name;
       row.stored_bytes = entry.stored_bytes;
+      row.pinned = listing.pins.count(entry.name.checkpoint) != 0;
       rows.push_back(std::move(row));
     }
   }
   const auto added = index_.add_missing(rows);
   if (!added.ok()) return added.error();
+  for (const ShardListing& listing : listings) {
+    if (Status pinned = take_in_pins(listing); !pinned.ok()) return pinned;
+  }
   const Status removed = remove_now(resurrected);
   if (!removed.ok()) return removed;
   for (const std::uint32_t shard : shards) reconciled_.set(shard);
@@ -160,6 +164,22 @@ Status IndexKeeper::take_in(const std::vector<ShardListing>& listings) {
   work_.rows_added += *added;
   work_.rows_removed += resurrected.size();
   work_.unknown_files += unknown_files;
+  return ok_status();
+}
+
+// The listing may be from before the pin was put or taken away: the store says how it is now. A row that
+// says pinned and is not so any more retention finds, before it leaves it for its pin.
+Status IndexKeeper::take_in_pins(const ShardListing& listing) {
+  for (const auto& [checkpoint, pin] : listing.pins) {
+    const auto tombstone = listing.ended.find(checkpoint.program);
+    if (tombstone != listing.ended.end() && checkpoint.version <= tombstone->second) {
+      if (Status removed = store_.remove(pin); !removed.ok()) return removed;
+      continue;
+    }
+    const auto there = store_.contains(pin);
+    if (!there.ok()) return there.error();
+    if (Status set = index_.set_pinned(checkpoint, *there); !set.ok()) return set;
+  }
   return ok_status();
 }
 

@@ -179,6 +179,9 @@ Result<std::uint64_t> ReplaceableIndex::add_missing(const std::vector<IndexRow>&
 Status ReplaceableIndex::remove(const std::vector<BlobName>& names) {
   return call([&](CheckpointIndex& index) { return index.remove(names); });
 }
+Status ReplaceableIndex::set_pinned(const CheckpointId& checkpoint, bool pinned) {
+  return call([&](CheckpointIndex& index) { return index.set_pinned(checkpoint, pinned); });
+}
 Result<std::optional<IndexRow>> ReplaceableIndex::newest(const ProgramKey& program) {
   return call([&](CheckpointIndex& index) { return index.newest(program); });
 }

@@ -43,6 +43,7 @@ class ReplaceableIndex final : public storage::CheckpointIndex {
   Status put(const std::vector<storage::IndexRow>& rows) override;
   Result<std::uint64_t> add_missing(const std::vector<storage::IndexRow>& rows) override;
   Status remove(const std::vector<storage::BlobName>& names) override;
+  Status set_pinned(const CheckpointId& checkpoint, bool pinned) override;
   Result<std::optional<storage::IndexRow>> newest(const ProgramKey& program) override;
   Result<std::optional<storage::IndexRow>> find(const CheckpointId& checkpoint) override;
   Status scan_program(const ProgramKey& program,

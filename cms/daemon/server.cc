@@ -20,6 +20,7 @@
 #include "cms/daemon/blob_server.h"
 #include "cms/daemon/index_keeper.h"
 #include "cms/daemon/replaceable_index.h"
+#include "cms/daemon/retention_keeper.h"
 #include "cms/daemon/scrubber.h"
 #include "cms/daemon/store_watch.h"
 #include "cms/daemon/store_workers.h"
@@ -63,12 +64,12 @@ class Server::Impl {
         peer_pub_(net::make_peer_pub(context_)),
         peer_sub_(net::make_peer_sub(context_)),
         started_at_(BootClock::now()),
-        store_workers_(StoreWorkers::Config{config.store_workers, config.keep_latest}, core_, *store_,
-                       *index_, outbox_),
-        keeper_(core_, *store_, *index_, outbox_, config.keep_latest, !config.peers.empty()),
+        store_workers_(StoreWorkers::Config{config.store_workers}, core_, *store_, *index_, outbox_),
+        keeper_(core_, *store_, *index_, outbox_, !config.peers.empty()),
+        retention_(core_, *store_, *index_, outbox_, keeper_, config.retention),
         scrubber_(scrubber_config(config), *store_, *index_, keeper_, outbox_),
         blob_server_(*store_, keeper_, scrubber_, outbox_),
-        admin_service_({admin_, core_, keeper_, scrubber_, *store_, *index_, outbox_},
+        admin_service_({admin_, core_, keeper_, retention_, scrubber_, *store_, *index_, outbox_},
                        [this](Instant now) { return facts(now); }),
         watch_(*store_, outbox_, [this](Instant now, const Status& status, core::Effects& effects) {
           if (status.code() == Code::kAlreadyExists) gave_up_ = status;  // Its name is taken.
@@ -140,6 +141,7 @@ class Server::Impl {
       receive_links(now, effects);
       receive_bulk(now, effects);
       receive_admin(now, effects);
+      core_.set_reading(blob_server_.reading());
       if (now >= core_.next_deadline()) core_.on_time(now, wall_time_us(), effects);
       core_.tell_peers(effects);
       carry_out(now, effects);
@@ -374,6 +376,7 @@ class Server::Impl {
     facts.query_queue_length = admin_service_.queue_length();
     facts.pull_bytes_per_s = pull_rate_.bytes_per_s;
     facts.rss_bytes = resident_bytes();
+    facts.retention = retention_.facts(now);
     return facts;
   }
 
@@ -406,6 +409,7 @@ class Server::Impl {
       watch_.suspect(now);  // Looks into quarantine as well.
     }
     watch_.on_time(now);
+    retention_.on_time(now, watch_.status().ok() && keeper_.progress().done);
     // Reconciling stops when the store goes away between two looks; it starts over by itself.
     if (watch_.status().ok() && !keeper_.progress().trouble.empty() && now >= next_reconcile_at_) {
       next_reconcile_at_ = now + std::chrono::seconds(5);
@@ -484,6 +488,10 @@ class Server::Impl {
     keeper_.withdraw(effect, admin_service_.take_retirement(effect.ticket));
   }
   void carry_out_one(Instant, core::RemoveBlobs& effect) { keeper_.remove(std::move(effect)); }
+  void carry_out_one(Instant, core::ApplyRetention& effect) { retention_.apply(effect); }
+  void carry_out_one(Instant, core::FreeSpace&) { retention_.free_space(); }
+  void carry_out_one(Instant, core::NoteRemoved& effect) { retention_.note_removed(std::move(effect)); }
+  void carry_out_one(Instant, core::NotePinned& effect) { retention_.note_pinned(effect); }
   void carry_out_one(Instant, core::SendPeer& effect) {
     if (std::holds_alternative<wire::PeerStored>(effect.message.body))
       CMS_CRASH_POINT("cmsd.before_peer_event");
@@ -537,6 +545,7 @@ class Server::Impl {
   std::vector<Completion> completions_;
   StoreWorkers store_workers_;
   IndexKeeper keeper_;
+  RetentionKeeper retention_;
   Scrubber scrubber_;
   BlobServer blob_server_;
   AdminService admin_service_;

@@ -16,7 +16,9 @@ ShardListing list_shard(storage::BlobStore& store, std::uint32_t shard) {
         if (entry.name.kind == storage::EntryKind::kTombstone) {
           Version& up_to = listing.ended[checkpoint.program];
           up_to = std::max(up_to, checkpoint.version);
-        } else if (entry.name.kind == storage::EntryKind::kBlob) {
+        } else if (entry.name.kind == storage::EntryKind::kPin) {
+          listing.pins.emplace(checkpoint, entry.name);
+        } else {
           listing.blobs.push_back(entry);
         }
       },

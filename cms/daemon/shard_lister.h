@@ -27,6 +27,7 @@ struct ShardListing {
   Status status;  // Not ok: what follows is not all.
   std::vector<storage::StoredEntry> blobs;
   std::map<ProgramKey, Version> ended;  // By its tombstones.
+  std::map<CheckpointId, storage::BlobName> pins;
   std::uint64_t unknown_files = 0;
 };
 ShardListing list_shard(storage::BlobStore& store, std::uint32_t shard);

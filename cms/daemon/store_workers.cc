@@ -34,40 +34,19 @@ Error wrong_digest(const char* what, const Digest& got, const Digest& expected) 
 
 }  // namespace
 
-Result<std::vector<BlobName>> beyond_keep(storage::CheckpointIndex& index, const ProgramKey& program,
-                                          std::size_t keep_latest) {
-  std::vector<BlobName> beyond;
-  std::map<Lineage, std::vector<Version>> kept;  // Distinct versions, newest first.
-  const Status scanned = index.scan_program(program, [&](const IndexRow& row) {
-    std::vector<Version>& versions = kept[row.name.lineage];
-    const Version version = row.name.checkpoint.version;
-    if (!versions.empty() && versions.back() == version) {
-      beyond.push_back(row.name);  // A second store of the same; the smaller uid came first.
-    } else if (versions.size() < keep_latest) {
-      versions.push_back(version);
-    } else {
-      beyond.push_back(row.name);
-    }
-    return true;
-  });
-  if (!scanned.ok()) return scanned.error();
-  return beyond;
-}
-
 // A withdrawal marks the index, then removes the rows it finds; we write the row, then read the mark.
 // So at least one of the two sees the other, in whatever order they come.
-Result<std::vector<BlobName>> settle(storage::BlobStore& store, storage::CheckpointIndex& index,
-                                     const BlobName& name, std::size_t keep_latest) {
+Status settle(storage::BlobStore& store, storage::CheckpointIndex& index, const BlobName& name) {
   const auto program = index.program(name.checkpoint.program);
   if (!program.ok()) return program.error();
-  if (*program && (*program)->withdrawn && name.checkpoint.version <= *(*program)->withdrawn) {
-    const Status removed = store.remove(name);
-    if (!removed.ok()) return removed.error();
-    const Status forgotten = index.remove({name});
-    if (!forgotten.ok()) return forgotten.error();
-    return make_error(Code::kWithdrawn, "the program was withdrawn while it was stored");
+  if (!*program || !(*program)->withdrawn || *(*program)->withdrawn < name.checkpoint.version) {
+    return ok_status();
   }
-  return beyond_keep(index, name.checkpoint.program, keep_latest);
+  const Status removed = store.remove(name);
+  if (!removed.ok()) return removed;
+  const Status forgotten = index.remove({name});
+  if (!forgotten.ok()) return forgotten;
+  return make_error(Code::kWithdrawn, "the program was withdrawn while it was stored");
 }
 
 // ---- large blobs
@@ -89,7 +68,7 @@ class StoreWorkers::Lane {
 StoreWorkers::StoreWorkers(const Config& config, core::CmsCore& core, storage::BlobStore& store,
                            storage::CheckpointIndex& index, Outbox& outbox)
     : config_(config), core_(core), store_(store), index_(index), outbox_(outbox) {
-  CMS_ASSERT(config_.worker_count >= 1 && config_.keep_latest >= 1);
+  CMS_ASSERT(config_.worker_count >= 1);
   for (std::size_t i = 0; i < config_.worker_count; ++i) {
     lanes_.push_back(std::make_unique<Lane>("store-" + std::to_string(i)));
   }
@@ -172,7 +151,7 @@ void StoreWorkers::finish(core::FinishStore effect) {
     OpenBlob blob = std::move(it->second);
     lane.blobs.erase(it);
     IndexRow row;
-    const auto store = [&]() -> Result<std::vector<BlobName>> {
+    const auto store = [&]() -> Status {
       const Digest digest = blob_digest_of(blob.digests);
       if (digest != effect.blob_digest) return wrong_digest("the blob", digest, effect.blob_digest);
       CMS_CRASH_POINT("cmsd.before_publish");
@@ -181,20 +160,19 @@ void StoreWorkers::finish(core::FinishStore effect) {
       CMS_CRASH_POINT("cmsd.before_index");
       row = row_of(blob.name, *manifest);
       const Status indexed = index_.put({row});
-      if (!indexed.ok()) return indexed.error();
+      if (!indexed.ok()) return indexed;
       CMS_CRASH_POINT("cmsd.after_index");
-      return settle(store_, index_, blob.name, config_.keep_latest);
+      return settle(store_, index_, blob.name);
     };
-    auto beyond = store();
+    const Status stored = store();
     blob.writer.reset();
-    outbox_.push(
-        [this, id, row = std::move(row), beyond = std::move(beyond)](Instant now, core::Effects& effects) {
-          if (beyond.ok()) {
-            core_.on_transfer_stored(now, id, row, *beyond, effects);
-          } else {
-            core_.on_transfer_failed(now, id, beyond.error(), effects);
-          }
-        });
+    outbox_.push([this, id, row = std::move(row), stored](Instant now, core::Effects& effects) {
+      if (stored.ok()) {
+        core_.on_transfer_stored(now, id, row, effects);
+      } else {
+        core_.on_transfer_failed(now, id, stored.error(), effects);
+      }
+    });
   });
 }
 
@@ -236,7 +214,7 @@ void StoreWorkers::run_groups() {
 }
 
 void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
-  std::vector<Result<std::vector<BlobName>>> results(group.size(), std::vector<BlobName>{});
+  std::vector<Status> results(group.size());
   std::vector<storage::SmallBlob> blobs;
   std::vector<std::size_t> places;  // blobs[i] is group[places[i]]
   for (std::size_t i = 0; i < group.size(); ++i) {
@@ -274,14 +252,13 @@ void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
   CMS_CRASH_POINT("cmsd.after_group_index");
   for (std::size_t i = 0; i < blobs.size(); ++i) {
     if (!stored[i].ok()) continue;
-    results[places[i]] = indexed.ok() ? settle(store_, index_, blobs[i].name, config_.keep_latest)
-                                      : Result<std::vector<BlobName>>(indexed.error());
+    results[places[i]] = indexed.ok() ? settle(store_, index_, blobs[i].name) : indexed;
   }
 
   struct Outcome {
     TransferId transfer;
     IndexRow row;  // Empty where it was not stored.
-    Result<std::vector<BlobName>> beyond;
+    Status stored;
   };
   std::vector<Outcome> outcomes;
   outcomes.reserve(group.size());
@@ -293,10 +270,10 @@ void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
   }
   outbox_.push([this, outcomes = std::move(outcomes)](Instant now, core::Effects& effects) {
     for (const Outcome& outcome : outcomes) {
-      if (outcome.beyond.ok()) {
-        core_.on_transfer_stored(now, outcome.transfer, outcome.row, *outcome.beyond, effects);
+      if (outcome.stored.ok()) {
+        core_.on_transfer_stored(now, outcome.transfer, outcome.row, effects);
       } else {
-        core_.on_transfer_failed(now, outcome.transfer, outcome.beyond.error(), effects);
+        core_.on_transfer_failed(now, outcome.transfer, outcome.stored.error(), effects);
       }
     }
   });

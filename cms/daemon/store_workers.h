@@ -22,22 +22,14 @@ namespace cms::daemon {
 inline constexpr std::size_t kGroupCountMax = 1024;
 inline constexpr std::size_t kGroupBytesMax = 32 * 1024 * 1024;
 
-// The checkpoints of a lineage beyond its `keep_latest` newest, from the index; and of two stores of
-// one checkpoint (two CMS instances pulled it) the one with the larger uid, so that all remove the same.
-Result<std::vector<storage::BlobName>> beyond_keep(storage::CheckpointIndex& index, const ProgramKey& program,
-                                                   std::size_t keep_latest);
-
 // To be called when the blob's row is in the index: whether a withdrawal came in between, which may
-// not have seen the row; then blob and row are removed again (kWithdrawn). Else what retention no
-// longer keeps.
-Result<std::vector<storage::BlobName>> settle(storage::BlobStore& store, storage::CheckpointIndex& index,
-                                              const storage::BlobName& name, std::size_t keep_latest);
+// not have seen the row; then blob and row are removed again (kWithdrawn).
+Status settle(storage::BlobStore& store, storage::CheckpointIndex& index, const storage::BlobName& name);
 
 class StoreWorkers {
  public:
   struct Config {
     std::size_t worker_count = 2;
-    std::size_t keep_latest = 3;
   };
   // `core`, `store`, `index` and `outbox` outlive this. The core is touched on the loop only.
   StoreWorkers(const Config& config, core::CmsCore& core, storage::BlobStore& store,

@@ -147,6 +147,36 @@ TEST_P(CheckpointIndexContract, ReplacingARowKeepsTheCountAndMovesItsAge) {
   EXPECT_EQ(*index().row_count(), 2U);
 }
 
+TEST_P(CheckpointIndexContract, PinnedIsOfEveryRowOfTheCheckpointAndOutlivesAPut) {
+  const IndexRow first = make_row({.seq = 1, .uid = 1});
+  const IndexRow second = make_row({.seq = 1, .uid = 2});
+  const IndexRow other = make_row({.seq = 2, .uid = 3});
+  ASSERT_TRUE(index().put({first, second, other}).ok());
+  ASSERT_TRUE(index().set_pinned(first.name.checkpoint, true).ok());
+  const auto pinned = [this] {
+    std::string text;
+    EXPECT_TRUE(index()
+                    .scan_program(ProgramKey{kFirstEcu, 1},
+                                  [&](const IndexRow& row) {
+                                    text += row.pinned ? 'P' : '-';
+                                    return true;
+                                  })
+                    .ok());
+    return text;
+  };
+  EXPECT_EQ(pinned(), "-PP");
+  ASSERT_TRUE(index().put({first, other}).ok());
+  EXPECT_EQ(pinned(), "-PP") << "put took it away";
+  ASSERT_TRUE(index().set_pinned(first.name.checkpoint, false).ok());
+  EXPECT_EQ(pinned(), "---");
+  IndexRow rebuilt = first;
+  rebuilt.pinned = true;
+  ASSERT_TRUE(index().put({rebuilt}).ok());
+  EXPECT_EQ(pinned(), "-P-");
+  EXPECT_TRUE(index().set_pinned(CheckpointId{ProgramKey{kSecondEcu, 9}, Version{1, 1}}, true).ok());
+  EXPECT_EQ(*index().row_count(), 3U);
+}
+
 TEST_P(CheckpointIndexContract, RemoveTakesTheRowFromEveryScanAndIsIdempotent) {
   const IndexRow first = make_row({.seq = 1});
   const IndexRow second = make_row({.seq = 2});

@@ -51,9 +51,12 @@ Result<std::uint64_t> FakeIndex::write_all(const std::vector<IndexRow>& rows, bo
   }
   const std::size_t count_before = rows_.size();
   for (const IndexRow& row : rows) {
-    if (!rows_.emplace(row.name, row).second) {
+    const auto [kept, added] = rows_.emplace(row.name, row);
+    if (!added) {
       if (!replace) continue;
-      rows_[row.name] = row;
+      const bool pinned = kept->second.pinned || row.pinned;
+      kept->second = row;
+      kept->second.pinned = pinned;
     }
     Incarnation& largest = incarnations_[program_of(row).ecu_mac];
     largest = std::max(largest, row.name.checkpoint.version.incarnation);
@@ -74,6 +77,15 @@ Status FakeIndex::remove(const std::vector<BlobName>& names) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (Status status = planned(); !status.ok()) return status;
   for (const BlobName& name : names) rows_.erase(name);
+  return ok_status();
+}
+
+Status FakeIndex::set_pinned(const CheckpointId& checkpoint, bool pinned) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (Status status = planned(); !status.ok()) return status;
+  for (auto& [name, row] : rows_) {
+    if (name.checkpoint == checkpoint) row.pinned = pinned;
+  }
   return ok_status();
 }
 

@@ -16,6 +16,7 @@ class FakeIndex final : public CheckpointIndex {
   Status put(const std::vector<IndexRow>& rows) override;
   Result<std::uint64_t> add_missing(const std::vector<IndexRow>& rows) override;
   Status remove(const std::vector<BlobName>& names) override;
+  Status set_pinned(const CheckpointId& checkpoint, bool pinned) override;
   Result<std::optional<IndexRow>> newest(const ProgramKey& program) override;
   Result<std::optional<IndexRow>> find(const CheckpointId& checkpoint) override;
   Status scan_program(const ProgramKey& program, const std::function<bool(const IndexRow&)>& visit) override;

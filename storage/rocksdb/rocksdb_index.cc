@@ -136,21 +136,24 @@ class RocksdbIndex final : public CheckpointIndex {
     const std::lock_guard<std::mutex> lock(write_mutex_);
     rocksdb::WriteBatch batch;
     flatbuffers::FlatBufferBuilder builder(512);
-    std::unordered_map<std::string, std::uint64_t> written;  // key -> stored_at_us, in this batch
+    std::unordered_map<std::string, Known> written;  // By key: in this batch.
     std::map<EcuMac, Incarnation> incarnations;
     std::uint64_t row_count = row_count_;
     for (const IndexRow& row : rows) {
       const keys::RowKey row_key = keys::row_key_of(row.name);
       const std::string key = keys::checkpoint(row_key);
-      auto age = age_of(row_key, key, written);
-      if (!age) return age.error();
-      if (*age && !replace) continue;
-      if (!*age) ++row_count;
-      if (*age && **age != row.stored_at_us) batch.Delete(keys::by_age(**age, row_key));
-      encode_row(row, builder);
+      const auto known = known_of(row_key, key, written);
+      if (!known) return known.error();
+      if (*known && !replace) continue;
+      if (!*known) ++row_count;
+      if (*known && (*known)->stored_at_us != row.stored_at_us)
+        batch.Delete(keys::by_age((*known)->stored_at_us, row_key));
+      IndexRow kept = row;
+      kept.pinned = row.pinned || (*known && (*known)->pinned);
+      encode_row(kept, builder);
       batch.Put(key, slice_of(builder));
       batch.Put(keys::by_age(row.stored_at_us, row_key), rocksdb::Slice());
-      written[key] = row.stored_at_us;
+      written[key] = Known{row.stored_at_us, kept.pinned};
       Incarnation& largest = incarnations[row.name.checkpoint.program.ecu_mac];
       largest = std::max(largest, row.name.checkpoint.version.incarnation);
     }
@@ -173,15 +176,31 @@ class RocksdbIndex final : public CheckpointIndex {
       const keys::RowKey row_key = keys::row_key_of(name);
       const std::string key = keys::checkpoint(row_key);
       if (!removed.emplace(key, true).second) continue;
-      auto age = age_of(row_key, key, {});
-      if (!age) return age.error();
-      if (!*age) continue;
+      const auto known = known_of(row_key, key, {});
+      if (!known) return known.error();
+      if (!*known) continue;
       batch.Delete(key);
-      batch.Delete(keys::by_age(**age, row_key));
+      batch.Delete(keys::by_age((*known)->stored_at_us, row_key));
       CMS_ASSERT(row_count > 0);
       --row_count;
     }
     return write_rows(batch, row_count, kSpaceReserveOfRemovalBytes);
+  }
+
+  Status set_pinned(const CheckpointId& checkpoint, bool pinned) override {
+    const std::lock_guard<std::mutex> lock(write_mutex_);
+    rocksdb::WriteBatch batch;
+    flatbuffers::FlatBufferBuilder builder(512);
+    const Status scanned = scan_program(checkpoint.program, [&](const IndexRow& row) {
+      if (row.name.checkpoint.version != checkpoint.version || row.pinned == pinned) return true;
+      IndexRow changed = row;
+      changed.pinned = pinned;
+      encode_row(changed, builder);
+      batch.Put(keys::checkpoint(keys::row_key_of(row.name)), slice_of(builder));
+      return true;
+    });
+    if (!scanned.ok()) return scanned;
+    return batch.Count() == 0 ? ok_status() : write(batch);
   }
 
   Result<std::optional<IndexRow>> newest(const ProgramKey& program) override {
@@ -408,17 +427,20 @@ class RocksdbIndex final : public CheckpointIndex {
     return std::optional<std::string>(std::move(value));
   }
 
-  // stored_at_us of the row as it is now, with what the batch being made has changed.
-  Result<std::optional<std::uint64_t>> age_of(const keys::RowKey& row_key, const std::string& key,
-                                              const std::unordered_map<std::string, std::uint64_t>& written) {
-    if (const auto at = written.find(key); at != written.end())
-      return std::optional<std::uint64_t>(at->second);
+  // Of the row as it is now, with what the batch being made has changed.
+  struct Known {
+    std::uint64_t stored_at_us = 0;
+    bool pinned = false;
+  };
+  Result<std::optional<Known>> known_of(const keys::RowKey& row_key, const std::string& key,
+                                        const std::unordered_map<std::string, Known>& written) {
+    if (const auto at = written.find(key); at != written.end()) return std::optional<Known>(at->second);
     const auto value = get(key);
     if (!value) return value.error();
-    if (!*value) return std::optional<std::uint64_t>();
+    if (!*value) return std::optional<Known>();
     const auto row = decode_row(row_key, **value);
     if (!row) return row.error();
-    return std::optional<std::uint64_t>(row->stored_at_us);
+    return std::optional<Known>(Known{row->stored_at_us, row->pinned});
   }
 
   Status raise_incarnation(rocksdb::WriteBatch& batch, EcuMac ecu_mac, Incarnation incarnation) {

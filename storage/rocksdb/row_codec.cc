@@ -35,6 +35,7 @@ void encode_row(const IndexRow& row, flatbuffers::FlatBufferBuilder& builder) {
   fields.add_pause_us(row.pause_us);
   if (!row.program_name.empty()) fields.add_program_name(program_name);
   fields.add_blob_digest(&blob_digest);
+  fields.add_pinned(row.pinned);
   builder.Finish(fields.Finish());
 }
 
@@ -71,6 +72,7 @@ Result<IndexRow> decode_row(const keys::RowKey& key, std::string_view value) {
   if (fields.blob_digest() != nullptr) {
     row.blob_digest = Digest{fields.blob_digest()->high(), fields.blob_digest()->low()};
   }
+  row.pinned = fields.pinned();
   // A damaged row must not bring into an answer what no message could have brought in.
   wire::Notification said;
   said.seq = 1;

@@ -96,9 +96,7 @@ inline bool fits(const wire::TransferError& m) {
 
 // ---- admin
 inline bool fits(const wire::AdminRequest& m) {
-  const bool known = m.method <= wire::AdminMethod::kRetire ||
-                     (m.method >= wire::AdminMethod::kScrub && m.method <= wire::AdminMethod::kIndexStatus);
-  return known && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+  return m.method <= wire::AdminMethod::kIndexStatus && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
          (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after);
 }
 inline bool fits(const wire::AdminAnswer& m) {
@@ -110,7 +108,11 @@ inline bool fits(const wire::PeerBeat& m) {
   for (const ProgramKey& program : m.pulling) {
     if (!ecu_fits(program.ecu_mac)) return false;
   }
-  return m.pulling.size() <= wire::kPeerPullingCountMax && m.wants_greeting.size() <= wire::kPeerCountMax;
+  for (const CheckpointId& checkpoint : m.reading) {
+    if (!ecu_fits(checkpoint.program.ecu_mac) || !version_fits(checkpoint.version)) return false;
+  }
+  return m.pulling.size() <= wire::kPeerPullingCountMax && m.wants_greeting.size() <= wire::kPeerCountMax &&
+         m.reading.size() <= wire::kPeerReadingCountMax;
 }
 inline bool fits(const std::vector<wire::StoredCheckpoint>& checkpoints) {
   for (const wire::StoredCheckpoint& one : checkpoints) {
@@ -132,6 +134,15 @@ inline bool fits(const wire::PeerIncarnations& m) {
     if (!ecu_fits(session.ecu_mac) || session.incarnation == 0) return false;
   }
   return m.incarnations.size() <= wire::kPeerIncarnationCountMax;
+}
+inline bool fits(const wire::PeerRemoved& m) {
+  for (const wire::RemovedBlob& blob : m.blobs) {
+    if (!ecu_fits(blob.checkpoint.program.ecu_mac) || !version_fits(blob.checkpoint.version)) return false;
+  }
+  return !m.blobs.empty() && m.blobs.size() <= wire::kPeerRemovedCountMax;
+}
+inline bool fits(const wire::PeerPinned& m) {
+  return ecu_fits(m.checkpoint.program.ecu_mac) && version_fits(m.checkpoint.version);
 }
 
 // ---- the messages around the bodies, and the record at rest

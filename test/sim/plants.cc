@@ -33,6 +33,7 @@ const std::vector<PlantInfo>& plants() {
       {Plant::kBothPull, "both_pull", "each CMS pulls everything though it should not"},
       {Plant::kDeadPeerBeats, "dead_peer_beats",
        "beats of a dead CMS go on and say that it is at everything"},
+      {Plant::kPinsIgnored, "pins_ignored", "retention does not look into the store for pins"},
       {Plant::kNewerNotTold, "newer_not_told",
        "no publisher is told that an incarnation above its own is in its way"},
   };

@@ -28,6 +28,7 @@ enum class Plant {
   kPeerWithdrawalIgnored,
   kBothPull,
   kDeadPeerBeats,
+  kPinsIgnored,
   kNewerNotTold,
 };
 

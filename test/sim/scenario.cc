@@ -66,6 +66,7 @@ Scenario make_scenario(std::uint64_t seed) {
   s.pull_budget_bytes = one_of<std::uint64_t>(prng, {8 * kMiB, 12 * kMiB, 64 * kMiB});
   s.withdraw_every = one_of<MeanTime>(prng, {kNot, 1s, 10s});
   s.retire_every = one_of<MeanTime>(prng, {kNot, kNot, 5s});
+  s.pin_every = 1s;
   s.client_restart_every = one_of<MeanTime>(prng, {kNot, 3s, 10s});
 
   s.net_delay_max = one_of<Duration>(prng, {400us, 4ms, 60ms});

@@ -36,6 +36,7 @@ struct Scenario {
   std::uint64_t pull_budget_bytes = 0;
   MeanTime withdraw_every{};
   MeanTime retire_every{};
+  MeanTime pin_every{};
   MeanTime client_restart_every{};
   std::uint32_t source_fail_per_10k = 0;  // Of chunks read.
   // The network.

@@ -158,16 +158,13 @@ void StoreWorkers::finish(TransferId transfer, Job& job, const Digest& blob_dige
     return;
   }
   const storage::BlobName name = job.name;
-  const auto say_stored = [transfer, name](std::vector<storage::BlobName> beyond_keep) {
-    return
-        [transfer, name, beyond_keep = std::move(beyond_keep)](CmsCore& core, Instant now, Effects& effects) {
-          storage::IndexRow row;
-          row.name = name;
-          core.on_transfer_stored(now, transfer, row, beyond_keep, effects);
-        };
+  const Answer say_stored = [transfer, name](CmsCore& core, Instant now, Effects& effects) {
+    storage::IndexRow row;
+    row.name = name;
+    core.on_transfer_stored(now, transfer, row, effects);
   };
   if (plant_ == Plant::kStoredBeforeDurable || plant_ == Plant::kPeerEventBeforeDurable) {
-    deliver_(say_stored({}));
+    deliver_(say_stored);
     const Duration until_durable = plant_ == Plant::kStoredBeforeDurable ? delay() : std::chrono::seconds(1);
     later(until_durable, [this, name, chunks = job.chunks] {
       store_.publish(name, chunks);
@@ -183,15 +180,16 @@ void StoreWorkers::finish(TransferId transfer, Job& job, const Digest& blob_dige
       if (jobs_.count(transfer) != 0) fail(transfer, *unknown);
       return;
     }
-    const auto beyond_keep = index_.put(name, true, index_plants());
-    later(delay() / 4, [this, transfer, say_stored, beyond_keep] {
+    const bool kept = index_.put(name, true, index_plants());
+    later(delay() / 4, [this, transfer, name, say_stored, kept] {
       if (jobs_.count(transfer) == 0) return;
-      if (!beyond_keep) {
+      if (!kept) {
         fail(transfer, make_error(Code::kWithdrawn, "the program was withdrawn while it was stored"));
         return;
       }
       end(transfer);
-      deliver_(say_stored(*beyond_keep));
+      if (plant_ == Plant::kBothDuplicatesRemoved) apply_retention(name.checkpoint.program);
+      deliver_(say_stored);
     });
   });
 }

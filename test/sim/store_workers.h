@@ -49,6 +49,9 @@ class StoreWorkers {
   void run(const core::ReserveIncarnation& effect);
   void run(const core::WithdrawProgram& effect);
   void run(const core::RemoveBlobs& effect);
+  void run(const core::ApplyRetention& effect);
+  void run(const core::FreeSpace& effect);
+  void run(const core::NoteRemoved& effect);
   void run(const core::IndexStored& effect);
   void run(const core::NoteWithdrawn& effect);
   void run(const core::NoteIncarnations& effect);
@@ -105,6 +108,7 @@ class StoreWorkers {
   Status note_stored(const std::vector<storage::IndexRow>& rows, std::vector<storage::BlobName>& taken);
   Status note_withdrawn(const core::NoteWithdrawn& effect);
   bool remove(const std::vector<storage::BlobName>& names);
+  void apply_retention(const ProgramKey& program);
   void say_not_indexed(const Error& error);
   IndexPlants index_plants() const;
 

@@ -169,7 +169,63 @@ bool StoreWorkers::remove(const std::vector<BlobName>& names) {
   return true;
 }
 
+// As cmsd does: the newest that stays must be in the store, and what is pinned there stays.
+void StoreWorkers::run(const core::ApplyRetention& effect) {
+  for (const ProgramKey& program : effect.programs) {
+    ask_index([this, program] { apply_retention(program); });
+  }
+}
+
+void StoreWorkers::run(const core::FreeSpace&) {
+  for (const ProgramKey& program : index_.programs()) {
+    ask_index([this, program] { apply_retention(program); });
+  }
+}
+
+void StoreWorkers::apply_retention(const ProgramKey& program) {
+  if (fault()) return;
+  std::vector<BlobName> beyond = index_.beyond_keep(program, index_plants());
+  for (auto newest = index_.newest(program); !beyond.empty() && newest && !store_.has(*newest);
+       newest = index_.newest(program)) {
+    if (index_plants().keep_oldest) break;
+    index_.remove(*newest);
+    beyond = index_.beyond_keep(program, index_plants());
+  }
+  std::vector<storage::IndexRow> removed;
+  for (const BlobName& name : beyond) {
+    const auto newer = index_.newest(program);
+    const bool second = newer && newer->checkpoint == name.checkpoint;
+    if (!second && plant_ != Plant::kPinsIgnored && store_.is_pinned(name.checkpoint)) continue;
+    if (!remove({name})) break;
+    removed.emplace_back();
+    removed.back().name = name;
+  }
+  if (removed.empty()) return;
+  answer([removed](CmsCore& core, Instant, Effects& effects) { core.on_removed(removed, effects); });
+}
+
 // ---- what peers say
+
+void StoreWorkers::run(const core::NoteRemoved& effect) {
+  ask_index([this, blobs = effect.blobs] {
+    if (const std::optional<Error> failed = index_fault()) {
+      say_not_indexed(*failed);
+      return;
+    }
+    bool missed = false;
+    for (const wire::RemovedBlob& blob : blobs) {
+      BlobName name;
+      name.checkpoint = blob.checkpoint;
+      name.owner_epoch = blob.owner_epoch;
+      name.uid = blob.uid;
+      const auto newest = index_.newest(blob.checkpoint.program);
+      const bool is_newest = newest && newest->uid == blob.uid;
+      if (!is_newest) index_.remove(name);
+      missed = missed || is_newest;
+    }
+    answer([missed](CmsCore& core, Instant, Effects&) { core.on_peer_removed(0, missed); });
+  });
+}
 
 void StoreWorkers::say_not_indexed(const Error& error) {
   answer([error](CmsCore& core, Instant now, Effects& effects) {
@@ -189,19 +245,17 @@ void StoreWorkers::run(const core::IndexStored& effect) {
 
 Status StoreWorkers::note_stored(const std::vector<storage::IndexRow>& rows, std::vector<BlobName>& taken) {
   if (const std::optional<Error> failed = index_fault()) return *failed;
-  std::vector<BlobName> beyond;
   Status status;
   for (const storage::IndexRow& row : rows) {
-    const auto settled = index_.put(row.name, false, index_plants());
+    const bool kept = index_.put(row.name, false, index_plants());
     if (const std::optional<Error> failed = index_fault()) {
       status = *failed;
       break;
     }
-    if (!settled) continue;
+    if (!kept) continue;
     taken.push_back(row.name);
-    beyond.insert(beyond.end(), settled->begin(), settled->end());
+    if (plant_ == Plant::kBothDuplicatesRemoved) apply_retention(row.name.checkpoint.program);
   }
-  (void)remove(beyond);
   return status;
 }
 

@@ -6,34 +6,41 @@ namespace cms::sim {
 
 using storage::BlobName;
 
-std::optional<std::vector<BlobName>> VirtualIndex::put(const BlobName& name, bool own,
-                                                       const IndexPlants& plants) {
+bool VirtualIndex::put(const BlobName& name, bool own, const IndexPlants& plants) {
   const ProgramKey& program = name.checkpoint.program;
   put_incarnation(program.ecu_mac, name.checkpoint.version.incarnation);
   const std::optional<Version> ended = withdrawn(program);
   if (!plants.ignore_withdrawn && ended && name.checkpoint.version <= *ended) {
     store_->remove(name);
     remove(name);
-    return std::nullopt;
+    return false;
   }
-  Rows& rows = rows_[program];
-  rows[VirtualStore::key_of(name)] = name;
+  rows_[program][VirtualStore::key_of(name)] = name;
   if (own) own_.insert(name.uid);
-  if (plants.keep_oldest) {
-    if (rows.size() <= kKeepLatest) return std::vector<BlobName>{};
-    return std::vector<BlobName>{rows.rbegin()->second};
-  }
-  return beyond_keep(rows, plants.remove_peers_copy);
+  return true;
 }
 
-std::vector<BlobName> VirtualIndex::beyond_keep(const Rows& rows, bool remove_peers_copy) const {
+std::vector<ProgramKey> VirtualIndex::programs() const {
+  std::vector<ProgramKey> programs;
+  for (const auto& [program, rows] : rows_) programs.push_back(program);
+  return programs;
+}
+
+std::vector<BlobName> VirtualIndex::beyond_keep(const ProgramKey& program, const IndexPlants& plants) const {
   std::vector<BlobName> beyond;
+  const auto found = rows_.find(program);
+  if (found == rows_.end()) return beyond;
+  const Rows& rows = found->second;
+  if (plants.keep_oldest) {
+    if (rows.size() > kKeepLatest) beyond.push_back(rows.rbegin()->second);
+    return beyond;
+  }
   std::size_t kept_count = 0;
   for (auto end = rows.end(); end != rows.begin();) {  // Of one version, newest first.
     auto first = std::prev(end);
     while (first != rows.begin() && std::prev(first)->first.first == first->first.first) --first;
     auto kept = first;
-    if (remove_peers_copy) {
+    if (plants.remove_peers_copy) {
       for (auto it = first; it != end; ++it) {
         if (own_.count(it->second.uid) != 0) kept = it;
       }

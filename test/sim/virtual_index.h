@@ -24,10 +24,12 @@ class VirtualIndex {
   void lose() { *this = VirtualIndex(*store_); }
 
   // Adds a row, then looks whether the program was withdrawn beyond it; then row and blob go again,
-  // and the answer is empty. Else: the rows that retention no longer keeps, and of two stores of one
-  // checkpoint the one with the larger uid. `own`: stored by the cmsd of this index.
-  std::optional<std::vector<storage::BlobName>> put(const storage::BlobName& name, bool own,
-                                                    const IndexPlants& plants);
+  // and the answer is false. `own`: stored by the cmsd of this index.
+  bool put(const storage::BlobName& name, bool own, const IndexPlants& plants);
+  // The rows that retention no longer keeps, and of two stores of one checkpoint the one with the larger
+  // uid.
+  std::vector<storage::BlobName> beyond_keep(const ProgramKey& program, const IndexPlants& plants) const;
+  std::vector<ProgramKey> programs() const;
   void remove(const storage::BlobName& name);
   // Marks it; the rows up to `up_to` are still there.
   void mark_withdrawn(const ProgramKey& program, const Version& up_to);
@@ -49,8 +51,6 @@ class VirtualIndex {
 
  private:
   using Rows = std::map<VirtualStore::BlobKey, storage::BlobName>;
-
-  std::vector<storage::BlobName> beyond_keep(const Rows& rows, bool remove_peers_copy) const;
 
   VirtualStore* store_;
   std::map<ProgramKey, Rows> rows_;

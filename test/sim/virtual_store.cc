@@ -39,6 +39,9 @@ void VirtualStore::remove(const BlobName& name) {
   if (of_program->second.empty() || of_program->second.rbegin()->first.first < name.checkpoint.version) {
     violated("lost: " + to_string(name.checkpoint) + ", the newest of its program, was removed");
   }
+  const auto left = of_program->second.lower_bound({name.checkpoint.version, 0});
+  const bool other = left != of_program->second.end() && left->first.first == name.checkpoint.version;
+  if (is_pinned(name.checkpoint) && !other) violated("pinned " + to_string(name.checkpoint) + " was removed");
 }
 
 void VirtualStore::put_tombstone(const ProgramKey& program, const Version& up_to) {

@@ -24,6 +24,9 @@ class VirtualStore {
   void publish(const storage::BlobName& name, std::vector<broker::ChunkView> chunks);
   // Invariant: something at least as new of the program stays, unless it was withdrawn.
   void remove(const storage::BlobName& name);
+  // Invariant of remove, from now on: it stays, unless it is withdrawn. Of two stores of it one does.
+  void pin(const CheckpointId& checkpoint) { pins_.insert(checkpoint); }
+  bool is_pinned(const CheckpointId& checkpoint) const { return pins_.count(checkpoint) != 0; }
   void put_tombstone(const ProgramKey& program, const Version& up_to);
   // A medium that lies about syncing: the blob is gone. (Only a planted bug does this.)
   void lose(const storage::BlobName& name) { durable_[name.checkpoint.program].erase(key_of(name)); }
@@ -46,6 +49,7 @@ class VirtualStore {
   Ledger& ledger_;
   std::map<ProgramKey, std::map<BlobKey, storage::BlobName>> durable_;
   std::map<ProgramKey, Version> tombstones_;
+  std::set<CheckpointId> pins_;
 };
 
 }  // namespace cms::sim

@@ -187,6 +187,14 @@ void World::schedule_faults() {
                [&](core::CmsCore& core, core::Effects& effects) { (void)core.retire(program, effects); });
     }
   });
+  recur(scenario_.pin_every, [this] {
+    const std::set<ProgramKey> programs = store_.programs();
+    if (programs.empty()) return;
+    const auto program =
+        std::next(programs.begin(), static_cast<std::ptrdiff_t>(prng_.below(programs.size())));
+    const std::vector<storage::BlobName> blobs = store_.blobs(*program);
+    if (!blobs.empty()) store_.pin(blobs.back().checkpoint);
+  });
   recur(scenario_.bulk_break_every, [this] {
     Cms* cms = random_cms();
     if (cms == nullptr || cms->links.empty()) return;
