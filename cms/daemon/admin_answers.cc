@@ -616,6 +616,22 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
   return answer;
 }
 
+std::string scrub_status_json(const DaemonFacts& facts) {
+  Json json = scrub_object(facts);
+  json["quarantine"] = quarantine_object(facts.quarantine);
+  Json& runs = json["runs"] = Json::array();
+  for (const ScrubRun& run : facts.scrub.runs) runs.push_back(run_json(run));
+  return dump(json);
+}
+
+std::string scrub_run_json(const ScrubRun& run) { return dump(run_json(run)); }
+
+std::string index_status_json(const DaemonFacts& facts, std::optional<std::uint64_t> rows) {
+  Json json = index_object(facts);
+  json["rows"] = rows ? Json(*rows) : Json();
+  return dump(json);
+}
+
 std::string pinned_json(const CheckpointId& checkpoint, bool pinned) {
   Json json = identity_json(checkpoint);
   json["pinned"] = pinned;

@@ -32,11 +32,11 @@ bool cms::fuzz::take(const std::uint8_t* data, std::size_t size_bytes) {
   const auto again = storage::decode_row(
       *key, {reinterpret_cast<const char*>(builder.GetBufferPointer()), builder.GetSize()});
   CMS_FUZZ_HOLDS(again.ok(), again.error().message());
-  const auto& [name, stored_bytes, stored_at, taken_at, pause, program_name, blob_digest] = *row;
+  const auto& [name, stored_bytes, stored_at, taken_at, pause, program_name, blob_digest, pinned] = *row;
   CMS_FUZZ_HOLDS(name == again->name && stored_bytes == again->stored_bytes &&
                      stored_at == again->stored_at_us && taken_at == again->taken_at_us &&
                      pause == again->pause_us && program_name == again->program_name &&
-                     blob_digest == again->blob_digest,
+                     blob_digest == again->blob_digest && pinned == again->pinned,
                  "after encode and decode");
   return true;
 }

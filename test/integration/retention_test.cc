@@ -10,6 +10,7 @@
 
 #include "net/socket.h"
 #include "schemas/messages.h"
+#include "storage/blob_store.h"
 #include "test/integration/fleet.h"
 
 namespace cms::test {
