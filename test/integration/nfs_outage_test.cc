@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kSmallBytes = 4096;
 constexpr std::size_t kMediumBytes = std::size_t{1} << 20;
-constexpr std::size_t kLargeBytes = std::size_t{kSlowBuild ? 4 : 16} << 20;
+constexpr std::size_t kLargeBytes = std::size_t{kSlowBuild ? 2 : 8} << 20;
 
 // Quickly made, so that all are published before many are STORED, and different at every 8 bytes.
 std::vector<std::uint64_t> words_of(std::uint64_t program_id, std::uint64_t generation,
