@@ -117,8 +117,8 @@ Result<Got> get(Client& client, const Key& key, const std::string& path, const P
     if (taken.code() == Code::kAlreadyExists) continue;
     if (!taken.ok()) return taken.error();
     if (digest_of(piece->data, piece->size_bytes) != chunk->digest) {
-      return make_error(Code::kCorrupt, "the chunk at byte " + std::to_string(chunk->offset_bytes) + " of " +
-                                            to_string(receiver.checkpoint()) + " does not match its digest");
+      return make_error(Code::kProtocol, "the chunk at byte " + std::to_string(chunk->offset_bytes) + " of " +
+                                             to_string(receiver.checkpoint()) + " does not match its digest");
     }
     digests.push_back(chunk->digest);
     if (Status written = target.write(piece->data, piece->size_bytes); !written.ok()) return written.error();
@@ -128,7 +128,7 @@ Result<Got> get(Client& client, const Key& key, const std::string& path, const P
     }
   }
   if (blob_digest_of(digests) != receiver.blob_digest()) {
-    return make_error(Code::kCorrupt, to_string(receiver.checkpoint()) + " does not match its digest");
+    return make_error(Code::kProtocol, to_string(receiver.checkpoint()) + " does not match its digest");
   }
   if (Status published = target.publish(); !published.ok()) return published.error();
   return Got{receiver.checkpoint(), receiver.size_bytes(), receiver.blob_digest()};

@@ -21,7 +21,7 @@ struct Got {
 using Progress = std::function<void(std::uint64_t received_bytes, std::uint64_t size_bytes)>;
 
 // `path` "-": standard output, chunk by chunk as they are verified. kNotFound: nothing is stored of
-// it; kCorrupt: bytes do not match their digests; kInvalidArgument: `path` is not a regular file;
+// it; kCorrupt: it is damaged in the store; kProtocol: what came does not match its digests; kInvalidArgument: `path` is not a regular file;
 // others of the client and by errno.
 Result<Got> get(Client& client, const Key& key, const std::string& path, const Progress& progress);
 

@@ -685,7 +685,11 @@ TEST(CmsQuarantineTest, WhatItsPublisherStillHoldsIsPulledAgain) {
   ASSERT_EQ(cms.core.failures().count(CheckpointId{program, version}), 1U);
   ASSERT_EQ(cms.sent<wire::List>(client).size(), 1U);
   EXPECT_EQ(cms.sent<wire::List>(client)[0].from_seq, 1U);
-  cms.announce(client, notification);
+  wire::ListPage page;
+  page.notifications = {notification};
+  page.last_seq = 1;
+  page.end = true;
+  cms.say(client, page);
   cms.pass_with_peer(kPeerBusyMax, cms.beat(false));
   ASSERT_NE(cms.transfer_of(program), 0U) << "although it was STORED before";
   cms.store(program);

@@ -193,7 +193,7 @@ TEST_F(AdminStatusTest, AFullDiskAndAQuotaAreToldApart) {
   const std::string full = status().at("problems")[0].at("what_to_do");
   core_.on_store_state(now_, make_error(Code::kQuota, "write"), effects_);
   EXPECT_NE(status().at("problems")[0].at("what_to_do"), full);
-  EXPECT_EQ(status().at("store").at("state"), "quota");
+  EXPECT_EQ(status().at("store").at("state"), "quota exceeded");
 }
 
 TEST_F(AdminStatusTest, WhatIsInQuarantineIsAnAlarmUntilItIsCleared) {

@@ -54,8 +54,10 @@ void Ledger::set_incarnation(ClientRecord& client, Incarnation incarnation) {
   if (!sessions_.emplace(SessionId{client.ecu_mac, incarnation}, &client).second) {
     violated(client.name + " got incarnation " + std::to_string(incarnation) + ", which another client has");
   }
+  // A larger one that a client took by itself is nobody's knowledge before its next hello is answered.
+  const bool was_given = client.incarnation == 0;
   client.incarnation = incarnation;
-  if (several_cms_) return;
+  if (several_cms_ || !was_given) return;
   Incarnation& floor = floor_[client.ecu_mac];
   floor = std::max(floor, incarnation);
 }
