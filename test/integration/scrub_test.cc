@@ -93,8 +93,8 @@ TEST(ScrubTest, AFlippedByteIsFoundByScrubAndTheNextOlderOneIsServed) {
   EXPECT_FALSE(fs::exists(damaged));
   const std::string moved = cmsd.store_path() + "/quarantine/" + damaged.filename().string();
   EXPECT_TRUE(fs::exists(moved));
-  EXPECT_THAT(std::string(bytes_of(moved + ".why").begin(), bytes_of(moved + ".why").end()),
-              HasSubstr("chunk 2"));
+  const std::vector<std::uint8_t> why = bytes_of(moved + ".why");
+  EXPECT_THAT(std::string(why.begin(), why.end()), HasSubstr("chunk 2"));
   EXPECT_EQ(get_newest(cmsd, publisher.key(7), dir / "back"), blob_of(7, 1, kLargeBytes));
   EXPECT_TRUE(wait_for_status(cmsd, [](const json& status) {
     return has_alarm(status) && status.at("health") == "down" && status.at("counters").at("quarantined") == 1;
@@ -117,8 +117,8 @@ TEST(ScrubTest, GetFindsItAndAsksForTheNextOlderOneWithANotice) {
   flip_byte(files_of(cmsd, 7).at(newest), 64 + 1024 * 1024 + 5);
   const auto got = cmsd.admin({"get", publisher.key(7), "-o", dir / "back"});
   EXPECT_EQ(got.exit_code, 0) << got.output;
-  EXPECT_THAT(got.output, HasSubstr("is damaged in the store"));
-  EXPECT_THAT(got.output, HasSubstr("this is an older checkpoint"));
+  EXPECT_THAT(got.errors, HasSubstr("is damaged in the store"));
+  EXPECT_THAT(got.errors, HasSubstr("this is an older checkpoint"));
   EXPECT_EQ(bytes_of(dir / "back"), blob_of(7, 1, kLargeBytes));
   const json shown = json_of(cmsd, {"show", publisher.key(7)});
   EXPECT_EQ(shown.at("stored_count"), 1);
@@ -136,7 +136,7 @@ TEST(ScrubTest, GetOfADamagedVersionFailsAndLeavesNoFile) {
   fs::resize_file(file, fs::file_size(file) - 1);  // Its footer.
   const auto got = cmsd.admin({"get", key, "-o", dir / "back"});
   EXPECT_EQ(got.exit_code, 1);
-  EXPECT_THAT(got.output, HasSubstr("is damaged in the store"));
+  EXPECT_THAT(got.errors, HasSubstr("is damaged in the store"));
   EXPECT_FALSE(fs::exists(dir / "back"));
   // The library gets the next older one by itself: it had nothing of the damaged one yet.
   int status = RTCR_OK;

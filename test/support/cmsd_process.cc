@@ -186,10 +186,16 @@ bool CmsdProcess::wait_for_log(const std::string& text, std::size_t count,
 CmsdProcess::Outcome CmsdProcess::admin(std::vector<std::string> arguments) const {
   std::vector<std::string> command = {program_path("cms-admin"), "--cms", admin()};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  Process process(command);
+  Process::Options options;
+  options.stderr_path = dir_.path() + "/admin-" + std::to_string(random_u64()) + ".err";
+  Process process(command, options);
   Outcome outcome;
   outcome.output = process.output();  // Until it closes its stdout.
   outcome.exit_code = process.wait();
+  std::stringstream errors;
+  errors << std::ifstream(options.stderr_path).rdbuf();
+  outcome.errors = errors.str();
+  ::unlink(options.stderr_path.c_str());
   return outcome;
 }
 

@@ -61,6 +61,7 @@ class CmsdProcess {
   struct Outcome {
     int exit_code = -1;
     std::string output;
+    std::string errors;
   };
   // Runs cms-admin against this cmsd.
   Outcome admin(std::vector<std::string> arguments) const;
