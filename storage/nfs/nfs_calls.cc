@@ -304,13 +304,17 @@ Status nfs_list(NfsConnection& connection, const NfsHandle& directory, const std
                                     [&](NfsReply&, const READDIRPLUS3res& result) {
                                       const READDIRPLUS3resok& page = result.READDIRPLUS3res_u.resok;
                                       std::memcpy(cookie_verifier, page.cookieverf, sizeof(cookie_verifier));
-                                      for (const entryplus3* entry = page.reply.entries; entry != nullptr;
-                                           entry = entry->nextentry) {
-                                        cookie = entry->cookie;
-                                        const std::string name = entry->name;
+                                      // libnfs puts them at addresses that are not aligned.
+                                      const void* next = page.reply.entries;
+                                      while (next != nullptr) {
+                                        entryplus3 entry;
+                                        std::memcpy(&entry, next, sizeof(entry));
+                                        next = entry.nextentry;
+                                        cookie = entry.cookie;
+                                        const std::string name = entry.name;
                                         if (name == "." || name == "..") continue;
-                                        entries.push_back(NfsEntry{name, handle_of(entry->name_handle),
-                                                                   attributes_of(entry->name_attributes)});
+                                        entries.push_back(NfsEntry{name, handle_of(entry.name_handle),
+                                                                   attributes_of(entry.name_attributes)});
                                       }
                                       eof = page.reply.eof != 0 || page.reply.entries == nullptr;
                                     }),
