@@ -1,5 +1,6 @@
 #include "storage/nfs/nfs_small_batch.h"
 
+#include <atomic>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,30 +60,31 @@ class Group {
     std::string file_name;
     NfsLink link;
     NfsHandle file;
-    bool name_is_free = false;
-    int waits_for = 0;      // Of CREATE and LOOKUP; touched by the connection's thread only.
+    // CREATE and LOOKUP go side by side. A call that could not even be begun ends on the caller's thread
+    // while the other is under way: each has a place of its own, and the last one goes on.
+    Status created;
+    Status looked_up;
+    std::atomic<int> waits_for{2};
     bool renaming = false;  // A RENAME was sent: its outcome decides.
   };
 
-  // All that follow run on the connection's thread, but for `start`.
+  // All that follow run on the connection's thread, or on the caller's when the connection is dead.
   void start(Item& item) {
-    item.waits_for = 2;
     nfs_lookup(*item.link, {root_.shard_of_name(item.blob->name), item.file_name},
                [this, &item](const NfsReply& reply) {
-                 item.name_is_free = reply.is(NfsStatus::kNoEntry);
                  if (reply.ok()) {
-                   *item.status = make_error(Code::kAlreadyExists, entry_path(root_, item.blob->name));
-                 } else if (!item.name_is_free) {
-                   *item.status = error_of(reply, entry_path(root_, item.blob->name));
+                   item.looked_up = make_error(Code::kAlreadyExists, entry_path(root_, item.blob->name));
+                 } else if (!reply.is(NfsStatus::kNoEntry)) {
+                   item.looked_up = error_of(reply, entry_path(root_, item.blob->name));
                  }
                  begun(item);
                });
     nfs_create(*item.link, {root_.tmp, item.temp_name}, [this, &item](const NfsReply& reply) {
       item.file = reply.handle;
       if (!reply.ok()) {
-        *item.status = absent_is_unavailable(error_of(reply, "create " + item.temp_name));
+        item.created = absent_is_unavailable(error_of(reply, "create " + item.temp_name));
       } else if (item.file.empty()) {
-        *item.status = make_error(Code::kUnsupported, "the NFS server's CREATE does not tell the handle");
+        item.created = make_error(Code::kUnsupported, "the NFS server's CREATE does not tell the handle");
       }
       begun(item);
     });
@@ -90,6 +92,7 @@ class Group {
 
   void begun(Item& item) {
     if (--item.waits_for > 0) return;
+    *item.status = item.looked_up.ok() ? item.created : item.looked_up;
     if (!item.status->ok()) return end();
     write(item);
   }

@@ -157,7 +157,7 @@ class FakeServer {
       const std::string call = read_record(fd, std::chrono::hours(1));
       if (call.empty()) break;
       if (word_of(call, 5) == static_cast<std::uint32_t>(Procedure::kRename))
-        std::this_thread::sleep_for(latency_of_rename_.load());
+        std::this_thread::sleep_for(latency_of_rename_.load());  // A slow server: what is tested, not a wait.
       {
         const std::lock_guard lock(mutex_);
         executed_.push_back(word_of(call, 0));
