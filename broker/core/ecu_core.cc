@@ -270,6 +270,7 @@ void EcuCore::on_list(CmsIndex cms, const wire::List& list, Effects& effects) {
 // larger one was known before we were given ours; or what stands in the way was there before this
 // checkpoint was published, and its session has ended. (Of two that live the larger one has its way.)
 bool EcuCore::is_outdated(Instant now, const wire::Receipt& receipt) const {
+  if (config_.guarded) return false;  // Its incarnation is its place in the log of its ECU.
   if (now < renew_from_ || next_incarnation(receipt.newer.incarnation, config_.nonce) == 0) return false;
   const auto age_ms = static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(now - assigned_at_).count());
