@@ -176,7 +176,8 @@ void CmsCore::on_peer(Instant now, const std::string& address, const wire::PeerM
   } else if (const auto* given = std::get_if<wire::PeerIncarnations>(&message.body)) {
     for (const SessionId& id : given->incarnations) note_known(now, id);
     if (!given->incarnations.empty()) effects.push_back(NoteIncarnations{given->incarnations});
-    if (given->greets == config_.incarnation) {
+    // After a gap it may be the rest of a greeting of several pages: it is asked for once more.
+    if (given->greets == config_.incarnation && !heard.missed) {
       heard.peer->greeted = true;
       release_hellos(now, effects);
     }

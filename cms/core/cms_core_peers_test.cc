@@ -388,6 +388,20 @@ TEST(CmsPeersTest, GreetsAPeerThatAsksWithAllItsSessionsAndTellsOfNewOnes) {
   EXPECT_TRUE(cms.told_peers<wire::PeerIncarnations>().empty()) << "it is on its way";
 }
 
+TEST(CmsPeersTest, AGreetingWithAPageMissingIsAskedForOnceMore) {
+  TwoCms cms;
+  cms.hear(TwoCms::beat());
+  ++cms.event;  // The first page is lost.
+  cms.greeted();
+  cms.pass(kPeerBeatInterval);
+  ASSERT_EQ(cms.told_peers<wire::PeerBeat>().size(), 1U);
+  EXPECT_EQ(cms.told_peers<wire::PeerBeat>()[0].wants_greeting, std::vector<std::uint64_t>{kPeerIncarnation});
+  cms.greeted();
+  cms.pass(kPeerBeatInterval);
+  ASSERT_EQ(cms.told_peers<wire::PeerBeat>().size(), 1U);
+  EXPECT_TRUE(cms.told_peers<wire::PeerBeat>()[0].wants_greeting.empty());
+}
+
 TEST(CmsPeersTest, BeatsFourTimesASecondAndAsksForAGreeting) {
   TwoCms cms;
   cms.hear(TwoCms::beat());
