@@ -70,6 +70,7 @@ struct Counters {
   std::uint64_t notifications = 0;
   std::uint64_t duplicates = 0;
   std::uint64_t gaps = 0;
+  std::uint64_t refused_hellos = 0;
   std::uint64_t unknown_sessions = 0;  // Notifications of sessions that said no Hello here.
   std::uint64_t malformed = 0;
   std::uint64_t pulls_started = 0;
@@ -246,7 +247,7 @@ class CmsCore {
   void on_hello(Instant now, const PeerId& peer, const std::string& peer_address, const wire::Hello& hello,
                 Effects& effects);
   void answer_hello(const Session& session, Effects& effects);
-  void refuse_hello(const PeerId& peer, const wire::Hello& hello, Code code, std::string context,
+  void refuse_hello(Instant now, const PeerId& peer, const wire::Hello& hello, Code code, std::string context,
                     Effects& effects);
   void open_session(Instant now, const ReserveIncarnation& asked, Incarnation incarnation, Effects& effects);
   void rebind(Session& session, const PeerId& peer, const std::string& peer_address,

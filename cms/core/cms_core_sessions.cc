@@ -68,10 +68,14 @@ CmsCore::Session* CmsCore::session_of_peer(const PeerId& peer, Incarnation incar
 
 // ---- Hello
 
-void CmsCore::refuse_hello(const PeerId& peer, const wire::Hello& hello, Code code, std::string context,
-                           Effects& effects) {
-  effects.push_back(LogEvent{LogEvent::Level::kWarning,
-                             "refused the hello of " + to_string(hello.ecu_mac) + ": " + context});
+void CmsCore::refuse_hello(Instant now, const PeerId& peer, const wire::Hello& hello, Code code,
+                           std::string context, Effects& effects) {
+  ++counters_.refused_hellos;
+  // It tries again every few seconds, for ever.
+  if (worth_a_line(now, "refused " + to_string(hello.ecu_mac) + " " + std::string(to_string(code)))) {
+    effects.push_back(LogEvent{LogEvent::Level::kWarning,
+                               "refused the hello of " + to_string(hello.ecu_mac) + ": " + context});
+  }
   wire::HelloAnswer answer;
   answer.nonce = hello.nonce;
   answer.cms_name = config_.name;
@@ -84,7 +88,7 @@ void CmsCore::on_hello(Instant now, const PeerId& peer, const std::string& peer_
                        const wire::Hello& hello, Effects& effects) {
   if (hello.protocol_version_min > wire::kProtocolVersion ||
       hello.protocol_version < wire::kProtocolVersionMin) {
-    refuse_hello(peer, hello, Code::kUnsupported,
+    refuse_hello(now, peer, hello, Code::kUnsupported,
                  "protocol versions " + std::to_string(hello.protocol_version_min) + " to " +
                      std::to_string(hello.protocol_version) + " are spoken there, " +
                      std::to_string(wire::kProtocolVersionMin) + " to " +
@@ -94,13 +98,14 @@ void CmsCore::on_hello(Instant now, const PeerId& peer, const std::string& peer_
   }
   if (!hello.advertise_host.empty() && config_.advertise_allowed.count(hello.advertise_host) == 0) {
     refuse_hello(
-        peer, hello, Code::kPermission,
+        now, peer, hello, Code::kPermission,
         "the advertised host '" + hello.advertise_host + "' is not among allow_advertise of this CMS",
         effects);
     return;
   }
   if (hello.bulk_port == 0) {
-    refuse_hello(peer, hello, Code::kInvalidArgument, "Hello.bulk_port: 0 (allowed: 1 to 65535)", effects);
+    refuse_hello(now, peer, hello, Code::kInvalidArgument, "Hello.bulk_port: 0 (allowed: 1 to 65535)",
+                 effects);
     return;
   }
   // Known already? Then the answer was lost, or the connection is a new one.
@@ -117,13 +122,14 @@ void CmsCore::on_hello(Instant now, const PeerId& peer, const std::string& peer_
       return;
     }
     if (hello.incarnation != 0 && hello.incarnation == session.id.incarnation) {
-      refuse_hello(peer, hello, Code::kAlreadyExists,
+      refuse_hello(now, peer, hello, Code::kAlreadyExists,
                    "session " + to_string(session.id) + " lives on another connection; start anew", effects);
       return;
     }
   }
   if (sessions_.size() + hellos_in_work_.size() >= kSessionCountMax) {
-    refuse_hello(peer, hello, Code::kLimit, std::to_string(kSessionCountMax) + " sessions are open", effects);
+    refuse_hello(now, peer, hello, Code::kLimit, std::to_string(kSessionCountMax) + " sessions are open",
+                 effects);
     return;
   }
   // A client that was given an incarnation elsewhere meanwhile says Hello again, under that one.
@@ -144,11 +150,11 @@ void CmsCore::on_incarnation_reserved(Instant now, const ReserveIncarnation& ask
   if (in_work == hellos_in_work_.end() || in_work->second != asked.hello.incarnation) return;
   hellos_in_work_.erase(in_work);
   if (!incarnation.ok()) {
-    refuse_hello(asked.peer, asked.hello, Code::kUnavailable, incarnation.error().message(), effects);
+    refuse_hello(now, asked.peer, asked.hello, Code::kUnavailable, incarnation.error().message(), effects);
     return;
   }
   if (*incarnation == 0) {
-    refuse_hello(asked.peer, asked.hello, Code::kLimit,
+    refuse_hello(now, asked.peer, asked.hello, Code::kLimit,
                  "no incarnations are left for " + to_string(asked.hello.ecu_mac), effects);
     return;
   }

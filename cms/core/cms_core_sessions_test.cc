@@ -71,6 +71,10 @@ TEST(CmsSessionsTest, RefusesAProtocolThatItDoesNotSpeak) {
   cms.say(client, hello);
   EXPECT_EQ(refusal(cms, client), Code::kUnsupported);
   EXPECT_TRUE(cms.core.sessions().empty());
+  EXPECT_EQ(cms.log_count(), 1U);
+  cms.say(client, hello);  // As it will, every few seconds.
+  EXPECT_EQ(cms.log_count(), 0U);
+  EXPECT_EQ(cms.core.counters().refused_hellos, 2U);
   hello.protocol_version_min = wire::kProtocolVersion;  // It speaks the next one as well as ours.
   cms.say(client, hello);
   EXPECT_EQ(cms.core.sessions().size(), 1U);

@@ -320,6 +320,7 @@ Json counters_json(const core::Counters& counters) {
   return Json{{"notifications", counters.notifications},
               {"duplicates", counters.duplicates},
               {"gaps", counters.gaps},
+              {"refused_hellos", counters.refused_hellos},
               {"unknown_sessions", counters.unknown_sessions},
               {"malformed", counters.malformed},
               {"pulls_started", counters.pulls_started},
