@@ -364,13 +364,13 @@ Status check(const Manifest& manifest, Side side) {
   return ok_status();
 }
 
-std::string cleaned_free_text(std::string_view text) {
+std::string cleaned_free_text(std::string_view text, std::size_t bytes_max) {
   std::string cleaned;
-  cleaned.reserve(std::min(text.size(), kReasonBytesMax));
+  cleaned.reserve(std::min(text.size(), bytes_max));
   while (!text.empty()) {
     const std::size_t printable_bytes = printable_character_bytes(text);
     const std::size_t bytes = std::max<std::size_t>(printable_bytes, 1);
-    if (cleaned.size() + bytes > kReasonBytesMax) break;
+    if (cleaned.size() + bytes > bytes_max) break;
     cleaned += printable_bytes == 0 ? std::string_view("?") : text.substr(0, bytes);
     text.remove_prefix(bytes);
   }

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "schemas/claim_record.h"
 #include "schemas/messages.h"
 
 namespace cms::wire::internal {
@@ -49,9 +50,10 @@ Status check(const BulkBody& message, Side side);
 Status check(const AdminBody& message, Side side);
 Status check(const PeerMessage& message, Side side);
 Status check(const Manifest& manifest, Side side);
+Status check(const ClaimRecord& record, Side side);
 
 // `text` with everything that is not printable UTF-8 replaced by '?', and cut, between characters,
-// to kReasonBytesMax.
-std::string cleaned_free_text(std::string_view text);
+// to `bytes_max`.
+std::string cleaned_free_text(std::string_view text, std::size_t bytes_max = kReasonBytesMax);
 
 }  // namespace cms::wire::internal

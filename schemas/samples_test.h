@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "schemas/claim_record.h"
 #include "schemas/messages.h"
 
 namespace cms::wire {
@@ -250,6 +251,84 @@ inline std::vector<PeerMessage> peer_messages() {
   for (PeerBody& body : bodies)
     messages.push_back(PeerMessage{3, "cms-b", 9, Id128{1, 2}, 42, std::move(body)});
   return messages;
+}
+
+// ---- the claim log
+inline bool same(const ClaimRecord& a, const ClaimRecord& b) {
+  const auto fields_of = [](const ClaimRecord& m) {
+    const auto& [kind, lineage, slot, uid, writer, writer_incarnation, written_at, owner, base, on_isolation,
+                 on_loss, attempts, reason, claim_slot, target, checkpoint, proof, text] = m;
+    return std::tie(kind, lineage, slot, uid, writer, writer_incarnation, written_at, owner, base,
+                    on_isolation, on_loss, attempts, reason, claim_slot, target, checkpoint, proof, text);
+  };
+  return fields_of(a) == fields_of(b);
+}
+
+// A record of each kind, as a log that went from GENESIS to RETIRE could hold them.
+inline std::vector<ClaimRecord> claim_records() {
+  const EcuMac other{0x020000000002};
+  const CheckpointId newest{ProgramKey{kEcu, 7}, Version{65536, 3}};
+  ClaimRecord record;
+  record.lineage = Id128{0x1111, 0x2222};
+  record.slot = 1;
+  record.uid = 101;
+  record.writer = "cms-a";
+  record.writer_incarnation = 9;
+  record.written_at_us = 1234567;
+  record.owner = ClaimOwner{ProgramKey{kEcu, 7}, 65536, 0};
+  record.on_isolation = OnIsolation::kStop;
+  record.on_loss = OnLoss::kRestore;
+  std::vector<ClaimRecord> records{record};
+
+  ClaimRecord claim = record;
+  claim.kind = ClaimKind::kClaim;
+  claim.slot = claim.claim_slot = 2;
+  claim.uid = 102;
+  claim.reason = ClaimReason::kLost;
+  claim.attempts = 1;
+  records.push_back(claim);
+
+  ClaimRecord act = claim;
+  act.kind = ClaimKind::kAct;
+  act.slot = 3;
+  act.uid = 103;
+  act.target = SessionId{other, 131072};
+  act.checkpoint = ClaimBlob{newest, 0, 0xfedc};
+  records.push_back(act);
+
+  ClaimRecord done = record;
+  done.kind = ClaimKind::kDone;
+  done.slot = 4;
+  done.uid = 104;
+  done.attempts = 1;
+  done.owner = ClaimOwner{ProgramKey{other, 8}, 131072, 4};
+  done.base = act.checkpoint;
+  records.push_back(done);
+
+  ClaimRecord release = done;
+  release.kind = ClaimKind::kRelease;
+  release.slot = 6;
+  release.uid = 106;
+  release.attempts = 2;
+  release.text = "no eligible target";
+  records.push_back(release);
+
+  ClaimRecord abort = release;
+  abort.kind = ClaimKind::kAbort;
+  abort.slot = 9;
+  abort.uid = 109;
+  abort.proof = AbortProof::kRefused;
+  abort.text = "out of memory";
+  records.push_back(abort);
+
+  ClaimRecord retire = abort;
+  retire.kind = ClaimKind::kRetire;
+  retire.slot = 10;
+  retire.uid = 110;
+  retire.proof = AbortProof::kNone;
+  retire.text = "withdrawn";
+  records.push_back(retire);
+  return records;
 }
 
 }  // namespace cms::wire

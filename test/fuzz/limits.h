@@ -5,6 +5,7 @@
 #include <variant>
 #include <vector>
 
+#include "schemas/claim_record.h"
 #include "schemas/messages.h"
 #include "test/fuzz/fuzz.h"
 
@@ -170,6 +171,36 @@ inline bool fits(const wire::Manifest& m) {
   return counted && m.zero_chunks.size() == count && ecu_fits(m.session.ecu_mac) &&
          m.session.incarnation >= 1 && m.notification.lineage != Lineage{} && name_fits(m.stored_by) &&
          m.blob_digest == blob_digest_of(m.chunk_digests);
+}
+
+// ---- the claim log
+inline bool fits(const wire::ClaimBlob& b) {
+  return ecu_fits(b.checkpoint.program.ecu_mac) && version_fits(b.checkpoint.version) && b.uid != 0;
+}
+inline bool fits(const wire::ClaimRecord& r) {
+  using wire::ClaimKind;
+  const bool claimed = r.kind == ClaimKind::kClaim || r.kind == ClaimKind::kAct;
+  const bool acted = r.kind == ClaimKind::kAct;
+  const OwnerEpoch epoch = r.owner.owner_epoch;
+  if (r.lineage == Lineage{} || r.slot == 0 || r.uid == 0 || r.writer_incarnation == 0 || r.writer.empty() ||
+      !text_fits(r.writer, wire::kWriterBytesMax) || !text_fits(r.text, wire::kClaimTextBytesMax) ||
+      !ecu_fits(r.owner.program.ecu_mac) || r.owner.incarnation == 0 ||
+      r.on_isolation > wire::OnIsolation::kStop || r.on_loss > wire::OnLoss::kRestore ||
+      r.reason > wire::ClaimReason::kRequest || r.proof > wire::AbortProof::kVouched ||
+      r.kind < ClaimKind::kGenesis || r.kind > ClaimKind::kRetire) {
+    return false;
+  }
+  if ((r.base && !fits(*r.base)) || (r.checkpoint && !fits(*r.checkpoint))) return false;
+  if (acted && (!ecu_fits(r.target.ecu_mac) || r.target.incarnation == 0)) return false;
+  if (!acted && !(r.target == SessionId{})) return false;
+  const bool epoch_fits = r.kind == ClaimKind::kDone ? epoch == r.slot : epoch != 1 && epoch < r.slot;
+  const bool claim_fits = !claimed ? r.claim_slot == 0
+                          : acted  ? r.claim_slot != 0 && r.claim_slot < r.slot
+                                   : r.claim_slot == r.slot;
+  return (r.kind == ClaimKind::kGenesis) == (r.slot == 1) && epoch_fits && claim_fits &&
+         r.base.has_value() == (epoch != 0) && r.checkpoint.has_value() == acted &&
+         (r.reason != wire::ClaimReason::kNone) == claimed && (!claimed || r.attempts > 0) &&
+         (r.proof != wire::AbortProof::kNone) == (r.kind == ClaimKind::kAbort);
 }
 
 }  // namespace cms::fuzz

@@ -80,6 +80,10 @@ void put_wire() {
   wire::Bytes record = wire::encode(wrong);
   const std::string digest = "\x01\xff\xff\xff\xff\xff\xff\xff\xff";  // The end of the first chunk's digest.
   put("manifest", "refused-blob-digest", with(record, digest, "\x02" + digest.substr(1)));
+
+  put_messages("claim_record", wire::claim_records());
+  put("claim_record", "refused-control-character",
+      with(wire::encode(wire::claim_records().front()), "cms-a", "cms\033a"));
 }
 
 // A file of the store with these chunks, each of them one repeated byte; 0: a zero chunk.
