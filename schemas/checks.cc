@@ -109,6 +109,65 @@ Status check(const WithdrawAnswer& answer, Side side) {
   return checker.status();
 }
 
+Status check(const MetricsAsk&, Side) { return ok_status(); }
+
+Status check(const Metrics& metrics, Side side) {
+  Checker checker("Metrics", side);
+  checker.in_range("cpu_load_permille", metrics.cpu_load_permille, 0, kCpuLoadPermilleMax);
+  checker.in_range("ram_available_bytes", metrics.ram_available_bytes, 0, metrics.ram_total_bytes);
+  checker.text("arch", metrics.arch, kNameBytesMax);
+  checker.text("os", metrics.os, kNameBytesMax);
+  checker.in_range("formats", metrics.formats.size(), 0, kFormatCountMax);
+  checker.in_range("labels", metrics.labels.size(), 0, kLabelCountMax);
+  if (!checker.status().ok()) return checker.status();
+  for (const CheckpointFormat& format : metrics.formats) {
+    checker.text("formats.name", format.name, kNameBytesMax);
+  }
+  for (const std::string& label : metrics.labels) checker.text("labels", label, kLabelBytesMax);
+  return checker.status();
+}
+
+void check_claim(Checker& checker, const ClaimRef& claim) {
+  checker.that(claim.lineage != Lineage{}, "lineage", 0, "not zero");
+  checker.in_range("slot", claim.slot, 2, kNoLimit);  // Slot 1 is GENESIS.
+  checker.in_range("uid", claim.uid, 1, kNoLimit);
+}
+
+Status check(const Prepare& prepare, Side side) {
+  Checker checker("Prepare", side);
+  check_claim(checker, prepare.claim);
+  checker.ecu_mac(prepare.session.ecu_mac);
+  checker.in_range("incarnation", prepare.session.incarnation, 1, kNoLimit);
+  checker.in_range("bulk_port", prepare.bulk_port, 1, UINT16_MAX);
+  if (!checker.status().ok()) return checker.status();
+  return check(prepare.notification, side);
+}
+
+Status check(const Go& go, Side side) {
+  Checker checker("Go", side);
+  check_claim(checker, go.claim);
+  if (!checker.status().ok()) return checker.status();
+  checker.that(go.act_slot > go.claim.slot, "act_slot", go.act_slot, "above that of the claim");
+  checker.in_range("act_uid", go.act_uid, 1, kNoLimit);
+  return checker.status();
+}
+
+Status check(const Discard& discard, Side side) {
+  Checker checker("Discard", side);
+  check_claim(checker, discard.claim);
+  return checker.status();
+}
+
+Status check(const RestoreReport& report, Side side) {
+  Checker checker("RestoreReport", side);
+  check_claim(checker, report.claim);
+  checker.enumerator("state", report.state, RestoreState::kDiscarded);
+  checker.in_range("received_bytes", report.received_bytes, 0, kBlobSizeBytesMax);
+  checker.code(report.code);
+  checker.free_text("context", report.context);
+  return checker.status();
+}
+
 Status check(const PeerBeat& beat, Side side) {
   Checker checker("PeerBeat", side);
   checker.in_range("pulling", beat.pulling.size(), 0, kPeerPullingCountMax);
@@ -395,6 +454,18 @@ std::string_view to_string(ReceiptLevel level) {
     case ReceiptLevel::kFenced: return "FENCED";
   }
   return "UNKNOWN";
+}
+
+std::string_view to_string(RestoreState state) {
+  switch (state) {
+    case RestoreState::kUnknown: return "unknown";
+    case RestoreState::kPulling: return "pulling";
+    case RestoreState::kPrepared: return "prepared";
+    case RestoreState::kRunning: return "running";
+    case RestoreState::kRefused: return "refused";
+    case RestoreState::kDiscarded: return "discarded";
+  }
+  return "unknown";
 }
 
 }  // namespace cms::wire

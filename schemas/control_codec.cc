@@ -12,6 +12,7 @@ using internal::read_text;
 using internal::write_text;
 
 static_assert(static_cast<int>(fb::ReceiptLevel::MAX) == static_cast<int>(ReceiptLevel::kFenced));
+static_assert(static_cast<int>(fb::RestoreState::MAX) == static_cast<int>(RestoreState::kDiscarded));
 static_assert(kListPageCountMax * kNotificationBytesMax < kControlFrameBytesMax);
 
 // ---- writing: one overload for each alternative of ControlBody
@@ -106,6 +107,67 @@ Body write(Builder& builder, const WithdrawAnswer& answer) {
 
 Body write(Builder& builder, const Bye&) { return {fb::ControlBody::Bye, fb::CreateBye(builder).Union()}; }
 
+Body write(Builder& builder, const MetricsAsk& ask) {
+  return {fb::ControlBody::MetricsAsk, fb::CreateMetricsAsk(builder, ask.number).Union()};
+}
+
+Body write(Builder& builder, const Metrics& metrics) {
+  const auto arch = write_text(builder, metrics.arch);
+  const auto os = write_text(builder, metrics.os);
+  std::vector<Offset<fb::CheckpointFormat>> format_offsets;
+  for (const CheckpointFormat& format : metrics.formats) {
+    format_offsets.push_back(
+        fb::CreateCheckpointFormat(builder, write_text(builder, format.name), format.version_max));
+  }
+  const auto formats = builder.CreateVector(format_offsets);
+  const auto labels = builder.CreateVectorOfStrings(metrics.labels);
+  fb::MetricsBuilder table(builder);
+  table.add_number(metrics.number);
+  table.add_age_ms(metrics.age_ms);
+  table.add_cpu_count(metrics.cpu_count);
+  table.add_cpu_load_permille(metrics.cpu_load_permille);
+  table.add_ram_total_bytes(metrics.ram_total_bytes);
+  table.add_ram_available_bytes(metrics.ram_available_bytes);
+  table.add_arch(arch);
+  table.add_os(os);
+  table.add_formats(formats);
+  table.add_labels(labels);
+  table.add_draining(metrics.draining);
+  return {fb::ControlBody::Metrics, table.Finish().Union()};
+}
+
+Body write(Builder& builder, const Prepare& prepare) {
+  const auto notification = internal::write_notification(builder, prepare.notification);
+  const fb::Id128 lineage = internal::write_id128(prepare.claim.lineage);
+  return {fb::ControlBody::Prepare,
+          fb::CreatePrepare(builder, &lineage, prepare.claim.slot, prepare.claim.uid,
+                            prepare.session.ecu_mac.bits, prepare.session.incarnation, notification,
+                            prepare.bulk_port)
+              .Union()};
+}
+
+Body write(Builder& builder, const Go& go) {
+  const fb::Id128 lineage = internal::write_id128(go.claim.lineage);
+  return {fb::ControlBody::Go,
+          fb::CreateGo(builder, &lineage, go.claim.slot, go.claim.uid, go.act_slot, go.act_uid).Union()};
+}
+
+Body write(Builder& builder, const Discard& discard) {
+  const fb::Id128 lineage = internal::write_id128(discard.claim.lineage);
+  return {fb::ControlBody::Discard,
+          fb::CreateDiscard(builder, &lineage, discard.claim.slot, discard.claim.uid).Union()};
+}
+
+Body write(Builder& builder, const RestoreReport& report) {
+  const auto context = write_text(builder, internal::cleaned_free_text(report.context));
+  const fb::Id128 lineage = internal::write_id128(report.claim.lineage);
+  return {fb::ControlBody::RestoreReport,
+          fb::CreateRestoreReport(builder, &lineage, report.claim.slot, report.claim.uid, report.act_uid,
+                                  static_cast<fb::RestoreState>(report.state), report.received_bytes,
+                                  report.program_id, static_cast<std::uint16_t>(report.code), context)
+              .Union()};
+}
+
 // ---- reading: one overload for each table
 
 Result<ControlBody> read(const fb::Hello& table) {
@@ -191,6 +253,71 @@ Result<ControlBody> read(const fb::WithdrawAnswer& table) {
 
 Result<ControlBody> read(const fb::Bye&) { return ControlBody(Bye{}); }
 
+Result<ControlBody> read(const fb::MetricsAsk& table) { return ControlBody(MetricsAsk{table.number()}); }
+
+Result<ControlBody> read(const fb::Metrics& table) {
+  Metrics metrics;
+  metrics.number = table.number();
+  metrics.age_ms = table.age_ms();
+  metrics.cpu_count = table.cpu_count();
+  metrics.cpu_load_permille = table.cpu_load_permille();
+  metrics.ram_total_bytes = table.ram_total_bytes();
+  metrics.ram_available_bytes = table.ram_available_bytes();
+  metrics.arch = read_text(table.arch(), kNameBytesMax);
+  metrics.os = read_text(table.os(), kNameBytesMax);
+  metrics.draining = table.draining();
+  // One more than allowed is enough for the check to refuse it.
+  if (table.formats() != nullptr) {
+    const std::size_t count = std::min<std::size_t>(table.formats()->size(), kFormatCountMax + 1);
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto* format = table.formats()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      metrics.formats.push_back(
+          CheckpointFormat{read_text(format->name(), kNameBytesMax), format->version_max()});
+    }
+  }
+  if (table.labels() != nullptr) {
+    const std::size_t count = std::min<std::size_t>(table.labels()->size(), kLabelCountMax + 1);
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto* label = table.labels()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      metrics.labels.push_back(read_text(label, kLabelBytesMax));
+    }
+  }
+  return ControlBody(std::move(metrics));
+}
+
+template <typename Table>
+ClaimRef claim_of(const Table& table) {
+  return ClaimRef{internal::read_id128(table.lineage()), table.slot(), table.uid()};
+}
+
+Result<ControlBody> read(const fb::Prepare& table) {
+  if (table.notification() == nullptr) {
+    return make_error(Code::kProtocol, "Prepare.notification: missing (allowed: one)");
+  }
+  auto notification = internal::read_notification(*table.notification());
+  if (!notification) return std::move(notification).error();
+  return ControlBody(Prepare{claim_of(table), SessionId{EcuMac{table.ecu_mac()}, table.incarnation()},
+                             std::move(notification).value(), table.bulk_port()});
+}
+
+Result<ControlBody> read(const fb::Go& table) {
+  return ControlBody(Go{claim_of(table), table.act_slot(), table.act_uid()});
+}
+
+Result<ControlBody> read(const fb::Discard& table) { return ControlBody(Discard{claim_of(table)}); }
+
+Result<ControlBody> read(const fb::RestoreReport& table) {
+  RestoreReport report;
+  report.claim = claim_of(table);
+  report.act_uid = table.act_uid();
+  report.state = static_cast<RestoreState>(table.state());
+  report.received_bytes = table.received_bytes();
+  report.program_id = table.program_id();
+  report.code = static_cast<Code>(table.code());
+  report.context = read_text(table.context(), kReasonBytesMax);
+  return ControlBody(std::move(report));
+}
+
 template <typename Table>
 Result<ControlBody> read_as(const fb::ControlMessage& root) {
   const auto* table = root.body_as<Table>();
@@ -211,6 +338,12 @@ Result<ControlBody> read_body(const fb::ControlMessage& root) {
     case fb::ControlBody::Withdraw: return read_as<fb::Withdraw>(root);
     case fb::ControlBody::WithdrawAnswer: return read_as<fb::WithdrawAnswer>(root);
     case fb::ControlBody::Bye: return read_as<fb::Bye>(root);
+    case fb::ControlBody::MetricsAsk: return read_as<fb::MetricsAsk>(root);
+    case fb::ControlBody::Metrics: return read_as<fb::Metrics>(root);
+    case fb::ControlBody::Prepare: return read_as<fb::Prepare>(root);
+    case fb::ControlBody::Go: return read_as<fb::Go>(root);
+    case fb::ControlBody::Discard: return read_as<fb::Discard>(root);
+    case fb::ControlBody::RestoreReport: return read_as<fb::RestoreReport>(root);
     case fb::ControlBody::NONE: break;
   }
   return internal::unknown_body("ControlMessage", static_cast<unsigned>(root.body_type()));

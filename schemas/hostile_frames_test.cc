@@ -67,7 +67,7 @@ TEST(HostileFrameTest, UnknownBodyIsRefused) {
   const Offset<void> n = in(notify), c = in(control), b = in(bulk), a = in(admin);
   expect_refused(decode_notify, finish_notify(notify, kEcuMac, 1, static_cast<fb::NotifyBody>(3), n),
                  "type 3");
-  expect_refused(decode_control, finish_control(control, static_cast<fb::ControlBody>(11), c), "type 11");
+  expect_refused(decode_control, finish_control(control, static_cast<fb::ControlBody>(17), c), "type 17");
   expect_refused(decode_bulk, finish_bulk(bulk, static_cast<fb::BulkBody>(6), b), "type 6");
   expect_refused(decode_admin, finish_admin(admin, static_cast<fb::AdminBody>(255), a), "type 255");
 }

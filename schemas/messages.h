@@ -32,6 +32,8 @@ inline constexpr std::size_t kNameBytesMax = 128;    // program_name, arch, os, 
 inline constexpr std::size_t kReasonBytesMax = 512;  // reason, context
 inline constexpr std::size_t kLabelCountMax = 16;
 inline constexpr std::size_t kLabelBytesMax = 64;
+inline constexpr std::size_t kFormatCountMax = 16;
+inline constexpr std::uint32_t kCpuLoadPermilleMax = 1000;
 inline constexpr std::size_t kListPageCountMax = 60;  // x kNotificationBytesMax < one frame
 inline constexpr std::uint64_t kBlobSizeBytesMax = std::uint64_t{1} << 44;  // 16 TiB
 // Of the file: the digests of its chunks as well.
@@ -179,8 +181,70 @@ struct WithdrawAnswer {
   std::string context{};
 };
 struct Bye {};
-using ControlBody = std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt,
-                                 Withdraw, WithdrawAnswer, Bye>;
+struct MetricsAsk {
+  std::uint64_t number = 0;
+};
+struct CheckpointFormat {
+  std::string name{};
+  std::uint32_t version_max = 0;
+};
+struct Metrics {
+  std::uint64_t number = 0;  // Of the question.
+  std::uint32_t age_ms = 0;
+  std::uint32_t cpu_count = 0;
+  std::uint32_t cpu_load_permille = 0;  // Of all CPUs together, 0 to 1000.
+  std::uint64_t ram_total_bytes = 0;
+  std::uint64_t ram_available_bytes = 0;
+  std::string arch{};
+  std::string os{};
+  std::vector<CheckpointFormat> formats{};  // At most kFormatCountMax.
+  std::vector<std::string> labels{};        // At most kLabelCountMax.
+  bool draining = false;
+};
+// What each command of a restore names: the CLAIM in the lineage's log that it follows from.
+struct ClaimRef {
+  Lineage lineage{};
+  std::uint64_t slot = 0;
+  std::uint64_t uid = 0;
+};
+struct Prepare {
+  ClaimRef claim{};
+  SessionId session{};  // That published the checkpoint.
+  Notification notification{};
+  std::uint16_t bulk_port = 0;
+};
+struct Go {
+  ClaimRef claim{};
+  std::uint64_t act_slot = 0;
+  std::uint64_t act_uid = 0;
+};
+struct Discard {
+  ClaimRef claim{};
+};
+enum class RestoreState : std::uint8_t {
+  kUnknown = 0,  // Nothing of that claim is here.
+  kPulling = 1,
+  kPrepared = 2,  // Restored, and paused.
+  kRunning = 3,
+  kRefused = 4,    // Will not run it, whatever comes.
+  kDiscarded = 5,  // As refused, because it was told so.
+};
+std::string_view to_string(RestoreState state);  // "prepared"
+struct RestoreReport {
+  ClaimRef claim{};
+  std::uint64_t act_uid = 0;
+  RestoreState state = RestoreState::kUnknown;
+  std::uint64_t received_bytes = 0;
+  ProgramId program_id = 0;
+  Code code = Code::kOk;
+  std::string context{};
+};
+// Bits of Hello::features.
+inline constexpr std::uint64_t kEcuFeatureMetrics = 1;   // Answers MetricsAsk.
+inline constexpr std::uint64_t kEcuFeatureRestores = 2;  // Takes Prepare, Go and Discard.
+using ControlBody =
+    std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt, Withdraw,
+                 WithdrawAnswer, Bye, MetricsAsk, Metrics, Prepare, Go, Discard, RestoreReport>;
 struct ControlMessage {
   Incarnation incarnation = 0;
   ControlBody body{};

@@ -54,6 +54,22 @@ inline auto fields(const Receipt& m) {
 inline auto fields(const Withdraw& m) { return std::tie(m.request_id, m.program_id, m.seq); }
 inline auto fields(const WithdrawAnswer& m) { return std::tie(m.request_id, m.code, m.context); }
 inline auto fields(const Bye&) { return std::tuple<>(); }
+inline auto fields(const MetricsAsk& m) { return std::tie(m.number); }
+inline auto fields(const CheckpointFormat& m) { return std::tie(m.name, m.version_max); }
+inline auto fields(const ClaimRef& m) { return std::tie(m.lineage, m.slot, m.uid); }
+inline auto fields(const Go& m) {
+  const auto& [claim, act_slot, act_uid] = m;
+  return std::tuple_cat(fields(claim), std::tie(act_slot, act_uid));
+}
+inline auto fields(const Discard& m) { return fields(m.claim); }
+inline auto fields(const Prepare& m) {
+  const auto& [claim, session, notification, port] = m;
+  return std::tuple_cat(fields(claim), std::tie(session, port), fields(notification));
+}
+inline auto fields(const RestoreReport& m) {
+  const auto& [claim, act_uid, state, received, program_id, code, context] = m;
+  return std::tuple_cat(fields(claim), std::tie(act_uid, state, received, program_id, code, context));
+}
 inline auto fields(const Fetch& m) {
   return std::tie(m.transfer_id, m.checkpoint, m.offset_bytes, m.limit_bytes);
 }
@@ -102,6 +118,13 @@ bool same(const std::vector<T>& a, const std::vector<T>& b) {
 inline bool same(const ListPage& a, const ListPage& b) {
   return same(a.notifications, b.notifications) &&
          std::tie(a.next_seq, a.last_seq, a.end) == std::tie(b.next_seq, b.last_seq, b.end);
+}
+inline bool same(const Metrics& a, const Metrics& b) {
+  const auto& [number, age, cpus, load, total, available, arch, os, formats, labels, draining] = a;
+  return std::tie(number, age, cpus, load, total, available, arch, os, labels, draining) ==
+             std::tie(b.number, b.age_ms, b.cpu_count, b.cpu_load_permille, b.ram_total_bytes,
+                      b.ram_available_bytes, b.arch, b.os, b.labels, b.draining) &&
+         same(formats, b.formats);
 }
 inline bool same(const PeerStored& a, const PeerStored& b) { return same(a.checkpoints, b.checkpoints); }
 inline bool same(const PeerRemoved& a, const PeerRemoved& b) { return same(a.blobs, b.blobs); }
@@ -181,6 +204,7 @@ inline std::vector<ControlMessage> control_messages() {
   page.next_seq = 5;
   page.last_seq = 11;
   page.end = false;
+  const ClaimRef claim{Lineage{0x1111, 0x2222}, 2, 102};
   std::vector<ControlBody> bodies = {
       Hello{2, 3, 4, kEcu, 65536, 6, true, Id128{7, 8}, 7600, "ecu-1.example", "rtcr 1.0", 12},
       HelloAnswer{2, 3, 4, 5, "cms-a", 250, Code::kNotFound, "say hello again"},
@@ -193,6 +217,12 @@ inline std::vector<ControlMessage> control_messages() {
       Withdraw{1, 2, 3},
       WithdrawAnswer{1, Code::kFenced, "epoch 4 < 5"},
       Bye{},
+      MetricsAsk{31},
+      Metrics{31, 32, 4, 333, 8 << 20, 5 << 20, "aarch64", "linux", {{"criu", 3}, {"raw", 1}}, {"gpu"}, true},
+      Prepare{claim, kSession, full_notification(), 7403},
+      Go{claim, 3, 103},
+      Discard{claim},
+      RestoreReport{claim, 103, RestoreState::kRefused, 4096, 8, Code::kNoSpace, "no room"},
   };
   std::vector<ControlMessage> messages;
   for (ControlBody& body : bodies) messages.push_back(ControlMessage{65536, std::move(body)});

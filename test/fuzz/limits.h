@@ -73,6 +73,29 @@ inline bool fits(const wire::Receipt& m) {
 inline bool fits(const wire::Withdraw&) { return true; }
 inline bool fits(const wire::WithdrawAnswer& m) { return reason_fits(m.code, m.context); }
 inline bool fits(const wire::Bye&) { return true; }
+inline bool fits(const wire::MetricsAsk&) { return true; }
+inline bool fits(const wire::Metrics& m) {
+  for (const wire::CheckpointFormat& format : m.formats) {
+    if (!name_fits(format.name)) return false;
+  }
+  for (const std::string& label : m.labels) {
+    if (!text_fits(label, wire::kLabelBytesMax)) return false;
+  }
+  return m.cpu_load_permille <= 1000 && m.ram_available_bytes <= m.ram_total_bytes && name_fits(m.arch) &&
+         name_fits(m.os) && m.formats.size() <= wire::kFormatCountMax &&
+         m.labels.size() <= wire::kLabelCountMax;
+}
+inline bool fits(const wire::ClaimRef& m) { return m.lineage != Lineage{} && m.slot > 1 && m.uid != 0; }
+inline bool fits(const wire::Prepare& m) {
+  return fits(m.claim) && ecu_fits(m.session.ecu_mac) && m.session.incarnation >= 1 && m.bulk_port != 0 &&
+         fits(m.notification);
+}
+inline bool fits(const wire::Go& m) { return fits(m.claim) && m.act_slot > m.claim.slot && m.act_uid != 0; }
+inline bool fits(const wire::Discard& m) { return fits(m.claim); }
+inline bool fits(const wire::RestoreReport& m) {
+  return fits(m.claim) && m.state <= wire::RestoreState::kDiscarded &&
+         m.received_bytes <= wire::kBlobSizeBytesMax && reason_fits(m.code, m.context);
+}
 
 // ---- bulk
 inline bool fits(const wire::Fetch& m) {

@@ -1,0 +1,155 @@
+// What is asked of an ECU that could take a program, at each limit and beyond: frames that encode() would
+// never make.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "control_generated.h"
+#include "schemas/messages.h"
+
+namespace cms::wire {
+namespace {
+
+using Builder = flatbuffers::FlatBufferBuilder;
+
+constexpr std::uint64_t kEcuMac = 0x020000000001;
+const fb::Id128 kLineage(1, 2);
+
+Result<ControlMessage> decoded(Builder& builder, fb::ControlBody type, flatbuffers::Offset<void> body) {
+  builder.Finish(fb::CreateControlMessage(builder, 1, type, body), fb::ControlMessageIdentifier());
+  return decode_control(builder.GetBufferPointer(), builder.GetSize());
+}
+
+// Empty: it is taken.
+std::string refused_field(const Result<ControlMessage>& message) {
+  if (message.ok()) return "";
+  EXPECT_EQ(message.error().code, Code::kProtocol);
+  return message.error().context.substr(0, message.error().context.find(':'));
+}
+
+struct MetricsFrame {
+  std::uint32_t load = 1000;
+  std::uint64_t total = 10, available = 10;
+  std::size_t arch_bytes = 128, os_bytes = 128;
+  std::size_t format_count = 16, format_bytes = 128;
+  std::size_t label_count = 16, label_bytes = 64;
+
+  std::string refused() const {
+    Builder builder;
+    const auto arch = builder.CreateString(std::string(arch_bytes, 'a'));
+    const auto os = builder.CreateString(std::string(os_bytes, 'o'));
+    std::vector<flatbuffers::Offset<fb::CheckpointFormat>> offsets;
+    for (std::size_t i = 0; i < format_count; ++i) {
+      const auto name = builder.CreateString(std::string(format_bytes, 'f'));
+      offsets.push_back(fb::CreateCheckpointFormat(builder, name, 1));
+    }
+    const auto formats = builder.CreateVector(offsets);
+    const auto labels =
+        builder.CreateVectorOfStrings(std::vector<std::string>(label_count, std::string(label_bytes, 'l')));
+    const auto table = fb::CreateMetrics(builder, 1, 0, 4, load, total, available, arch, os, formats, labels);
+    return refused_field(decoded(builder, fb::ControlBody::Metrics, table.Union()));
+  }
+};
+
+TEST(RestoreMessagesTest, MetricsAreCheckedAtTheLimitAndOver) {
+  EXPECT_EQ(MetricsFrame{}.refused(), "");
+  MetricsFrame frame;
+  frame.load = 1001;
+  EXPECT_EQ(frame.refused(), "Metrics.cpu_load_permille");
+  frame = MetricsFrame{};
+  frame.available = 11;
+  EXPECT_EQ(frame.refused(), "Metrics.ram_available_bytes");
+  frame = MetricsFrame{};
+  frame.arch_bytes = 129;
+  EXPECT_EQ(frame.refused(), "Metrics.arch");
+  frame = MetricsFrame{};
+  frame.os_bytes = 129;
+  EXPECT_EQ(frame.refused(), "Metrics.os");
+  frame = MetricsFrame{};
+  frame.format_count = 17;
+  EXPECT_EQ(frame.refused(), "Metrics.formats");
+  frame = MetricsFrame{};
+  frame.format_bytes = 129;
+  EXPECT_EQ(frame.refused(), "Metrics.formats.name");
+  frame = MetricsFrame{};
+  frame.label_count = 17;
+  EXPECT_EQ(frame.refused(), "Metrics.labels");
+  frame = MetricsFrame{};
+  frame.label_bytes = 65;
+  EXPECT_EQ(frame.refused(), "Metrics.labels");
+}
+
+TEST(RestoreMessagesTest, AbsentFieldsOfMetricsMeanNothing) {
+  Builder builder;
+  const auto message = decoded(builder, fb::ControlBody::Metrics, fb::CreateMetrics(builder).Union());
+  ASSERT_TRUE(message.ok()) << message.error().message();
+  const auto& metrics = std::get<Metrics>(message->body);
+  EXPECT_TRUE(metrics.formats.empty());
+  EXPECT_TRUE(metrics.labels.empty());
+  EXPECT_EQ(metrics.arch, "");
+}
+
+std::string prepare(const fb::Id128* lineage, std::uint64_t slot, std::uint64_t uid, std::uint64_t ecu_mac,
+                    std::uint64_t incarnation, std::uint64_t seq, std::uint16_t port) {
+  Builder builder;
+  const auto notification = fb::CreateNotification(builder, 7, seq);
+  const auto table = fb::CreatePrepare(builder, lineage, slot, uid, ecu_mac, incarnation, notification, port);
+  return refused_field(decoded(builder, fb::ControlBody::Prepare, table.Union()));
+}
+
+TEST(RestoreMessagesTest, PrepareIsCheckedAtTheLimitAndOver) {
+  EXPECT_EQ(prepare(&kLineage, 2, 1, kEcuMac, 1, 1, 1), "");
+  EXPECT_EQ(prepare(&kLineage, UINT64_MAX, UINT64_MAX, kEcuMac, UINT64_MAX, UINT64_MAX, 65535), "");
+  EXPECT_EQ(prepare(nullptr, 2, 1, kEcuMac, 1, 1, 1), "Prepare.lineage");
+  EXPECT_EQ(prepare(&kLineage, 1, 1, kEcuMac, 1, 1, 1), "Prepare.slot");
+  EXPECT_EQ(prepare(&kLineage, 2, 0, kEcuMac, 1, 1, 1), "Prepare.uid");
+  EXPECT_EQ(prepare(&kLineage, 2, 1, 0, 1, 1, 1), "Prepare.ecu_mac");
+  EXPECT_EQ(prepare(&kLineage, 2, 1, kEcuMac, 0, 1, 1), "Prepare.incarnation");
+  EXPECT_EQ(prepare(&kLineage, 2, 1, kEcuMac, 1, 0, 1), "Notification.seq");
+  EXPECT_EQ(prepare(&kLineage, 2, 1, kEcuMac, 1, 1, 0), "Prepare.bulk_port");
+  Builder builder;
+  const auto without = fb::CreatePrepare(builder, &kLineage, 2, 1, kEcuMac, 1, 0, 1);
+  EXPECT_EQ(refused_field(decoded(builder, fb::ControlBody::Prepare, without.Union())),
+            "Prepare.notification");
+}
+
+TEST(RestoreMessagesTest, CommandsAndReportsAreCheckedAtTheLimitAndOver) {
+  const auto go = [](std::uint64_t slot, std::uint64_t uid, std::uint64_t act_slot, std::uint64_t act_uid) {
+    Builder builder;
+    const auto table = fb::CreateGo(builder, &kLineage, slot, uid, act_slot, act_uid);
+    return refused_field(decoded(builder, fb::ControlBody::Go, table.Union()));
+  };
+  EXPECT_EQ(go(2, 1, 3, 1), "");
+  EXPECT_EQ(go(1, 1, 3, 1), "Go.slot");
+  EXPECT_EQ(go(2, 0, 3, 1), "Go.uid");
+  EXPECT_EQ(go(2, 1, 2, 1), "Go.act_slot");
+  EXPECT_EQ(go(2, 1, 3, 0), "Go.act_uid");
+
+  const auto discard = [](const fb::Id128* lineage, std::uint64_t slot) {
+    Builder builder;
+    const auto table = fb::CreateDiscard(builder, lineage, slot, 1);
+    return refused_field(decoded(builder, fb::ControlBody::Discard, table.Union()));
+  };
+  EXPECT_EQ(discard(&kLineage, 2), "");
+  EXPECT_EQ(discard(nullptr, 2), "Discard.lineage");
+  EXPECT_EQ(discard(&kLineage, 1), "Discard.slot");
+
+  const auto report = [](std::uint8_t state, std::uint64_t received, std::uint16_t code,
+                         const std::string& context) {
+    Builder builder;
+    const auto text = builder.CreateString(context);
+    const auto table = fb::CreateRestoreReport(builder, &kLineage, 2, 1, 0,
+                                               static_cast<fb::RestoreState>(state), received, 8, code, text);
+    return refused_field(decoded(builder, fb::ControlBody::RestoreReport, table.Union()));
+  };
+  EXPECT_EQ(report(5, kBlobSizeBytesMax, 21, std::string(512, 'c')), "");
+  EXPECT_EQ(report(6, 0, 0, ""), "RestoreReport.state");
+  EXPECT_EQ(report(0, kBlobSizeBytesMax + 1, 0, ""), "RestoreReport.received_bytes");
+  EXPECT_EQ(report(0, 0, 22, ""), "RestoreReport.code");
+  EXPECT_EQ(report(0, 0, 0, std::string(513, 'c')), "RestoreReport.context");
+  EXPECT_EQ(report(0, 0, 0, "\x1b[2J"), "RestoreReport.context");
+}
+
+}  // namespace
+}  // namespace cms::wire
