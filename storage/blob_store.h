@@ -122,6 +122,13 @@ class BlobStore {
   virtual Status remove(const BlobName& name) = 0;  // Idempotent: an absent one is success.
   // Whether an entry of this name, of whatever kind, is there; opens nothing.
   virtual Result<bool> contains(const BlobName& name) = 0;
+  // The same of many, each with its own result; where each is a wait, side by side.
+  virtual std::vector<Status> remove_many(const std::vector<BlobName>& names);
+  virtual std::vector<Result<bool>> contains_many(const std::vector<BlobName>& names);
+  // Makes names last that somebody else gave, and may not have lived to make durable (what list() shows):
+  // an ok one is then as durable as after BlobWriter::publish. Each has its own result; kNotFound: there
+  // is no such name. Cheapest with many at once.
+  virtual std::vector<Status> make_durable(const std::vector<BlobName>& names) = 0;
   // Takes an entry that must not be read any more out of its shard, for a person to look at: it moves
   // to quarantine/ under its name, with `why` as text beside it. Idempotent: an absent one is success.
   virtual Status quarantine(const BlobName& name, const std::string& why) = 0;
@@ -133,6 +140,14 @@ class BlobStore {
   // removed meanwhile is among them.
   virtual Status list(std::uint32_t shard, const std::function<void(const StoredEntry&)>& visit,
                       std::uint64_t* unknown) = 0;
+
+  // Gives what ends the calls of this store for good, for the end of a process whose medium may never answer
+  // again: those under way end soon and later ones at once, with kUnavailable where an answer would have
+  // to be waited for. It may be called by any thread, also while the store is destroyed and afterwards.
+  // What waits in the kernel of this host (a directory) cannot be ended.
+  virtual std::function<void()> call_ender() {
+    return [] {};
+  }
 };
 
 // Where a store is, in the form of --store: file:///DIR, or nfs://HOST/EXPORT with parameters

@@ -288,6 +288,62 @@ TEST_P(BlobStoreContract, PinHasTheNameOfItsCheckpointAndIsIdempotent) {
   EXPECT_TRUE(*store().contains(sample.name));
 }
 
+TEST_P(BlobStoreContract, NamesThatTheirWriterLeftUnsyncedAreMadeDurable) {
+  std::vector<BlobName> names;
+  std::set<std::string> expected;
+  for (std::uint64_t program_id = 1; program_id <= 200; ++program_id) {
+    const Sample sample = make_sample(program_id, 1, 10);
+    ASSERT_TRUE(store().put_small({small_blob_of(sample)})[0].ok());
+    names.push_back(sample.name);
+  }
+  BlobName tombstone = make_name(1000, 5, 0);
+  tombstone.kind = EntryKind::kTombstone;
+  ASSERT_TRUE(store().put_tombstone(tombstone).ok());
+  names.push_back(tombstone);
+  for (const BlobName& name : names) {
+    fixture().unsync(name);
+    expected.insert(to_file_name(name));
+  }
+  EXPECT_EQ(names_of(list_all(store())), expected) << "they are there";
+  for (const Status& status : store().make_durable(names))
+    EXPECT_TRUE(status.ok()) << status.error().message();
+  EXPECT_EQ(names_of(list_all(fixture().reopened())), expected);
+}
+
+TEST_P(BlobStoreContract, MakeDurableTellsWhichNamesAreNotThere) {
+  const Sample sample = make_sample(1, 1, 10);
+  ASSERT_TRUE(publish(store(), sample).ok());
+  EXPECT_TRUE(store().make_durable({}).empty());
+  const auto statuses = store().make_durable({make_name(1, 2, 10), sample.name, make_name(2, 1, 10)});
+  ASSERT_EQ(statuses.size(), 3U);
+  EXPECT_EQ(statuses[0].code(), Code::kNotFound);
+  EXPECT_TRUE(statuses[1].ok());
+  EXPECT_EQ(statuses[2].code(), Code::kNotFound);
+}
+
+TEST_P(BlobStoreContract, ManyAreLookedForAndRemovedEachWithItsResult) {
+  std::vector<BlobName> names;
+  std::vector<SmallBlob> blobs;
+  std::vector<Sample> samples;
+  for (std::uint64_t program_id = 0; program_id < 150; ++program_id) {
+    samples.push_back(make_sample(program_id, 1, 10));
+    names.push_back(samples.back().name);
+  }
+  for (std::size_t i = 0; i < samples.size(); i += 2) blobs.push_back(small_blob_of(samples[i]));
+  for (const Status& status : store().put_small(blobs)) ASSERT_TRUE(status.ok());
+  const auto there = store().contains_many(names);
+  ASSERT_EQ(there.size(), names.size());
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    ASSERT_TRUE(there[i].ok()) << there[i].error().message();
+    EXPECT_EQ(*there[i], i % 2 == 0) << i;
+  }
+  const std::vector<BlobName> first(names.begin(), names.begin() + 100);
+  const auto removed = store().remove_many(first);
+  ASSERT_EQ(removed.size(), first.size());
+  for (const Status& status : removed) EXPECT_TRUE(status.ok()) << "an absent one is success";
+  EXPECT_EQ(list_all(store()).size(), 25U);
+}
+
 TEST_P(BlobStoreContract, QuarantineTakesABlobOutOfItsShardAndKeepsIt) {
   const Sample sample = make_sample(1, 1, 3 * kChunkBytes);
   ASSERT_TRUE(publish(store(), sample).ok());

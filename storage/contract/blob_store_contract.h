@@ -17,6 +17,9 @@ class StoreFixture {
   virtual BlobStore& store() = 0;
   // As a new process would find it: another instance where there is one, opened.
   virtual BlobStore& reopened() = 0;
+  // As if whoever gave this name had died before it was durable. Nothing, where a test cannot make the
+  // medium forget.
+  virtual void unsync(const BlobName& /*name*/) {}
   // Damages one byte of a stored chunk behind the store's back.
   virtual void damage_chunk(const BlobName& name, std::uint64_t chunk_index) = 0;
 };

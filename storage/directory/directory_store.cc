@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <mutex>
+#include <set>
 #include <utility>
 
 #include "base/crash_point.h"
@@ -17,6 +18,7 @@
 #include "storage/directory/blob_io.h"
 #include "storage/directory/small_batch.h"
 #include "storage/directory/store_root.h"
+#include "storage/directory/sync_names.h"
 #include "storage/store_layout.h"
 
 namespace cms::storage {
@@ -144,6 +146,32 @@ class DirectoryStore final : public BlobStore {
     if (::faccessat((*root)->shards.get(), below.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return true;
     if (errno == ENOENT) return false;
     return error_from_errno(errno, "look for " + entry_path(**root, name));
+  }
+
+  // Bytes are durable before their name is given: only the names are left.
+  std::vector<Status> make_durable(const std::vector<BlobName>& names) override {
+    std::vector<Status> statuses(names.size());
+    const auto root = current(&check_still_there);
+    if (!root) {
+      std::fill(statuses.begin(), statuses.end(), Status(root.error()));
+      return statuses;
+    }
+    std::set<std::uint32_t> shards;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const auto there = contains(names[i]);
+      if (!there) {
+        statuses[i] = there.error();
+      } else if (!*there) {
+        statuses[i] = make_error(Code::kNotFound, entry_path(**root, names[i]));
+      } else {
+        shards.insert(shard_of(names[i].lineage));
+      }
+    }
+    const auto synced = sync_shards(**root, shards);
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (statuses[i].ok()) statuses[i] = absent_is_unavailable(synced.at(shard_of(names[i].lineage)));
+    }
+    return statuses;
   }
 
   Status quarantine(const BlobName& name, const std::string& why) override {

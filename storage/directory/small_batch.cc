@@ -3,21 +3,16 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <functional>
-#include <map>
+#include <set>
 #include <string>
-#include <system_error>
-#include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/crash_point.h"
 #include "storage/blob_file_io.h"
+#include "storage/directory/sync_names.h"
 #include "storage/store_layout.h"
 
 // The order that keeps a name from becoming durable before its bytes:
@@ -26,11 +21,6 @@
 // share journal commits and device flushes.
 namespace cms::storage {
 namespace {
-
-constexpr std::size_t kSyncThreadsMax = 8;
-// syncfs writes back everything that anybody has dirty on that file system. It is taken only while
-// the whole host has no more than this to write, so a group never waits for somebody's gigabytes.
-constexpr std::uint64_t kForeignDirtyBytesMax = 64 * 1024 * 1024;
 
 struct Item {
   const SmallBlob* blob = nullptr;
@@ -41,41 +31,6 @@ struct Item {
   UniqueFd file;
   bool renamed = false;
 };
-
-// Bytes that the host has to write back, from /proc/meminfo; the largest number when not known.
-std::uint64_t dirty_bytes() {
-  const auto file = open_at(AT_FDCWD, "/proc/meminfo", O_RDONLY, "/proc/meminfo");
-  std::array<char, 4096> text{};
-  if (!file) return UINT64_MAX;
-  const auto got = read_fully(file->get(), text.data(), text.size() - 1, 0, "/proc/meminfo");
-  if (!got) return UINT64_MAX;
-  std::uint64_t total_kib = 0;
-  for (const char* key : {"\nDirty:", "\nWriteback:"}) {
-    const char* line = std::strstr(text.data(), key);
-    if (line == nullptr) return UINT64_MAX;
-    total_kib += std::strtoull(line + std::strlen(key), nullptr, 10);
-  }
-  return total_kib * 1024;
-}
-
-// Calls `work` for 0 .. count-1 on up to kSyncThreadsMax threads, this one among them.
-void for_each_in_parallel(std::size_t count, const std::function<void(std::size_t)>& work) {
-  std::atomic<std::size_t> next{0};
-  const auto run = [&] {
-    for (std::size_t i = next++; i < count; i = next++) work(i);
-  };
-  std::vector<std::thread> threads;
-  const std::size_t helpers = std::min(count, kSyncThreadsMax);
-  for (std::size_t i = 1; i < helpers; ++i) {
-    try {
-      threads.emplace_back(run);
-    } catch (const std::system_error&) {
-      break;  // No more threads to be had: those there are do it all, more slowly.
-    }
-  }
-  run();
-  for (std::thread& thread : threads) thread.join();
-}
 
 class Group {
  public:
@@ -113,7 +68,7 @@ class Group {
 
  private:
   // Whether one syncfs is allowed now.
-  bool may_sync_all() const { return sync_fd_.valid() && dirty_bytes() <= kForeignDirtyBytesMax; }
+  bool may_sync_all() const { return sync_fd_.valid() && little_is_dirty(); }
 
   // Which of the group's blobs failed cannot be told after a syncfs: so all did.
   void sync_all() {
@@ -189,20 +144,13 @@ class Group {
       sync_all();
       return;
     }
-    std::map<std::uint32_t, Status> shards;
+    std::set<std::uint32_t> shards;
     for (const Item& item : items_) {
-      if (item.renamed) shards.emplace(shard_of(item.blob->name.lineage), Status());
+      if (item.renamed) shards.insert(shard_of(item.blob->name.lineage));
     }
-    std::vector<std::pair<const std::uint32_t, Status>*> list;
-    for (auto& shard : shards) list.push_back(&shard);
-    for_each_in_parallel(list.size(), [&](std::size_t i) {
-      const std::string name = shard_name(list[i]->first);
-      const std::string path = root_.path + "/d/" + name;
-      const auto dir = open_dir_at(root_.shards.get(), name, path);
-      list[i]->second = dir ? sync_dir(dir->get(), path) : Status(dir.error());
-    });
+    const auto synced = sync_shards(root_, shards);
     for (Item& item : items_) {
-      if (item.renamed) *item.status = shards[shard_of(item.blob->name.lineage)];
+      if (item.renamed) *item.status = synced.at(shard_of(item.blob->name.lineage));
     }
   }
 

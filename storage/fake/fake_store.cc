@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "storage/blob_file.h"
@@ -16,6 +17,7 @@ struct Blob {
   wire::Manifest manifest;
   std::vector<std::shared_ptr<Chunk>> chunks;  // nullptr: all zero
   std::uint64_t stored_bytes = 0;
+  bool durable = true;  // Its name is.
 };
 
 std::uint64_t stored_bytes_of(const wire::Manifest& manifest) {
@@ -312,6 +314,22 @@ Result<bool> FakeStore::contains(const BlobName& name) {
   return state_->blobs.count(State::key_of(name)) == 1;
 }
 
+std::vector<Status> FakeStore::make_durable(const std::vector<BlobName>& names) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  std::vector<Status> statuses;
+  for (const BlobName& name : names) {
+    statuses.push_back(state_->begin(FakeCall::kMakeDurable));
+    if (!statuses.back().ok()) continue;
+    const auto found = state_->blobs.find(State::key_of(name));
+    if (found == state_->blobs.end()) {
+      statuses.back() = make_error(Code::kNotFound, to_file_name(name));
+    } else {
+      found->second.durable = true;
+    }
+  }
+  return statuses;
+}
+
 Status FakeStore::quarantine(const BlobName& name, const std::string& /*why: for people*/) {
   const std::lock_guard<std::mutex> lock(state_->mutex);
   if (Status status = state_->begin(FakeCall::kQuarantine); !status.ok()) return status;
@@ -373,6 +391,13 @@ void FakeStore::flip_bit(const BlobName& name, std::uint64_t chunk_index, std::s
   (*chunk)[byte_index] ^= 1;
 }
 
+void FakeStore::unsync(const BlobName& name) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  const auto found = state_->blobs.find(State::key_of(name));
+  CMS_ASSERT(found != state_->blobs.end());
+  found->second.durable = false;
+}
+
 void FakeStore::crash(bool undo_removals) {
   const std::lock_guard<std::mutex> lock(state_->mutex);
   ++state_->life;
@@ -381,6 +406,9 @@ void FakeStore::crash(bool undo_removals) {
     for (Blob& blob : state_->removed) state_->blobs.emplace(State::key_of(blob.name), std::move(blob));
   }
   state_->removed.clear();
+  for (auto at = state_->blobs.begin(); at != state_->blobs.end();) {
+    at = at->second.durable ? std::next(at) : state_->blobs.erase(at);
+  }
   state_->used_bytes = 0;
   for (const auto& [key, blob] : state_->blobs) state_->used_bytes += blob.stored_bytes;
   for (const auto& [key, entry] : state_->quarantined) state_->used_bytes += entry.stored_bytes;

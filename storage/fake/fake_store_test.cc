@@ -17,6 +17,7 @@ class FakeFixture final : public StoreFixture {
     EXPECT_TRUE(store_.open_store().ok());
     return store_;
   }
+  void unsync(const BlobName& name) override { store_.unsync(name); }
   void damage_chunk(const BlobName& name, std::uint64_t chunk_index) override {
     store_.flip_bit(name, chunk_index, 5);
   }
@@ -57,6 +58,25 @@ TEST(FakeStore, CrashDropsWhatWasNotPublishedAndMayUndoRemovals) {
   writer->reset();
   EXPECT_EQ(store.blob_count(), 1U);
   EXPECT_EQ(*read_back(store, removed.name), removed.data);
+}
+
+TEST(FakeStore, CrashTakesNamesThatWereLeftUnsyncedAndNotThoseMadeDurable) {
+  FakeStore store;
+  ASSERT_TRUE(store.open_store().ok());
+  const Sample lost = make_sample(1, 1, 10);
+  const Sample kept = make_sample(2, 1, 10);
+  const Sample removed = make_sample(3, 1, 10);
+  for (const Sample* sample : {&lost, &kept, &removed}) {
+    ASSERT_TRUE(publish(store, *sample).ok());
+    store.unsync(sample->name);
+  }
+  ASSERT_TRUE(store.make_durable({kept.name})[0].ok());
+  ASSERT_TRUE(store.remove(removed.name).ok());
+  store.crash(/*undo_removals=*/true);
+  ASSERT_TRUE(store.open_store().ok());
+  EXPECT_FALSE(*store.contains(lost.name));
+  EXPECT_TRUE(*store.contains(kept.name));
+  EXPECT_FALSE(*store.contains(removed.name)) << "it never was on the medium";
 }
 
 TEST(FakeStore, IsFullAtItsCapacityAndTakesAgainAfterRemoval) {

@@ -63,9 +63,11 @@ std::uint64_t verifier_of(const char* bytes) {
 // `take` fills the reply from a result whose status is ok.
 template <typename Res, typename Take>
 NfsConnection::Done reply_to(NfsThen then, Take take) {
-  return [then = std::move(then), take](const void* data) {
+  return [then = std::move(then), take](const void* data, const std::string& trouble) {
     NfsReply reply;
-    if (data != nullptr) {
+    if (data == nullptr) {
+      reply.trouble = trouble;
+    } else {
       const auto& result = *static_cast<const Res*>(data);
       reply.answered = true;
       reply.status = static_cast<NfsStatus>(result.status);
@@ -84,7 +86,8 @@ NfsConnection::Done reply_to(NfsThen then) {
 
 Error error_of(const NfsReply& reply, const std::string& what) {
   if (!reply.answered) {
-    return make_error(Code::kUnavailable, what + ": no answer; whether it was done is not known");
+    return make_error(Code::kUnavailable,
+                      what + ": no answer (" + reply.trouble + "); whether it was done is not known");
   }
   const auto with = [&](Code code, const char* why) { return make_error(code, what + ": " + why); };
   switch (reply.status) {

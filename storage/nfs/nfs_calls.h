@@ -43,6 +43,7 @@ struct NfsAttributes {
 
 struct NfsReply {
   bool answered = false;
+  std::string trouble;  // Why it was not answered.
   NfsStatus status = NfsStatus::kOk;
   NfsHandle handle;               // LOOKUP, CREATE, MKDIR; empty: the server did not tell.
   NfsAttributes attributes;       // Of the object; LOOKUP, GETATTR, CREATE.

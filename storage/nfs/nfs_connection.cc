@@ -44,20 +44,44 @@ void on_step(rpc_context*, int status, void* data, void* private_data) {
   if (status == RPC_STATUS_SUCCESS && step.take) step.take(data);
 }
 
+// Why a connection ended, as its socket has it: libnfs says only that it did. Empty: it has not.
+std::string socket_trouble(int fd, short revents) {
+  if ((revents & (POLLERR | POLLHUP | POLLNVAL)) == 0) return {};
+  int error = 0;
+  socklen_t size = sizeof(error);
+  if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0) {
+    return std::generic_category().message(error);
+  }
+  return "the server closed the connection";
+}
+
+// How long it is tried to connect.
+struct Patience {
+  Instant deadline{};
+  const std::atomic<bool>& given_up;
+};
+
 // The step outlives the context's use of it: the caller destroys the context before the step, or the
 // step has ended.
-Status serve_until_done(rpc_context* rpc, const Step& step, Instant deadline, const std::string& what) {
+Status serve_until_done(rpc_context* rpc, const Step& step, const Patience& patience,
+                        const std::string& what) {
+  constexpr long kLookUpMs = 100;  // Whether it was given up.
+  std::string trouble;
   while (!step.done) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - BootClock::now()).count();
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(patience.deadline - BootClock::now()).count();
     if (left <= 0) return make_error(Code::kUnavailable, what + ": no answer in time");
+    if (patience.given_up) return make_error(Code::kUnavailable, what + ": given up");
     pollfd item{rpc_get_fd(rpc), static_cast<short>(rpc_which_events(rpc)), 0};
-    const int ready = ::poll(&item, 1, static_cast<int>(std::min<long>(left, 1000)));
+    const int ready = ::poll(&item, 1, static_cast<int>(std::min<long>(left, kLookUpMs)));
     if (ready < 0 && errno != EINTR) return error_from_errno(errno, "poll");
+    if (ready > 0) trouble = socket_trouble(item.fd, item.revents);
     if (ready > 0 && rpc_service(rpc, item.revents) < 0 && !step.done) break;
   }
   if (step.done && step.status == RPC_STATUS_SUCCESS) return ok_status();
   const char* why = rpc_get_error(rpc);
-  return make_error(Code::kUnavailable, what + ": " + (why != nullptr ? why : "failed"));
+  if (trouble.empty()) trouble = why != nullptr && *why != '\0' ? why : "failed";
+  return make_error(Code::kUnavailable, what + ": " + trouble);
 }
 
 Context new_context(const NfsTarget& target) {
@@ -69,7 +93,7 @@ Context new_context(const NfsTarget& target) {
 }
 
 Status connect(rpc_context* rpc, const NfsTarget& target, std::uint16_t port, int program, int version,
-               Step& step, Instant deadline, const std::string& what) {
+               Step& step, const Patience& patience, const std::string& what) {
   const int begun =
       port != 0 ? rpc_connect_port_async(rpc, target.host.c_str(), port, program, version, &on_step, &step)
                 : rpc_connect_program_async(rpc, target.host.c_str(), program, version, &on_step, &step);
@@ -77,7 +101,7 @@ Status connect(rpc_context* rpc, const NfsTarget& target, std::uint16_t port, in
     const char* why = rpc_get_error(rpc);
     return make_error(Code::kUnavailable, what + ": " + (why != nullptr ? why : "cannot be reached"));
   }
-  return serve_until_done(rpc, step, deadline, what);
+  return serve_until_done(rpc, step, patience, what);
 }
 
 Status mount_refused(std::uint32_t status, const std::string& what) {
@@ -92,7 +116,7 @@ Status mount_refused(std::uint32_t status, const std::string& what) {
   }
 }
 
-Result<NfsHandle> mount(const NfsTarget& target, Instant deadline) {
+Result<NfsHandle> mount(const NfsTarget& target, const Patience& patience) {
   const std::string what = "mount " + to_string(target);
   Step connected;
   Step mounted;  // Before the context, which goes first.
@@ -100,7 +124,7 @@ Result<NfsHandle> mount(const NfsTarget& target, Instant deadline) {
   NfsHandle root;
   const Context rpc = new_context(target);
   Status status =
-      connect(rpc.get(), target, target.mount_port, MOUNT_PROGRAM, MOUNT_V3, connected, deadline, what);
+      connect(rpc.get(), target, target.mount_port, MOUNT_PROGRAM, MOUNT_V3, connected, patience, what);
   if (!status.ok()) return status.error();
   mounted.take = [&](void* data) {
     const auto& result = *static_cast<const mountres3*>(data);
@@ -115,7 +139,7 @@ Result<NfsHandle> mount(const NfsTarget& target, Instant deadline) {
   if (rpc_mount3_mnt_async(rpc.get(), &on_step, export_path.data(), &mounted) != 0) {
     return make_error(Code::kUnavailable, what + ": the call could not be made");
   }
-  status = serve_until_done(rpc.get(), mounted, deadline, what);
+  status = serve_until_done(rpc.get(), mounted, patience, what);
   if (!status.ok()) return status.error();
   if (!refused.ok()) return refused.error();
   return root;
@@ -146,16 +170,17 @@ bool NfsConnection::EarlierDeadline::operator()(const Call* a, const Call* b) co
 }
 
 Result<std::shared_ptr<NfsConnection>> NfsConnection::open(const NfsTarget& target,
-                                                           const NfsTimeouts& timeouts) {
+                                                           const NfsTimeouts& timeouts,
+                                                           const std::atomic<bool>& given_up) {
   std::shared_ptr<NfsConnection> connection(new NfsConnection(timeouts));
-  const Status started = connection->start(target);
+  const Status started = connection->start(target, given_up);
   if (!started.ok()) return started.error();
   return connection;
 }
 
-Status NfsConnection::start(const NfsTarget& target) {
-  const Instant deadline = BootClock::now() + timeouts_.connect;
-  auto root = mount(target, deadline);
+Status NfsConnection::start(const NfsTarget& target, const std::atomic<bool>& given_up) {
+  const Patience patience{BootClock::now() + timeouts_.connect, given_up};
+  auto root = mount(target, patience);
   if (!root) return root.error();
   root_ = std::move(*root);
 
@@ -164,7 +189,7 @@ Status NfsConnection::start(const NfsTarget& target) {
   Step asked;
   Status refused;
   Context rpc = new_context(target);
-  Status status = connect(rpc.get(), target, target.nfs_port, NFS_PROGRAM, NFS_V3, connected, deadline, what);
+  Status status = connect(rpc.get(), target, target.nfs_port, NFS_PROGRAM, NFS_V3, connected, patience, what);
   if (!status.ok()) return status;
   set_socket_options(rpc_get_fd(rpc.get()));
   asked.take = [&](void* data) {
@@ -183,7 +208,7 @@ Status NfsConnection::start(const NfsTarget& target) {
   if (rpc_nfs3_fsinfo_async(rpc.get(), &on_step, &args, &asked) != 0) {
     return make_error(Code::kUnavailable, what + ": FSINFO could not be asked");
   }
-  status = serve_until_done(rpc.get(), asked, deadline, what);
+  status = serve_until_done(rpc.get(), asked, patience, what);
   if (status.ok()) status = refused;
   if (status.ok() && (read_bytes_max_ == 0 || write_bytes_max_ == 0)) {
     status = make_error(Code::kProtocol, what + ": FSINFO allows no transfers");
@@ -209,17 +234,21 @@ Status NfsConnection::start(const NfsTarget& target) {
 }
 
 NfsConnection::~NfsConnection() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
-  }
+  close();
   if (thread_.joinable()) {
     CMS_ASSERT(!on_own_thread());
-    wake();
     thread_.join();
   }
   if (rpc_ != nullptr) rpc_destroy_context(rpc_);  // Its thread could not be made.
   if (wake_fd_ >= 0) ::close(wake_fd_);
+}
+
+void NfsConnection::close() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake();
 }
 
 std::string NfsConnection::trouble() const {
@@ -233,6 +262,7 @@ void NfsConnection::wake() {
 }
 
 void NfsConnection::submit(const Encode& encode, Done done, Duration timeout) {
+  std::string trouble;
   {
     std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
     if (!on_own_thread()) lock.lock();  // A callback runs with it held.
@@ -248,15 +278,26 @@ void NfsConnection::submit(const Encode& encode, Done done, Duration timeout) {
       }
       // Nothing was queued (no memory, or a handle beyond the limits): only this call has failed.
       done = std::move(call->done);
+      trouble = "the call could not be made";
+    } else {
+      trouble = trouble_;
     }
   }
-  done(nullptr);
+  done(nullptr, trouble);
 }
 
 void NfsConnection::on_reply(rpc_context*, int status, void* data, void* private_data) {
   const std::unique_ptr<Call> call(static_cast<Call*>(private_data));
-  call->connection->calls_.erase(call.get());
-  call->done(status == RPC_STATUS_SUCCESS ? data : nullptr);
+  NfsConnection& connection = *call->connection;
+  connection.calls_.erase(call.get());
+  if (status == RPC_STATUS_SUCCESS) {
+    call->done(data, {});
+  } else if (!connection.trouble_.empty()) {
+    call->done(nullptr, connection.trouble_);
+  } else {  // Of this call alone.
+    const char* why = rpc_get_error(connection.rpc_);
+    call->done(nullptr, why != nullptr && *why != '\0' ? why : "the server's reply cannot be used");
+  }
 }
 
 void NfsConnection::run() {
@@ -290,12 +331,14 @@ void NfsConnection::run() {
 }
 
 void NfsConnection::serve(short revents) {
+  std::string trouble = socket_trouble(rpc_get_fd(rpc_), revents);
   if (revents != 0 && rpc_service(rpc_, revents) < 0) {
     const char* why = rpc_get_error(rpc_);
-    die(why != nullptr && *why != '\0' ? why : "the connection broke");
+    if (trouble.empty()) trouble = why != nullptr && *why != '\0' ? why : "the connection broke";
+    die(trouble);
     return;
   }
-  if (!calls_.empty() && (*calls_.begin())->deadline <= BootClock::now()) die("no answer in time");
+  if (!calls_.empty() && (*calls_.begin())->deadline <= BootClock::now()) die("timed out");
 }
 
 void NfsConnection::die(const std::string& why) {
@@ -308,7 +351,7 @@ void NfsConnection::die(const std::string& why) {
   while (!calls_.empty()) {  // None, as libnfs has it.
     const std::unique_ptr<Call> call(*calls_.begin());
     calls_.erase(calls_.begin());
-    call->done(nullptr);
+    call->done(nullptr, trouble_);
   }
 }
 

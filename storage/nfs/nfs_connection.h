@@ -64,8 +64,10 @@ class NfsInFlight {
 class NfsConnection {
  public:
   // Connects and mounts. kUnavailable: no answer in time; kNotFound: the server has no such
-  // export. kPermission: it refuses, or does not want to tell that.
-  static Result<std::shared_ptr<NfsConnection>> open(const NfsTarget& target, const NfsTimeouts& timeouts);
+  // export. kPermission: it refuses, or does not want to tell that. `given_up` may become true meanwhile:
+  // then it ends soon.
+  static Result<std::shared_ptr<NfsConnection>> open(const NfsTarget& target, const NfsTimeouts& timeouts,
+                                                     const std::atomic<bool>& given_up);
   // Ends all calls (UNKNOWN). Not to be called from a callback.
   ~NfsConnection();
 
@@ -77,9 +79,12 @@ class NfsConnection {
   // Encodes a call into the context with this callback and private data; returns what libnfs returned.
   // Runs before submit returns: what it refers to may go then.
   using Encode = std::function<int(rpc_context*, RpcCallback, void*)>;
-  // `result`: the XXX3res of the call, valid until return; nullptr: UNKNOWN.
-  using Done = std::function<void(const void* result)>;
+  // `result`: the XXX3res of the call, valid until return; nullptr: UNKNOWN, and `trouble` says why.
+  using Done = std::function<void(const void* result, const std::string& trouble)>;
   void submit(const Encode& encode, Done done, Duration timeout);
+
+  // Ends all calls (UNKNOWN), soon; the connection is dead then. Does not wait.
+  void close();
 
   bool alive() const { return alive_; }
   // Why it is not alive; empty: it is.
@@ -98,7 +103,7 @@ class NfsConnection {
   };
 
   explicit NfsConnection(const NfsTimeouts& timeouts) : timeouts_(timeouts) {}
-  Status start(const NfsTarget& target);
+  Status start(const NfsTarget& target, const std::atomic<bool>& given_up);
   void run();
   void serve(short revents);
   void die(const std::string& why);

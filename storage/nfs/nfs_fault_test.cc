@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <future>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "storage/contract/samples.h"
@@ -227,6 +230,38 @@ TEST_F(NfsFaultWalk, RemovalAndQuarantine) {
   });
 }
 
+TEST_F(NfsFaultWalk, ManyAtOnce) {
+  const auto direct = open_directly();
+  std::vector<BlobName> names;
+  check_ = [&](BlobStore& store, const std::string& what) {
+    for (const BlobName& name : names) EXPECT_FALSE(*store.contains(name)) << what;
+  };
+  walk([&](BlobStore& store, const std::string& what) {
+    names.clear();
+    const std::uint64_t seq = next_seq();
+    for (const std::uint64_t program_id : {7, 8, 9}) {
+      const Sample sample = make_sample(program_id, seq, 10);
+      ASSERT_TRUE(publish(*direct, sample).ok());
+      names.push_back(sample.name);
+    }
+    const auto all = [](const std::vector<Status>& statuses) {
+      for (const Status& status : statuses) {
+        if (!status.ok()) return status;
+      }
+      return ok_status();
+    };
+    until_stored(what, [&]() -> Status {
+      for (const auto& there : store.contains_many(names)) {
+        if (!there.ok()) return there.error();
+        EXPECT_TRUE(*there) << what;
+      }
+      return ok_status();
+    });
+    until_stored(what, [&] { return all(store.make_durable(names)); });
+    until_stored(what, [&] { return all(store.remove_many(names)); });
+  });
+}
+
 TEST_F(NfsFaultWalk, Reading) {
   const auto direct = open_directly();
   const Sample sample = make_sample(6, 1, 3 * kChunkBytes + 5);
@@ -259,6 +294,84 @@ TEST_F(NfsFaults, BytesThatTheServerLostInARestartAreNotCalledDurable) {
     EXPECT_TRUE(list_all(*store).empty());
   }
   EXPECT_TRUE(publish(*store, sample).ok());
+}
+
+TEST_F(NfsFaults, NameIsNotCalledDurableWithoutACommitOfIt) {
+  const auto store = open(proxy().url(), "a");
+  const Sample sample = make_sample(1, 1, 10);
+  ASSERT_TRUE(publish(*store, sample).ok());
+  for (const auto& [answer, code] :
+       {std::pair<std::uint32_t, Code>{5, Code::kIo}, {28, Code::kNoSpace}, {70, Code::kNotFound}}) {
+    Fault refused{Fault::Action::kAnswer};
+    refused.status = answer;
+    proxy().add(FaultRule{Procedure::kCommit, Way::kRequest, refused});
+    EXPECT_EQ(store->make_durable({sample.name})[0].code(), code) << answer;
+  }
+  EXPECT_TRUE(store->make_durable({sample.name})[0].ok());
+}
+
+TEST_F(NfsFaults, WhyThereWasNoAnswerIsSaid) {
+  const Sample sample = make_sample(1, 1, 10);
+  const auto why_not = [&](BlobStore& store) {
+    const auto there = store.contains(sample.name);
+    return there.ok() ? std::string() : there.error().context;
+  };
+  const auto through = open(proxy().url(), "a", impatient());
+  proxy().add(FaultRule{Procedure::kLookup, Way::kReply, Fault{Fault::Action::kDrop}, 0, 0});
+  EXPECT_NE(why_not(*through).find("no answer (timed out)"), std::string::npos) << why_not(*through);
+  ASSERT_TRUE(proxy().pass_all());
+  ASSERT_EQ(why_not(*through), "");
+  proxy().add(FaultRule{Procedure::kLookup, Way::kRequest, Fault{Fault::Action::kCut}, 0, 0});
+  EXPECT_NE(why_not(*through).find("Connection reset by peer"), std::string::npos) << why_not(*through);
+  ASSERT_TRUE(proxy().pass_all());
+
+  const auto direct = open(server().url(), "b", impatient());
+  server().kill9();
+  (void)why_not(*direct);  // Finds out that its connections are gone.
+  EXPECT_NE(why_not(*direct).find("Connection refused"), std::string::npos) << why_not(*direct);
+}
+
+TEST_F(NfsFaults, EndedCallsEndAtOnceAndNoneBeginsAfterwards) {
+  const auto store = open(proxy().url(), "a");  // A COMMIT is waited for a minute.
+  const Sample sample = make_sample(1, 1, 3 * kChunkBytes);
+  auto writer = store->create(sample.name, make_manifest(sample.name));
+  ASSERT_TRUE(writer.ok());
+  for (std::size_t chunk = 0; chunk < 3; ++chunk) {
+    const unsigned char* data = sample.data.data() + chunk * kChunkBytes;
+    ASSERT_TRUE((*writer)->append(data, kChunkBytes, digest_of(data, kChunkBytes)).ok());
+  }
+  proxy().add(FaultRule{Procedure::kCommit, Way::kRequest, Fault{Fault::Action::kHold}});
+  std::promise<Code> published;
+  std::thread publisher([&] {
+    const auto manifest = (*writer)->publish();
+    published.set_value(manifest.ok() ? Code::kOk : manifest.error().code);
+  });
+  auto ended = published.get_future();
+  ASSERT_TRUE(proxy().wait_for_held(1));
+  const auto start = std::chrono::steady_clock::now();
+  store->call_ender()();
+  EXPECT_EQ(ended.get(), Code::kUnavailable);
+  publisher.join();
+  EXPECT_EQ(store->probe().code(), Code::kUnavailable);
+  EXPECT_EQ(store->open_store().code(), Code::kUnavailable);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  writer->reset();
+}
+
+TEST_F(NfsFaults, ConnectingIsGivenUpWhenCallsAreEnded) {
+  const auto target = parse_nfs_url(proxy().url());
+  ASSERT_TRUE(target.ok());
+  NfsTimeouts patient;
+  patient.connect = std::chrono::minutes(10);
+  const auto store = make_nfs_store(*target, "a", 1, patient);
+  proxy().add(FaultRule{Procedure::kMountMnt, Way::kRequest, Fault{Fault::Action::kHold}});
+  std::promise<Code> opened;
+  std::thread opener([&] { opened.set_value(store->open_store().code()); });
+  auto ended = opened.get_future();
+  ASSERT_TRUE(proxy().wait_for_held(1));
+  store->call_ender()();
+  EXPECT_EQ(ended.get(), Code::kUnavailable);
+  opener.join();
 }
 
 TEST_F(NfsFaults, ShortWriteIsAnError) {

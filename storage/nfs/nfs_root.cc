@@ -196,10 +196,11 @@ NfsPool::NfsPool(NfsTarget target, const NfsTimeouts& timeouts)
 Result<NfsLink> NfsPool::get() {
   Slot& slot = slots_[next_++ % slots_.size()];
   const std::lock_guard<std::mutex> lock(slot.mutex);
+  if (closed_) return make_error(Code::kUnavailable, to_string(target_) + ": this cmsd is ending");
   if (slot.link != nullptr && slot.link->alive()) return slot.link;
   if (BootClock::now() < slot.not_before) return slot.failed;
   slot.link.reset();
-  auto opened = NfsConnection::open(target_, timeouts_);
+  auto opened = NfsConnection::open(target_, timeouts_, closed_);
   if (!opened) {
     slot.failed = opened.error();
     slot.not_before = BootClock::now() + timeouts_.connect_pause;
@@ -207,6 +208,14 @@ Result<NfsLink> NfsPool::get() {
   }
   slot.link = std::move(*opened);
   return slot.link;
+}
+
+void NfsPool::close() {
+  closed_ = true;  // Who is connecting now ends.
+  for (Slot& slot : slots_) {
+    const std::lock_guard<std::mutex> lock(slot.mutex);
+    if (slot.link != nullptr) slot.link->close();
+  }
 }
 
 void NfsLitter::add(const std::string& temp_name) {

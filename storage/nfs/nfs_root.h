@@ -48,6 +48,8 @@ class NfsPool {
   // The next one in turn; a dead one is replaced first. kUnavailable, at once for a while after an
   // attempt has failed; kPermission, kNotFound: the server refuses.
   Result<NfsLink> get();
+  // For good: all calls end soon (UNKNOWN), and there are no connections any more.
+  void close();
   // Callbacks of a connection may hold it, not the pool, which ends connections.
   const std::shared_ptr<NfsLitter>& litter() const { return litter_; }
 
@@ -62,6 +64,7 @@ class NfsPool {
   const NfsTimeouts timeouts_;
   std::array<Slot, kNfsConnectionCount> slots_;
   std::atomic<std::size_t> next_{0};
+  std::atomic<bool> closed_{false};
   const std::shared_ptr<NfsLitter> litter_ = std::make_shared<NfsLitter>();
 };
 

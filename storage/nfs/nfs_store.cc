@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <set>
 #include <string>
@@ -12,6 +13,7 @@
 #include "base/time.h"
 #include "storage/blob_file_io.h"
 #include "storage/nfs/nfs_blob_io.h"
+#include "storage/nfs/nfs_many.h"
 #include "storage/nfs/nfs_root.h"
 #include "storage/nfs/nfs_small_batch.h"
 #include "storage/store_layout.h"
@@ -175,6 +177,69 @@ class NfsStore final : public BlobStore {
     return error_of(found, "look for " + entry_path(**root, name));
   }
 
+  std::vector<Status> remove_many(const std::vector<BlobName>& names) override {
+    const auto root = current();
+    if (!root) return std::vector<Status>(names.size(), root.error());
+    std::vector<std::string> file_names;
+    for (const BlobName& name : names) file_names.push_back(to_file_name(name));
+    const auto replies =
+        nfs_for_each(*pool_, names.size(), [&](NfsConnection& link, std::size_t i, NfsThen then) {
+          nfs_remove(link, {(*root)->shard_of_name(names[i]), file_names[i]}, std::move(then));
+        });
+    CMS_CRASH_POINT("nfs.after_remove");
+    std::vector<Status> statuses(names.size());
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (replies[i].ok() || replies[i].is(NfsStatus::kNoEntry)) continue;
+      statuses[i] = error_of(replies[i], "remove " + entry_path(**root, names[i]));
+    }
+    return statuses;
+  }
+
+  std::vector<Result<bool>> contains_many(const std::vector<BlobName>& names) override {
+    const auto root = current();
+    if (!root) return std::vector<Result<bool>>(names.size(), root.error());
+    std::vector<std::string> file_names;
+    for (const BlobName& name : names) file_names.push_back(to_file_name(name));
+    const auto replies =
+        nfs_for_each(*pool_, names.size(), [&](NfsConnection& link, std::size_t i, NfsThen then) {
+          nfs_lookup(link, {(*root)->shard_of_name(names[i]), file_names[i]}, std::move(then));
+        });
+    std::vector<Result<bool>> there;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (replies[i].ok() || replies[i].is(NfsStatus::kNoEntry)) {
+        there.emplace_back(replies[i].ok());
+      } else {
+        there.emplace_back(error_of(replies[i], "look for " + entry_path(**root, names[i])));
+      }
+    }
+    return there;
+  }
+
+  // LOOKUP and COMMIT on one connection: none outlives a crash of the server, which may undo a name.
+  std::vector<Status> make_durable(const std::vector<BlobName>& names) override {
+    const auto root = current();
+    if (!root) return std::vector<Status>(names.size(), root.error());
+    std::vector<std::string> file_names;
+    for (const BlobName& name : names) file_names.push_back(to_file_name(name));
+    const auto replies =
+        nfs_for_each(*pool_, names.size(), [&](NfsConnection& link, std::size_t i, NfsThen then) {
+          nfs_lookup(link, {(*root)->shard_of_name(names[i]), file_names[i]},
+                     [&link, then = std::move(then)](const NfsReply& found) {
+                       if (!found.ok()) return then(found);
+                       nfs_commit(link, found.handle, then);
+                     });
+        });
+    std::vector<Status> statuses(names.size());
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (replies[i].ok()) continue;
+      statuses[i] = error_of(replies[i], "make durable " + entry_path(**root, names[i]));
+      if (replies[i].is(NfsStatus::kStale)) {
+        statuses[i] = make_error(Code::kNotFound, entry_path(**root, names[i]) + ": removed meanwhile");
+      }
+    }
+    return statuses;
+  }
+
   Status quarantine(const BlobName& name, const std::string& why) override {
     const auto root = current();
     if (!root) return root.error();
@@ -202,6 +267,10 @@ class NfsStore final : public BlobStore {
     return visit_entries((*root)->quarantine, (*root)->path + "/quarantine", [&](const StoredEntry* entry) {
       if (entry != nullptr) visit(*entry);
     });
+  }
+
+  std::function<void()> call_ender() override {
+    return [pool = pool_] { pool->close(); };
   }
 
   Status list(std::uint32_t shard, const std::function<void(const StoredEntry&)>& visit,
@@ -245,7 +314,10 @@ class NfsStore final : public BlobStore {
     NfsReply reply;
     for (int attempt = 0; attempt < 2 && !reply.answered; ++attempt) {
       const auto link = pool_->get();
-      if (!link) break;
+      if (!link) {
+        reply.trouble = link.error().context;
+        break;
+      }
       reply = nfs_wait([&](NfsThen then) { begin(**link, std::move(then)); });
     }
     return reply;
