@@ -89,13 +89,26 @@ void IndexKeeper::look_up(core::LookUpProgram effect) {
 
 Result<core::CmsCore::ProgramFacts> IndexKeeper::facts_of(const ProgramKey& program) {
   core::CmsCore::ProgramFacts found;
-  const auto newest = index_.newest(program);
+  const auto newest = lasting_newest(program);
   if (!newest.ok()) return newest.error();
   if (*newest) found.newest = (*newest)->name.checkpoint.version;
   const auto row = index_.program(program);
   if (!row.ok()) return row.error();
   if (*row) found.withdrawn = (*row)->withdrawn;
   return found;
+}
+
+// The newest, which no crash of the store's host takes away: publishers are told that it is STORED.
+Result<std::optional<IndexRow>> IndexKeeper::lasting_newest(const ProgramKey& program) {
+  while (true) {
+    auto newest = index_.newest(program);
+    if (!newest.ok() || !*newest || (*newest)->stored_at_us != 0) return newest;
+    const Status lasts = store_.make_durable({(*newest)->name})[0];
+    if (lasts.ok()) return newest;
+    if (lasts.code() != Code::kNotFound) return lasts.error();
+    const Status forgotten = forget_now({(*newest)->name});  // It has gone since it was listed.
+    if (!forgotten.ok()) return forgotten.error();
+  }
 }
 
 void IndexKeeper::reserve_incarnation(core::ReserveIncarnation effect) {
@@ -171,14 +184,27 @@ Status IndexKeeper::forget_now(const std::vector<BlobName>& names) {
 
 // The file first: a row without its file is found by reconciling, a file without a row as well, but
 // only the former is never handed out.
-Status IndexKeeper::remove_now(const std::vector<BlobName>& names) {
-  for (const BlobName& name : names) {
-    const Status removed = store_.remove(name);
-    if (!removed.ok()) return removed;
-    if (work_.running) removed_uids_.insert(name.uid);
+std::vector<Status> IndexKeeper::remove_each_now(const std::vector<BlobName>& names) {
+  std::vector<Status> removed = store_.remove_many(names);
+  std::vector<BlobName> gone;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (!removed[i].ok()) continue;
+    gone.push_back(names[i]);
+    if (work_.running) removed_uids_.insert(names[i].uid);
   }
   CMS_CRASH_POINT("cmsd.after_remove");
-  return index_.remove(names);
+  const Status forgotten = index_.remove(gone);
+  for (Status& one : removed) {
+    if (one.ok()) one = forgotten;
+  }
+  return removed;
+}
+
+Status IndexKeeper::remove_now(const std::vector<BlobName>& names) {
+  for (Status& removed : remove_each_now(names)) {
+    if (!removed.ok()) return std::move(removed);
+  }
+  return ok_status();
 }
 
 void IndexKeeper::withdraw(core::WithdrawProgram effect, std::function<void(const Result<Version>&)> then) {
@@ -232,8 +258,7 @@ Status IndexKeeper::mark_withdrawn(const ProgramKey& program, const Version& up_
     return true;
   });
   if (!scanned.ok()) return scanned;
-  for (const BlobName& pin : pins) {
-    const Status removed = store_.remove(pin);
+  for (const Status& removed : store_.remove_many(pins)) {
     if (!removed.ok()) return removed;
   }
   return remove_now(ended);

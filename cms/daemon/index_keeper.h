@@ -4,6 +4,10 @@
 // a program's shard has been through, it is looked at before anything is said of that program. So
 // "none" and "newest" are the store's answers, not those of an index that may have missed something.
 //
+// What was found in the store and not told by whoever put it there may have a name that a crash of the
+// store's host takes away: its writer died before it was durable. Its row has no time of storing until it was
+// read, and is made durable before that, and before the core relies upon it (docs/adr/0008).
+//
 // Threads: the methods are called by the loop, after StoreWorkers and before its stop; they do not
 // block. All work runs on one worker, so that removals and the reconciling never overtake each other;
 // only listing runs ahead of it.
@@ -91,8 +95,9 @@ class IndexKeeper {
   // Runs `job` on the worker, for what must not overtake removals and reconciling.
   void post(std::function<void()> job) { worker_.post(std::move(job)); }
   // In such a job: removes files, then their rows; or rows whose files have gone. A listing from before
-  // does not bring them back.
+  // does not bring them back. Of some that cannot be removed the others go: the first error, or each result.
   Status remove_now(const std::vector<storage::BlobName>& names);
+  std::vector<Status> remove_each_now(const std::vector<storage::BlobName>& names);
   Status forget_now(const std::vector<storage::BlobName>& names);
   // In such a job: makes the index true to the store as far as this program goes.
   Status ensure_shard(const ProgramKey& program);
@@ -108,11 +113,13 @@ class IndexKeeper {
   void end_round(const Status& status);
   void take_listings();
   Status take_in(const std::vector<ShardListing>& listings);
+  Status take_in_ended(const std::vector<ShardListing>& listings);
   Status take_in_pins(const ShardListing& listing);
   Status remove_rows_without_files();
   void complete_next();
   Status complete_rows(const std::vector<storage::IndexRow>& rows);
   Result<core::CmsCore::ProgramFacts> facts_of(const ProgramKey& program);
+  Result<std::optional<storage::IndexRow>> lasting_newest(const ProgramKey& program);
   void answer_waiting_hellos();
   Status mark_withdrawn(const ProgramKey& program, const Version& up_to);
   Status finish_reconcile();

@@ -13,8 +13,8 @@ namespace {
 
 // Entries taken in at once: a batch costs the index one write, and a question waits for one batch.
 constexpr std::size_t kEntriesPerBatch = 2048;
-// Manifests read, and rows looked at, by one job of completing.
-constexpr std::size_t kCompletedAtOnce = 32;
+// Manifests read and names made to last, and rows looked at, by one job of completing.
+constexpr std::size_t kCompletedAtOnce = 64;
 constexpr std::size_t kLooksAtOnce = 4096;
 
 }  // namespace
@@ -125,21 +125,15 @@ Status IndexKeeper::take_in(const std::vector<ShardListing>& listings) {
   std::vector<BlobName> resurrected;
   std::uint64_t unknown_files = 0;
   std::vector<std::uint32_t> shards;
+  if (Status ended = take_in_ended(listings); !ended.ok()) return ended;
   for (const ShardListing& listing : listings) {
-    if (!listing.status.ok()) return listing.status;
     if (reconciled_.test(listing.shard)) continue;  // Somebody asked for it meanwhile.
     shards.push_back(listing.shard);
     unknown_files += listing.unknown_files;
-    for (const auto& [program, up_to] : listing.ended) {
-      const auto known = index_.program(program);
-      if (!known.ok()) return known.error();
-      if (*known && (*known)->withdrawn && up_to <= *(*known)->withdrawn) continue;
-      const Status put = index_.put_withdrawn(program, up_to, wall_time_us());
-      if (!put.ok()) return put;
-    }
     for (const storage::StoredEntry& entry : listing.blobs) {
       const auto tombstone = listing.ended.find(entry.name.checkpoint.program);
-      if (tombstone != listing.ended.end() && entry.name.checkpoint.version <= tombstone->second) {
+      if (tombstone != listing.ended.end() &&
+          entry.name.checkpoint.version <= tombstone->second.checkpoint.version) {
         resurrected.push_back(entry.name);
         continue;
       }
@@ -167,12 +161,40 @@ Status IndexKeeper::take_in(const std::vector<ShardListing>& listings) {
   return ok_status();
 }
 
+// Ends of lives that nobody told us of. They are made to last first: what they end is removed, and must not
+// come back to life without them.
+Status IndexKeeper::take_in_ended(const std::vector<ShardListing>& listings) {
+  std::vector<BlobName> fresh;
+  for (const ShardListing& listing : listings) {
+    if (!listing.status.ok()) return listing.status;
+    if (reconciled_.test(listing.shard)) continue;
+    for (const auto& [program, tombstone] : listing.ended) {
+      const auto known = index_.program(program);
+      if (!known.ok()) return known.error();
+      const bool is_known = *known && (*known)->withdrawn;
+      if (!is_known || *(*known)->withdrawn < tombstone.checkpoint.version) fresh.push_back(tombstone);
+    }
+  }
+  for (const Status& lasts : store_.make_durable(fresh)) {
+    if (lasts.code() == Code::kNotFound) {
+      return make_error(Code::kUnavailable, lasts.error().context + ": it was there a moment ago");
+    }
+    if (!lasts.ok()) return lasts;
+  }
+  for (const BlobName& tombstone : fresh) {
+    const CheckpointId& end = tombstone.checkpoint;
+    const Status put = index_.put_withdrawn(end.program, end.version, wall_time_us());
+    if (!put.ok()) return put;
+  }
+  return ok_status();
+}
+
 // The listing may be from before the pin was put or taken away: the store says how it is now. A row that
 // says pinned and is not so any more retention finds, before it leaves it for its pin.
 Status IndexKeeper::take_in_pins(const ShardListing& listing) {
   for (const auto& [checkpoint, pin] : listing.pins) {
     const auto tombstone = listing.ended.find(checkpoint.program);
-    if (tombstone != listing.ended.end() && checkpoint.version <= tombstone->second) {
+    if (tombstone != listing.ended.end() && checkpoint.version <= tombstone->second.checkpoint.version) {
       if (Status removed = store_.remove(pin); !removed.ok()) return removed;
       continue;
     }
@@ -261,7 +283,7 @@ void IndexKeeper::complete_next() {
 }
 
 Status IndexKeeper::complete_rows(const std::vector<IndexRow>& rows) {
-  std::vector<IndexRow> completed;
+  std::vector<IndexRow> read;
   for (IndexRow row : rows) {
     const auto opened = store_.open(row.name);
     if (!opened.ok()) {
@@ -280,7 +302,17 @@ Status IndexKeeper::complete_rows(const std::vector<IndexRow>& rows) {
     row.pause_us = manifest.notification.pause_us;
     row.program_name = manifest.notification.program_name;
     row.blob_digest = manifest.blob_digest;
-    completed.push_back(std::move(row));
+    read.push_back(std::move(row));
+  }
+  // A time of storing tells that the name lasts.
+  std::vector<BlobName> names;
+  for (const IndexRow& row : read) names.push_back(row.name);
+  const std::vector<Status> lasting = store_.make_durable(names);
+  std::vector<IndexRow> completed;
+  for (std::size_t i = 0; i < read.size(); ++i) {
+    if (lasting[i].code() == Code::kNotFound) continue;  // Removed meanwhile.
+    if (!lasting[i].ok()) return lasting[i];
+    completed.push_back(std::move(read[i]));
   }
   work_.rows_completed += completed.size();
   return completed.empty() ? ok_status() : index_.put(completed);

@@ -170,6 +170,101 @@ TEST(IndexKeeperTest, APeersWordOfAQuarantineCountsOnlyWhenTheFileIsGone) {
   EXPECT_EQ(parts.core.counters().quarantined, 0U) << "found there, not here";
 }
 
+// ---- names that a crash of the store's host would take away
+
+// As a cmsd leaves it that died between giving the name and making it durable.
+Sample left_unsynced(storage::FakeStore& store, std::uint64_t program_id, std::uint64_t seq) {
+  const Sample sample = make_sample(program_id, seq, 10);
+  EXPECT_TRUE(publish(store, sample).ok());
+  store.unsync(sample.name);
+  return sample;
+}
+
+// Rows are there from their names alone: nothing can be opened.
+void reconcile_by_names(Parts& parts, storage::FakeStore& store) {
+  store.fail_next(storage::FakeCall::kOpen, 1'000'000, make_error(Code::kUnavailable, "planned"));
+  ASSERT_TRUE(parts.reconcile());
+  store.fail_next(storage::FakeCall::kOpen, 0, {});
+}
+
+void crash_host(storage::FakeStore& store) {
+  store.crash();
+  ASSERT_TRUE(store.open_store().ok());
+}
+
+// Asks as the core does, and waits until it was answered.
+void look_up(Parts& parts, std::uint64_t program_id) {
+  bool answered = false;
+  parts.keeper.look_up(core::LookUpProgram{ProgramKey{EcuMac{0x020000000001}, program_id}});
+  parts.keeper.post([&] { parts.outbox.push([&answered](Instant, core::Effects&) { answered = true; }); });
+  ASSERT_TRUE(parts.turn_until([&] { return answered; }));
+}
+
+TEST(IndexKeeperTest, WhatTheCoreIsToldToBeStoredSurvivesACrashOfTheStoresHost) {
+  storage::FakeStore store;
+  Parts parts(store);
+  const Sample asked_for = left_unsynced(store, 1, 1);
+  const Sample not_asked_for = left_unsynced(store, 2, 1);
+  reconcile_by_names(parts, store);
+  ASSERT_EQ(parts.rows().size(), 2U);
+  look_up(parts, 1);
+  crash_host(store);
+  EXPECT_TRUE(*store.contains(asked_for.name));
+  EXPECT_FALSE(*store.contains(not_asked_for.name)) << "or this test shows nothing";
+}
+
+TEST(IndexKeeperTest, ACompletedRowHasANameThatLasts) {
+  storage::FakeStore store;
+  Parts parts(store);
+  std::vector<Sample> samples;
+  for (std::uint64_t program_id = 1; program_id <= 100; ++program_id)
+    samples.push_back(left_unsynced(store, program_id, 1));
+  ASSERT_TRUE(parts.reconcile());
+  EXPECT_EQ(parts.keeper.progress().rows_completed, 100U);
+  crash_host(store);
+  for (const Sample& sample : samples) EXPECT_TRUE(*store.contains(sample.name));
+}
+
+TEST(IndexKeeperTest, ARowIsNotCompletedWhileItsNameCannotBeMadeToLast) {
+  storage::FakeStore store;
+  Parts parts(store);
+  const Sample sample = left_unsynced(store, 1, 1);
+  store.fail_next(storage::FakeCall::kMakeDurable, 1, make_error(Code::kUnavailable, "planned"));
+  ASSERT_TRUE(parts.reconcile());
+  EXPECT_EQ(parts.keeper.progress().rows_completed, 0U);
+  EXPECT_EQ((*parts.index().newest(sample.name.checkpoint.program))->stored_at_us, 0U);
+  parts.keeper.reconcile();
+  ASSERT_TRUE(parts.turn_until([&] { return parts.keeper.progress().rows_completed == 1; }));
+  EXPECT_NE((*parts.index().newest(sample.name.checkpoint.program))->stored_at_us, 0U);
+}
+
+TEST(IndexKeeperTest, ANameThatWasTakenAwayIsNotTheNewestAnyMore) {
+  storage::FakeStore store;
+  Parts parts(store);
+  const Sample older = make_sample(1, 1, 10);
+  store_with_row(store, parts.index(), older);
+  left_unsynced(store, 1, 2);
+  reconcile_by_names(parts, store);
+  ASSERT_EQ((*parts.index().newest(older.name.checkpoint.program))->name.checkpoint.version.seq, 2U);
+  crash_host(store);
+  look_up(parts, 1);
+  EXPECT_TRUE((*parts.index().newest(older.name.checkpoint.program))->name == older.name);
+}
+
+TEST(IndexKeeperTest, ATombstoneThatWasFoundLasts) {
+  storage::FakeStore store;
+  Parts parts(store);
+  ASSERT_TRUE(publish(store, make_sample(7, 3, 10)).ok());
+  BlobName tombstone = storage::testing::make_name(7, 3, 0);
+  tombstone.kind = storage::EntryKind::kTombstone;
+  ASSERT_TRUE(store.put_tombstone(tombstone).ok());
+  store.unsync(tombstone);
+  ASSERT_TRUE(parts.reconcile());
+  crash_host(store);
+  EXPECT_TRUE(*store.contains(tombstone));
+  EXPECT_EQ(store.blob_count(), 1U) << "the tombstone alone";
+}
+
 // ---- many, in a real directory and a real index
 
 TEST(IndexKeeperTest, RebuildsAHundredThousandCheckpointsEqual) {

@@ -14,8 +14,8 @@ ShardListing list_shard(storage::BlobStore& store, std::uint32_t shard) {
       [&](const storage::StoredEntry& entry) {
         const CheckpointId& checkpoint = entry.name.checkpoint;
         if (entry.name.kind == storage::EntryKind::kTombstone) {
-          Version& up_to = listing.ended[checkpoint.program];
-          up_to = std::max(up_to, checkpoint.version);
+          storage::BlobName& newest = listing.ended.emplace(checkpoint.program, entry.name).first->second;
+          if (newest.checkpoint.version < checkpoint.version) newest = entry.name;
         } else if (entry.name.kind == storage::EntryKind::kPin) {
           listing.pins.emplace(checkpoint, entry.name);
         } else {

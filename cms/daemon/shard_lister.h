@@ -26,7 +26,7 @@ struct ShardListing {
   std::uint32_t shard = 0;
   Status status;  // Not ok: what follows is not all.
   std::vector<storage::StoredEntry> blobs;
-  std::map<ProgramKey, Version> ended;  // By its tombstones.
+  std::map<ProgramKey, storage::BlobName> ended;  // By which tombstone, the newest of it.
   std::map<CheckpointId, storage::BlobName> pins;
   std::uint64_t unknown_files = 0;
 };
