@@ -36,7 +36,7 @@ RetentionKeeper::RetentionKeeper(core::CmsCore& core, storage::BlobStore& store,
       policy_(policy),
       work_(store, index, policy_,
             {[this](const ProgramKey& program) { return keeper_.ensure_shard(program); },
-             [this](const std::vector<BlobName>& names) { return keeper_.remove_now(names); },
+             [this](const std::vector<BlobName>& names) { return keeper_.remove_each_now(names); },
              [this](const std::vector<BlobName>& names) { return keeper_.forget_now(names); }}) {}
 
 DaemonFacts::Retention RetentionKeeper::facts(Instant now) const {
@@ -71,12 +71,14 @@ void RetentionKeeper::judge_due() {
     programs.push_back(due_.extract(due_.begin()).value());
   keeper_.post([this, programs = std::move(programs), now = now()] {
     std::vector<Removal> removed;
+    RetentionWork::Scope scope;
+    scope.programs = programs;
+    RetentionWork::Run run(work_, std::move(scope), true);
+    const Status status = run.step(now, removed);
     std::vector<ProgramKey> unfinished;
-    Status status;
     for (const ProgramKey& program : programs) {
-      RetentionWork::Run run(work_, RetentionWork::Scope{std::nullopt, program, std::nullopt}, true);
-      if (status.ok()) status = run.step(now, removed);
-      if (status.ok() && !run.done()) unfinished.push_back(program);
+      const bool dealt_with = run.done() || (run.after() && !(*run.after() < program));
+      if (status.ok() && !dealt_with) unfinished.push_back(program);
     }
     outbox_.push([this, removed = std::move(removed), unfinished = std::move(unfinished), status](
                      Instant, Effects& effects) {

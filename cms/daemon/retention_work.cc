@@ -80,7 +80,21 @@ Status RetentionWork::learn_times(Program& program, bool& again) {
       break;
     }
   }
-  if (Status put = index_.put(learnt); !put.ok()) return put;
+  // A time of storing tells that the name lasts (IndexKeeper).
+  std::vector<BlobName> names;
+  for (const IndexRow& row : learnt) names.push_back(row.name);
+  const std::vector<Status> lasting = store_.make_durable(names);
+  std::vector<IndexRow> lasts;
+  for (std::size_t i = 0; i < learnt.size(); ++i) {
+    if (lasting[i].ok()) {
+      lasts.push_back(std::move(learnt[i]));
+    } else if (lasting[i].code() == Code::kNotFound) {
+      gone.push_back(names[i]);
+    } else {
+      return lasting[i];
+    }
+  }
+  if (Status put = index_.put(lasts); !put.ok()) return put;
   if (gone.empty()) return trouble;
   if (Status forgotten = keeper_.forget(gone); !forgotten.ok()) return forgotten;
   const auto is_gone = [&](const IndexRow& row) {
@@ -106,25 +120,87 @@ Status RetentionWork::judge(const RetentionNow& now, bool need_time, Program& pr
   return ok_status();
 }
 
-// The first store of the newest version: judge() never lets that one go.
-Result<bool> RetentionWork::newest_is_there(Program& program, std::size_t place) {
-  auto& rows = program.index_rows;
-  const Lineage lineage = rows[place].name.lineage;
-  const auto newest = std::find_if(rows.begin(), rows.end(),
-                                   [&](const IndexRow& row) { return row.name.lineage == lineage; });
-  const auto there = store_.contains(newest->name);
-  if (!there.ok() || *there) return there;
-  const Status forgotten = keeper_.forget({newest->name});
+Status RetentionWork::look_ahead(const std::vector<BlobName>& names) {
+  looked_.clear();
+  const auto there = store_.contains_many(names);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (!there[i].ok()) return there[i].error();
+    looked_[storage::to_file_name(names[i])] = *there[i];
+  }
+  return ok_status();
+}
+
+Result<bool> RetentionWork::is_there(const BlobName& name) {
+  const auto looked = looked_.find(storage::to_file_name(name));
+  return looked != looked_.end() ? Result<bool>(looked->second) : store_.contains(name);
+}
+
+void RetentionWork::add_looks(const Program& program, std::vector<BlobName>& names) {
+  std::set<Lineage> newest;
+  for (std::size_t place = 0; place < program.index_rows.size(); ++place) {
+    const IndexRow& row = program.index_rows[place];
+    const bool goes = core::goes(program.judged[place].verdict);
+    if (row.pinned || goes) names.push_back(storage::pin_name_of(row.name));
+    if (!goes || !newest.insert(row.name.lineage).second) continue;
+    const auto first =
+        std::find_if(program.index_rows.begin(), program.index_rows.end(),
+                     [&](const IndexRow& other) { return other.name.lineage == row.name.lineage; });
+    names.push_back(first->name);
+  }
+}
+
+// A row that was made of a name alone may be of a name that does not last (IndexKeeper).
+Result<bool> RetentionWork::stays(Program& program, std::vector<IndexRow>::iterator kept) {
+  if (kept->stored_at_us != 0) {
+    const auto there = is_there(kept->name);
+    if (!there.ok() || *there) return there;
+  } else {
+    const Status lasts = store_.make_durable({kept->name})[0];
+    if (lasts.ok()) return true;
+    if (lasts.code() != Code::kNotFound) return lasts.error();
+  }
+  const Status forgotten = keeper_.forget({kept->name});
   if (!forgotten.ok()) return forgotten.error();
-  rows.erase(newest);
+  program.index_rows.erase(kept);
   return false;
+}
+
+// The first store of the newest version: judge() never lets that one go.
+Result<bool> RetentionWork::what_stays_is_there(Program& program, std::size_t place) {
+  auto& rows = program.index_rows;
+  const BlobName name = rows[place].name;
+  const bool second_store = program.judged[place].verdict == Verdict::kSecondStore;
+  const auto newest = std::find_if(rows.begin(), rows.end(),
+                                   [&](const IndexRow& row) { return row.name.lineage == name.lineage; });
+  const auto newest_stays = stays(program, newest);
+  if (!newest_stays.ok() || !*newest_stays || !second_store) return newest_stays;
+  const auto first = std::find_if(rows.begin(), rows.end(), [&](const IndexRow& row) {
+    return row.name.checkpoint == name.checkpoint && row.name.lineage == name.lineage;
+  });
+  return stays(program, first);
+}
+
+Status RetentionWork::remove_doomed(std::vector<Removal>& removed) {
+  if (doomed_.empty()) return ok_status();
+  std::vector<BlobName> names;
+  for (const std::size_t place : doomed_) names.push_back(removed[place].row.name);
+  const std::vector<Status> gone = keeper_.remove(names);
+  CMS_CRASH_POINT("cmsd.after_retention_remove");
+  Status first;
+  for (std::size_t i = doomed_.size(); i-- > 0;) {  // From behind, so that places stay.
+    if (gone[i].ok()) continue;
+    first = gone[i];
+    removed.erase(removed.begin() + static_cast<std::ptrdiff_t>(doomed_[i]));
+  }
+  doomed_.clear();
+  return first;
 }
 
 // A second store goes for all its pin: the pin keeps the checkpoint, and the first store is that.
 Result<bool> RetentionWork::is_pinned(Program& program, std::size_t place) {
   if (program.judged[place].verdict == Verdict::kSecondStore) return false;
   const BlobName& name = program.index_rows[place].name;
-  const auto pinned = store_.contains(storage::pin_name_of(name));
+  const auto pinned = is_there(storage::pin_name_of(name));
   if (!pinned.ok() || !*pinned) return pinned;
   const Status set = index_.set_pinned(name.checkpoint, true);
   if (!set.ok()) return set.error();
@@ -136,7 +212,7 @@ Result<bool> RetentionWork::is_pinned(Program& program, std::size_t place) {
 Status RetentionWork::confirm_pins(Program& program) {
   for (IndexRow& row : program.index_rows) {
     if (!row.pinned) continue;
-    const auto pinned = store_.contains(storage::pin_name_of(row.name));
+    const auto pinned = is_there(storage::pin_name_of(row.name));
     if (!pinned.ok()) return pinned.error();
     if (*pinned) continue;
     if (Status set = index_.set_pinned(row.name.checkpoint, false); !set.ok()) return set;
@@ -158,8 +234,8 @@ Status RetentionWork::work_off(const RetentionNow& now, bool apply, Program& pro
     for (std::size_t place = rows.size(); place-- > 0 && !afresh;) {  // Oldest first.
       if (!core::goes(program.judged[place].verdict)) continue;
       const Lineage lineage = rows[place].name.lineage;
-      if (proven.count(lineage) == 0) {
-        const auto there = newest_is_there(program, place);
+      if (proven.count(lineage) == 0 || program.judged[place].verdict == Verdict::kSecondStore) {
+        const auto there = what_stays_is_there(program, place);
         if (!there.ok()) return there.error();
         afresh = !*there;
         if (afresh) break;
@@ -174,8 +250,7 @@ Status RetentionWork::work_off(const RetentionNow& now, bool apply, Program& pro
         again = removals_left_ == 0;
         if (again) return ok_status();
         --removals_left_;
-        if (Status gone = keeper_.remove({rows[place].name}); !gone.ok()) return gone;
-        CMS_CRASH_POINT("cmsd.after_retention_remove");
+        doomed_.push_back(removed.size());
       }
       removed.push_back(Removal{rows[place], verdict, core::in_words(verdict, program.rules)});
     }
@@ -202,16 +277,14 @@ Status RetentionWork::remove_for_bound(const RetentionNow& now, bool apply,
   for (std::size_t place = 0; place < program.index_rows.size(); ++place) {
     if (!(program.index_rows[place].name == found.row.name)) continue;
     if (!core::may_go(program.judged[place].verdict)) return ok_status();
-    const auto there = newest_is_there(program, place);
+    const auto there = what_stays_is_there(program, place);
     if (!there.ok()) return there.error();
     if (!*there) return ok_status();  // Next time.
     const auto pinned = is_pinned(program, place);
     if (!pinned.ok()) return pinned.error();
     if (*pinned) return ok_status();
     const IndexRow& row = program.index_rows[place];
-    if (apply) {
-      if (Status gone = keeper_.remove({row.name}); !gone.ok()) return gone;
-    }
+    if (apply) doomed_.push_back(removed.size());
     const Verdict verdict = bound.ecu_mac ? Verdict::kEcuBytes : Verdict::kFleetBytes;
     removed.push_back(Removal{row, verdict, core::in_words(verdict, program.rules, bound.max_bytes)});
     return ok_status();
@@ -228,7 +301,7 @@ struct RetentionWork::Run::Page {
 
 RetentionWork::Run::Run(RetentionWork& work, Scope scope, bool apply)
     : work_(work), scope_(std::move(scope)), apply_(apply) {
-  if (scope_.program) return;
+  if (scope_.program || !scope_.programs.empty()) return;
   // Bounds are looked after by one CMS: each covers programs of all.
   if (scope_.share && !scope_.share->is_ours(ProgramKey{})) return;
   for (const core::RetentionPolicy::Bound& bound : work_.policy_.bounds()) {
@@ -236,9 +309,29 @@ RetentionWork::Run::Run(RetentionWork& work, Scope scope, bool apply)
   }
 }
 
+Status RetentionWork::Run::load_into(Page& page, std::size_t rows_max) {
+  std::size_t count = 0;
+  page.last = true;
+  for (const ProgramKey& key : scope_.programs) {
+    if (after_ && !(*after_ < key)) continue;
+    if (count >= rows_max) {
+      page.last = false;
+      break;
+    }
+    page.programs.emplace_back();
+    if (Status loaded = work_.load(key, page.programs.back()); !loaded.ok()) return loaded;
+    count += page.programs.back().index_rows.size();
+  }
+  return ok_status();
+}
+
 // Whole programs only.
 Result<RetentionWork::Run::Page> RetentionWork::Run::next_page(std::size_t rows_max) {
   Page page;
+  if (!scope_.programs.empty()) {
+    if (Status loaded = load_into(page, rows_max); !loaded.ok()) return loaded.error();
+    return page;
+  }
   if (scope_.program) {
     page.last = true;
     page.programs.emplace_back();
@@ -279,23 +372,53 @@ Status RetentionWork::Run::step(const RetentionNow& now, std::vector<Removal>& r
 Status RetentionWork::Run::step_programs(const RetentionNow& now, std::vector<Removal>& removed) {
   auto page = next_page(kStepRowsMax);
   if (!page.ok()) return page.error();
-  for (Program& program : page->programs) {
-    if (!scope_.share || scope_.share->is_ours(program.key)) {
-      if (Status ensured = work_.keeper_.ensure(program.key); !ensured.ok()) return ensured;
-      // What was found in the shard was not in the page yet.
-      if (Status loaded = work_.load(program.key, program); !loaded.ok()) return loaded;
-      bool again = false;
+  for (std::size_t place = 0; place < page->programs.size();) {
+    const std::size_t before = place;
+    Status worked = step_some(now, *page, place, removed);
+    Status gone = work_.remove_doomed(removed);
+    if (!worked.ok()) return worked;
+    if (!gone.ok()) return gone;
+    if (place == before) return ok_status();  // This step has done what it may.
+  }
+  if (!page->last) return ok_status();
+  programs_done_ = moved_ = true;
+  after_.reset();
+  return ok_status();
+}
+
+// Works off the next programs, as many as are looked for together. `place` is then the first one that is not
+// dealt with.
+Status RetentionWork::Run::step_some(const RetentionNow& now, Page& page, std::size_t& place,
+                                     std::vector<Removal>& removed) {
+  const auto is_ours = [this](const Program& program) {
+    return !scope_.share || scope_.share->is_ours(program.key);
+  };
+  std::vector<BlobName> names;
+  std::size_t end = place;
+  bool again = false;
+  for (; end < page.programs.size() && names.size() < kLooksTogetherMax; ++end) {
+    Program& program = page.programs[end];
+    if (!is_ours(program)) continue;
+    if (Status ensured = work_.keeper_.ensure(program.key); !ensured.ok()) return ensured;
+    // What was found in the shard was not in the page yet.
+    if (Status loaded = work_.load(program.key, program); !loaded.ok()) return loaded;
+    if (Status judged = work_.judge(now, false, program, again); !judged.ok()) return judged;
+    if (again) break;
+    work_.add_looks(program, names);
+  }
+  if (Status looked = work_.look_ahead(names); !looked.ok()) return looked;
+  for (; place < end; ++place) {
+    Program& program = page.programs[place];
+    if (is_ours(program)) {
       const std::size_t rows = program.index_rows.size();
-      if (Status worked = work_.work_off(now, apply_, program, removed, again); !worked.ok()) return worked;
-      if (again) return ok_status();
+      bool unfinished = false;
+      const Status worked = work_.work_off(now, apply_, program, removed, unfinished);
+      if (!worked.ok() || unfinished) return worked;
       rows_judged_ += rows;
     }
     after_ = program.key;
     moved_ = true;
   }
-  if (!page->last) return ok_status();
-  programs_done_ = moved_ = true;
-  after_.reset();
   return ok_status();
 }
 
@@ -337,12 +460,34 @@ Status RetentionWork::Run::step_bound(const RetentionNow& now) {
 }
 
 Status RetentionWork::Run::step_removals(const RetentionNow& now, std::vector<Removal>& removed) {
-  for (std::size_t i = 0; i < kStepRemovalsMax && !found_.empty(); ++i) {
-    const std::size_t before = removed.size();
-    const Status status = work_.remove_for_bound(now, apply_, found_.back(), bounds_[bound_], removed);
-    if (!status.ok()) return status;
-    if (!apply_ && removed.size() > before) planned_.insert(removed.back().row.name.uid);
-    found_.pop_back();
+  for (std::size_t i = 0; i < kStepRemovalsMax && !found_.empty();) {
+    // Some of different programs: what goes of one changes how the rest of it is judged.
+    std::set<ProgramKey> keys;
+    std::vector<BlobName> names;
+    std::size_t count = 0;
+    for (; count < found_.size() && names.size() < kLooksTogetherMax; ++count) {
+      const BlobName& name = found_[found_.size() - 1 - count].row.name;
+      if (!keys.insert(name.checkpoint.program).second) break;
+      Program program;
+      if (Status loaded = work_.load(name.checkpoint.program, program); !loaded.ok()) return loaded;
+      const auto& rows = program.index_rows;
+      const auto newest = std::find_if(rows.begin(), rows.end(),
+                                       [&](const IndexRow& row) { return row.name.lineage == name.lineage; });
+      if (newest != rows.end()) names.push_back(newest->name);
+      names.push_back(storage::pin_name_of(name));
+    }
+    if (Status looked = work_.look_ahead(names); !looked.ok()) return looked;
+    Status worked;
+    for (; count > 0 && worked.ok(); --count, ++i) {
+      const std::size_t before = removed.size();
+      worked = work_.remove_for_bound(now, apply_, found_.back(), bounds_[bound_], removed);
+      if (!worked.ok()) break;
+      if (!apply_ && removed.size() > before) planned_.insert(removed.back().row.name.uid);
+      found_.pop_back();
+    }
+    const Status gone = work_.remove_doomed(removed);
+    if (!worked.ok()) return worked;
+    if (!gone.ok()) return gone;
   }
   if (found_.empty()) ++bound_;
   return ok_status();

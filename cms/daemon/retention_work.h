@@ -4,13 +4,16 @@
 // would remove. docs/adr/0007.
 //
 // Before a file goes: the newest of its lineage has been seen in the store, and the store has no pin
-// of it; nothing of that is taken from the index alone.
+// of it; nothing of that is taken from the index alone. On a NAS each look and each removal is a wait: those of
+// some programs go side by side, looks first, and no more of them than are quickly done
+// (RetentionKeeper::kPinSettle).
 //
 // Threads: the worker of IndexKeeper, so that removals and reconciling never overtake each other. Calls
 // block. Bounds: the rows of one program, of a step, and kBoundRowsMax.
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -29,6 +32,7 @@ inline constexpr std::size_t kStepOpensMax = 256;  // Footers read for times tha
 inline constexpr std::size_t kBoundRowsMax =
     20000;  // That one look at a bound of an ECU or the fleet removes.
 inline constexpr std::size_t kStepRemovalsMax = 256;  // So that questions are answered in between.
+inline constexpr std::size_t kLooksTogetherMax = 64;  // And removals; the last program may exceed it.
 inline constexpr std::size_t kUnreadableMax = 4096;   // Files without a usable footer, remembered.
 
 struct Removal {
@@ -49,8 +53,8 @@ class RetentionWork {
   struct Keeper {
     // Makes the index true to the store as far as a program goes.
     std::function<Status(const ProgramKey&)> ensure;
-    // Removes files and their rows; rows whose files have gone.
-    std::function<Status(const std::vector<storage::BlobName>&)> remove;
+    // Removes files and their rows, each with its own result; rows whose files have gone.
+    std::function<std::vector<Status>(const std::vector<storage::BlobName>&)> remove;
     std::function<Status(const std::vector<storage::BlobName>&)> forget;
   };
   RetentionWork(storage::BlobStore& store, storage::CheckpointIndex& index,
@@ -60,6 +64,7 @@ class RetentionWork {
     std::optional<EcuMac> ecu_mac;
     std::optional<ProgramKey> program;
     std::optional<core::PeerTable::Share> share;  // Only what is ours of it.
+    std::vector<ProgramKey> programs{};           // Not empty: these, which ascend.
   };
   // One way through a scope: the rules of each program, then the bounds of bytes that cover many.
   // With `apply` what may go goes; without, it is only listed.
@@ -85,6 +90,8 @@ class RetentionWork {
    private:
     struct Page;
     Result<Page> next_page(std::size_t rows_max);
+    Status load_into(Page& page, std::size_t rows_max);
+    Status step_some(const RetentionNow& now, Page& page, std::size_t& place, std::vector<Removal>& removed);
     Status step_programs(const RetentionNow& now, std::vector<Removal>& removed);
     Status step_bound(const RetentionNow& now);
     Status step_removals(const RetentionNow& now, std::vector<Removal>& removed);
@@ -116,12 +123,22 @@ class RetentionWork {
   Status judge(const RetentionNow& now, bool need_time, Program& program, bool& again);
   Status learn_times(Program& program, bool& again);
   Status load(const ProgramKey& key, Program& program);
-  // The newest of the row's lineage is in the store; else its row goes from index and `program`.
-  Result<bool> newest_is_there(Program& program, std::size_t place);
+  // Names that will be looked for: asked together, remembered until the next call.
+  Status look_ahead(const std::vector<storage::BlobName>& names);
+  Result<bool> is_there(const storage::BlobName& name);
+  // What work_off will look for.
+  static void add_looks(const Program& program, std::vector<storage::BlobName>& names);
+  // Removes what work_off and remove_for_bound have added to `removed` and not removed themselves; what could
+  // not be removed is taken out of it.
+  Status remove_doomed(std::vector<Removal>& removed);
+  // The newest of the row's lineage is in the store, and so is the one that is kept of two of one checkpoint,
+  // both for good; else their rows go from index and `program`.
+  Result<bool> what_stays_is_there(Program& program, std::size_t place);
+  Result<bool> stays(Program& program, std::vector<storage::IndexRow>::iterator kept);
   Result<bool> is_pinned(Program& program, std::size_t place);
   // What the index says to be pinned is so still.
   Status confirm_pins(Program& program);
-  // Of one program by its own rules.
+  // Of one program by its own rules. With `apply` what goes is left to remove_doomed.
   Status work_off(const RetentionNow& now, bool apply, Program& program, std::vector<Removal>& removed,
                   bool& again);
   Status remove_for_bound(const RetentionNow& now, bool apply, const core::OldestFirst::Found& found,
@@ -134,6 +151,8 @@ class RetentionWork {
   std::set<std::uint64_t> unreadable_;  // Uids.
   std::size_t opens_left_ = 0;          // Of this step.
   std::size_t removals_left_ = 0;       // Of this step.
+  std::map<std::string, bool> looked_;  // By file name.
+  std::vector<std::size_t> doomed_;     // Places in `removed`.
 };
 
 // AdminAnswer::next for a run that may stop, and the way back. kInvalidArgument: not such a text.

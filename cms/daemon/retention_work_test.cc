@@ -121,14 +121,17 @@ class RetentionWorkTest : public ::testing::Test {
                       policy_,
                       {[this](const ProgramKey&) { return ensured_; },
                        [this](const std::vector<storage::BlobName>& names) {
-                         for (const storage::BlobName& name : names) {
-                           if (Status removed = store_.remove(name); !removed.ok()) return removed;
+                         batches_.push_back(names.size());
+                         std::vector<Status> removed = store_.remove_many(names);
+                         for (std::size_t i = 0; i < names.size(); ++i) {
+                           if (removed[i].ok()) removed[i] = index_.remove({names[i]});
                          }
-                         return index_.remove(names);
+                         return removed;
                        },
                        [this](const std::vector<storage::BlobName>& names) { return index_.remove(names); }}};
   Status ensured_;
   Status status_;
+  std::vector<std::size_t> batches_;  // How many were removed at once.
   std::uint64_t judged_ = 0;
 };
 
@@ -143,6 +146,62 @@ TEST_F(RetentionWorkTest, PlanShowsWhatApplyRemovesAndTouchesNothing) {
   EXPECT_THAT(files(), ElementsAre("1/7.3", "1/7.4", "1/7.5"));
   EXPECT_EQ(rows(), files());
   EXPECT_THAT(run(true), IsEmpty());
+}
+
+TEST_F(RetentionWorkTest, RemovesOfManyProgramsTogetherAndWhatCannotBeRemovedStays) {
+  for (ProgramId id = 1; id <= 50; ++id) {
+    for (Seq seq = 1; seq <= 4; ++seq) put(ProgramKey{kEcu, id}, seq, kNow);
+  }
+  store_.fail_next(FakeCall::kRemove, 1, make_error(Code::kIo, "planned"));
+  const auto removed = run(true);
+  EXPECT_EQ(status_.code(), Code::kIo);
+  // Two looks for each: the newest and a pin.
+  EXPECT_THAT(batches_, ElementsAre(kLooksTogetherMax / 2));
+  EXPECT_EQ(removed.size(), kLooksTogetherMax / 2 - 1) << "what has gone is told, what has not is not";
+  EXPECT_EQ(files().size(), 200 - removed.size());
+  EXPECT_EQ(rows(), files());
+  status_ = ok_status();
+  EXPECT_EQ(run(true).size(), 50 - removed.size());
+  EXPECT_EQ(files().size(), 150U);
+}
+
+TEST_F(RetentionWorkTest, GoesThroughExactlyTheProgramsAskedFor) {
+  RetentionWork::Scope scope;
+  for (ProgramId id = 1; id <= 9; ++id) {
+    for (Seq seq = 1; seq <= 4; ++seq) put(ProgramKey{kEcu, id}, seq, kNow);
+    if (id % 2 == 0) scope.programs.push_back(ProgramKey{kEcu, id});
+  }
+  EXPECT_EQ(run(true, scope).size(), 4U);
+  EXPECT_EQ(judged_, 16U);
+  EXPECT_EQ(files().size(), 32U);
+}
+
+// ---- names that a crash of the store's host would take away
+
+TEST_F(RetentionWorkTest, NothingGoesForANewestThatWouldNotLast) {
+  for (Seq seq = 1; seq <= 3; ++seq) put(kProgram, seq, kNow);
+  const storage::BlobName newest = put(kProgram, 4, kNow, /*only_name=*/true);
+  store_.unsync(newest);
+  store_.fail_next(FakeCall::kMakeDurable, 1, make_error(Code::kUnavailable, "planned"));
+  EXPECT_THAT(run(true), IsEmpty());
+  EXPECT_EQ(status_.code(), Code::kUnavailable);
+  EXPECT_EQ(files().size(), 4U);
+  status_ = ok_status();
+  EXPECT_EQ(run(true).size(), 1U);
+  store_.crash();
+  ASSERT_TRUE(store_.open_store().ok());
+  EXPECT_THAT(files(), ElementsAre("1/7.2", "1/7.3", "1/7.4"));
+}
+
+TEST_F(RetentionWorkTest, OfTwoStoresOfACheckpointTheOneThatStaysLasts) {
+  const storage::BlobName stays = put(kProgram, 1, kNow, /*only_name=*/true, 5);
+  store_.unsync(stays);
+  put(kProgram, 1, kNow, false, 6);  // This one its publisher was told to be STORED.
+  put(kProgram, 2, kNow);
+  EXPECT_EQ(run(true).size(), 1U);
+  store_.crash();
+  ASSERT_TRUE(store_.open_store().ok());
+  EXPECT_THAT(files(), ElementsAre("1/7.1", "1/7.2"));
 }
 
 TEST_F(RetentionWorkTest, LooksForThePinInTheStoreNotInTheIndex) {
