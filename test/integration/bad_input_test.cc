@@ -1,13 +1,12 @@
 // What is wrong is named, refused or survived: stores, second instances, messages.
 #include <gtest/gtest.h>
-#include <sys/mount.h>
-#include <unistd.h>
 #include <fstream>
 
 #include "net/socket.h"
 #include "schemas/messages.h"
 #include "test/support/cmsd_process.h"
 #include "test/support/publisher.h"
+#include "test/support/small_tmpfs.h"
 
 namespace cms::test {
 namespace {
@@ -68,10 +67,10 @@ TEST(StoreTroubleTest, NewerFormatIsRefusedNamingBothVersions) {
 
 // Needs a file system of its own: the tests of store trouble run as root, as .ci/run does.
 TEST(StoreTroubleTest, FullStoreAcknowledgesNothingAndGoesOnWhenThereIsRoom) {
-  ASSERT_EQ(::geteuid(), 0U) << "this test mounts a small tmpfs: run it as root (sudo)";
   const TempDir dir;
   std::filesystem::create_directory(dir / "store");
-  ASSERT_EQ(::mount("tmpfs", (dir / "store").c_str(), "tmpfs", 0, "size=24m"), 0);
+  SmallTmpfs store(dir / "store", 24);
+  ASSERT_TRUE(store.mounted());
   {
     CmsdProcess cmsd(dir, without_store());
     Publisher publisher(cmsd.endpoint(), "02:00:00:00:00:01");
@@ -80,18 +79,17 @@ TEST(StoreTroubleTest, FullStoreAcknowledgesNothingAndGoesOnWhenThereIsRoom) {
     // One that fits still goes, whatever the large one does.
     EXPECT_EQ(publisher.wait(publisher.publish(3, 1, 4096)), RTCR_OK) << cmsd.log();
     EXPECT_EQ(publisher.wait(large, RTCR_STORED, 0), RTCR_E_TIMEOUT);
-    ASSERT_EQ(::mount("tmpfs", (dir / "store").c_str(), "tmpfs", MS_REMOUNT, "size=200m"), 0);
+    ASSERT_TRUE(store.resize(200));
     EXPECT_EQ(publisher.wait(large), RTCR_OK) << cmsd.log();
 
-    ASSERT_EQ(::mount("tmpfs", (dir / "store").c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, ""), 0);
+    ASSERT_TRUE(store.set_read_only(true));
     const std::uint64_t held = publisher.publish(1, 2, 4096);
     std::string said;
     while (said.find("read-only") == std::string::npos) said = cmsd.admin({"status"}).output;
     EXPECT_EQ(publisher.wait(held, RTCR_STORED, 0), RTCR_E_TIMEOUT);
-    ASSERT_EQ(::mount("tmpfs", (dir / "store").c_str(), "tmpfs", MS_REMOUNT, ""), 0);
+    ASSERT_TRUE(store.set_read_only(false));
     EXPECT_EQ(publisher.wait(held), RTCR_OK) << cmsd.log();
   }
-  EXPECT_EQ(::umount((dir / "store").c_str()), 0);
 }
 
 TEST(SecondInstanceTest, SameNameIsRefusedAndSaysSo) {
