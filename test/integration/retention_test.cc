@@ -12,6 +12,7 @@
 #include "schemas/messages.h"
 #include "storage/blob_store.h"
 #include "test/integration/fleet.h"
+#include "test/support/small_tmpfs.h"
 
 namespace cms::test {
 namespace {
@@ -167,6 +168,40 @@ TEST(RetentionTest, PlanShowsWhatLowerRulesWillRemoveAndApplyDoesIt) {
             "nothing is to go; 2");
   EXPECT_EQ(again.admin({"retention", "frob"}).exit_code, 2);
   EXPECT_EQ(again.admin({"retention", "plan", std::string(kEcu) + "/1@1.1"}).exit_code, 2);
+}
+
+// The rules were lowered because the store is full; nobody else makes room.
+TEST(RetentionTest, FullStoreIsFreedByTheRulesAndWhoeverWaitsIsStored) {
+  const TempDir dir{memory_or_tmp()};
+  std::filesystem::create_directory(dir / "store");
+  const SmallTmpfs store(dir / "store", 32);
+  ASSERT_TRUE(store.mounted());
+  constexpr std::size_t kBytes = 4 << 20;
+  CmsdProcess::Options options;
+  options.make_store = false;
+  options.arguments = {"--keep-latest", "10"};
+  CmsdProcess cmsd(dir, options);
+  Publisher publisher(cmsd.endpoint(), kEcu);
+  for (std::uint64_t generation = 1; generation <= 5; ++generation)
+    ASSERT_EQ(publisher.wait(publisher.publish(1, generation, kBytes)), RTCR_OK) << cmsd.log();
+  store.fill("filler");
+  const std::vector<std::uint64_t> waiting = {publisher.publish(2, 1, 2 * kBytes),
+                                              publisher.publish(3, 1, 5000)};
+  EXPECT_TRUE(cmsd.wait_for_log("no space", 1, kPatience));
+  for (const std::uint64_t seq : waiting) EXPECT_EQ(publisher.wait(seq, RTCR_STORED, 0), RTCR_E_TIMEOUT);
+  EXPECT_EQ(admin_json(cmsd, {"status"}).at("health"), "down");
+  EXPECT_EQ(files_of(cmsd).size(), 5U) << "the rules keep all of them";
+  EXPECT_EQ(cmsd.terminate(), 0);
+
+  options.arguments = {"--keep-latest", "1"};
+  options.port_base = cmsd.port_base();
+  CmsdProcess lower(dir, options);
+  for (const std::uint64_t seq : waiting) EXPECT_EQ(publisher.wait(seq), RTCR_OK) << lower.log();
+  EXPECT_EQ(files_of(lower).size(), 3U);
+  EXPECT_EQ(get_newest(lower, publisher.key(1), dir / "back"), blob_of(1, 5, kBytes));
+  EXPECT_EQ(get_newest(lower, publisher.key(2), dir / "back"), blob_of(2, 1, 2 * kBytes));
+  EXPECT_TRUE(becomes([&] { return admin_json(lower, {"status"}).at("health") == "ok"; })) << lower.log();
+  EXPECT_EQ(admin_json(lower, {"status"}).at("retention").at("full").at("removed"), 4);
 }
 
 // Reads as slowly as it likes: takes the first window and gives no more credit.
