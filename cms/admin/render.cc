@@ -122,9 +122,11 @@ std::string status_table(const Json& json, const Style& style) {
                           text_at(json, "pid") + ", port base " + text_at(json, "port_base") + ", up " +
                           age_at(json, "uptime_s"));
   const Json& store = field(json, "store");
+  const std::string no_answer =
+      field(store, "no_answer_s").is_null() ? "" : ", no answer for " + age_at(store, "no_answer_s");
   out += line("store", text_at(store, "url") + ", " + text_at(store, "state") + " for " +
-                           age_at(store, "since_s") + ", " + size_at(store, "free_bytes") + " of " +
-                           size_at(store, "total_bytes") + " free");
+                           age_at(store, "since_s") + no_answer + ", " + size_at(store, "free_bytes") +
+                           " of " + size_at(store, "total_bytes") + " free");
   const Json& reconcile = field(store, "reconcile");
   if (field(reconcile, "running") == true) {
     out += line("comparing index",

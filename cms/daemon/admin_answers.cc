@@ -402,6 +402,7 @@ std::string status_json(const CoreSnapshot& snapshot, storage::CheckpointIndex& 
   store["state"] = to_string(snapshot.store_status.code());
   store["reason"] = snapshot.store_status.ok() ? Json() : Json(snapshot.store_status.error().message());
   store["since_s"] = seconds_json(facts.store_since);
+  store["no_answer_s"] = facts.store_no_answer_for ? seconds_json(*facts.store_no_answer_for) : Json();
   store["total_bytes"] = facts.space ? Json(facts.space->total_bytes) : Json();
   store["free_bytes"] = facts.space ? Json(facts.space->free_bytes) : Json();
   store["reconcile"] = Json{{"running", facts.reconcile_running},

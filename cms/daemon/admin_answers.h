@@ -36,6 +36,8 @@ struct DaemonFacts {
   std::size_t peers_configured = 0;
   std::string store_url;
   Duration store_since{};  // How long the store has been in its present state.
+  // The store was asked so long ago and has not answered; it may yet.
+  std::optional<Duration> store_no_answer_for;
   std::optional<storage::SpaceInfo> space;
   bool reconcile_running = false;
   bool reconcile_done = false;  // Once through all shards since the start.

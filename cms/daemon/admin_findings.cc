@@ -140,6 +140,12 @@ void find_store_problems(const CoreSnapshot& snapshot, std::vector<Problem>& pro
     problems.push_back(Problem{Severity::kError,
                                "nothing can be stored: " + error.message() + waiting_text(snapshot),
                                seconds_of(facts.store_since), remedy_for_store(error.code, facts.store_url)});
+  } else if (facts.store_no_answer_for) {
+    problems.push_back(Problem{
+        Severity::kWarning,
+        "the store has given no answer for " + std::to_string(seconds_of(*facts.store_no_answer_for)) +
+            " s; what is under way to it waits" + waiting_text(snapshot),
+        seconds_of(*facts.store_no_answer_for), remedy_for_store(Code::kUnavailable, facts.store_url)});
   } else if (facts.space && facts.space->free_bytes < facts.space->total_bytes / 10) {
     problems.push_back(Problem{
         Severity::kWarning,

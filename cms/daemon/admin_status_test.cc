@@ -43,6 +43,22 @@ TEST_F(AdminStatusTest, StatusIsDownWhileTheStoreIsAwayAndSaysWhatToDo) {
   EXPECT_EQ(status.at("store").at("state"), "no space");
 }
 
+TEST_F(AdminStatusTest, StoreThatGivesNoAnswerIsWarnedOfBeforeItIsCalledUnavailable) {
+  facts_.store_url = "nfs://nas/cms";
+  EXPECT_TRUE(status().at("store").at("no_answer_s").is_null());
+  facts_.store_no_answer_for = std::chrono::seconds(4);
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "degraded");
+  EXPECT_THAT(problems(status), ElementsAre(HasSubstr("no answer for 4 s")));
+  EXPECT_EQ(status.at("problems")[0].at("severity"), "warning");
+  EXPECT_EQ(status.at("problems")[0].at("since_s"), 4);
+  EXPECT_THAT(status.at("problems")[0].at("what_to_do").get<std::string>(), HasSubstr("can be reached"));
+  EXPECT_EQ(status.at("store").at("state"), "ok");
+  EXPECT_EQ(status.at("store").at("no_answer_s"), 4);
+  core_.on_store_state(now_, make_error(Code::kUnavailable, "timed out"), effects_);
+  EXPECT_THAT(problems(this->status()), ElementsAre(HasSubstr("nothing can be stored")));
+}
+
 TEST_F(AdminStatusTest, StatusListsProgramsNeverStoredLongestWaitingFirst) {
   core_.on_store_state(now_, make_error(Code::kUnavailable, "not mounted"), effects_);
   const SessionId id = session(kMac, 65536);

@@ -362,6 +362,7 @@ class Server::Impl {
     facts.peers_configured = config_.peers.size();
     facts.store_url = config_.store_url;
     facts.store_since = watch_.since() == Instant{} ? facts.uptime : now - watch_.since();
+    facts.store_no_answer_for = watch_.no_answer_for(now);
     facts.space = watch_.space();
     facts.reconcile_running = progress.running;
     facts.reconcile_done = progress.done;

@@ -34,8 +34,14 @@ void StoreWatch::suspect(Instant now) {
 void StoreWatch::on_time(Instant now) {
   if (looking_ || now < next_look_at_) return;
   looking_ = true;
+  look_began_at_ = now;
   next_look_at_ = now + (status_.ok() ? kWhileUsable : kWhileUnusable);
   look();
+}
+
+std::optional<Duration> StoreWatch::no_answer_for(Instant now) const {
+  if (!looking_ || now - look_began_at_ < kNoAnswerAfter) return std::nullopt;
+  return now - look_began_at_;
 }
 
 void StoreWatch::look() {

@@ -13,6 +13,10 @@
 
 namespace cms::daemon {
 
+// A store that takes so long to answer is said to give none. Its calls have a longer patience: on a busy
+// medium a sync takes its time, and nothing is given up before.
+inline constexpr Duration kNoAnswerAfter = std::chrono::seconds(1);
+
 class StoreWatch {
  public:
   // `on_change` runs on the loop: first when the first look has ended, then whenever the store has
@@ -29,6 +33,8 @@ class StoreWatch {
 
   const Status& status() const { return status_; }
   Instant since() const { return since_; }  // Of the present status.
+  // How long the look under way has waited, when that is kNoAnswerAfter or longer.
+  std::optional<Duration> no_answer_for(Instant now) const;
   const std::optional<storage::SpaceInfo>& space() const { return space_; }
   const QuarantineFacts& quarantine() const { return quarantine_; }  // At the last look.
 
@@ -46,6 +52,7 @@ class StoreWatch {
   bool looked_ = false;
   bool suspected_ = true;
   bool looking_ = false;
+  Instant look_began_at_{};
   Worker worker_;  // Last: its end precedes that of what it uses.
 };
 
