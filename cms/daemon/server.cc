@@ -19,6 +19,7 @@
 #include "cms/daemon/admin_socket.h"
 #include "cms/daemon/blob_server.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/last_calls.h"
 #include "cms/daemon/replaceable_index.h"
 #include "cms/daemon/retention_keeper.h"
 #include "cms/daemon/scrubber.h"
@@ -35,6 +36,10 @@ namespace {
 constexpr int kMessagesPerTurn = 1000;
 constexpr int kChunksPerLinkAndTurn = 32;
 constexpr Duration kDrainMax = std::chrono::seconds(10);
+// At the end: a store that has not answered for so long is not waited for, and what is still under way when
+// no pull is gets so long.
+constexpr Duration kHangMax = std::chrono::seconds(3);
+constexpr Duration kLastCallsMax = std::chrono::seconds(2);
 constexpr Duration kExpireInterval = std::chrono::seconds(5);
 constexpr Duration kRebuildInterval = std::chrono::minutes(10);  // Of a damaged index.
 
@@ -54,6 +59,10 @@ class Server::Impl {
        std::unique_ptr<ReplaceableIndex> index)
       : config_(config),
         lock_(std::move(lock)),
+        last_calls_([end = store->call_ender()] {
+          spdlog::warn("the store does not answer: its calls are ended; what they were about is not stored");
+          end();
+        }),
         store_(std::move(store)),
         index_(std::move(index)),
         core_(core_config(config)),
@@ -88,6 +97,7 @@ class Server::Impl {
   }
 
   ~Impl() {
+    last_calls_.arm(store_hangs_ ? Duration::zero() : kLastCallsMax);
     // The workers' answers name the core and the sockets: they end first.
     watch_.stop();
     store_workers_.stop();
@@ -193,6 +203,13 @@ class Server::Impl {
   bool done(Instant now) {
     if (!stopping_at_) return false;
     if (core_.transfer_count() == 0) return true;
+    const auto no_answer = watch_.no_answer_for(now);
+    if (no_answer && *no_answer >= kHangMax) {
+      spdlog::warn("{} pulls are given up: the store has given no answer for {} s", core_.transfer_count(),
+                   std::chrono::duration_cast<std::chrono::seconds>(*no_answer).count());
+      store_hangs_ = true;
+      return true;
+    }
     if (now < *stopping_at_ + kDrainMax) return false;
     spdlog::warn("{} pulls were still under way when the time to drain was over", core_.transfer_count());
     return true;
@@ -223,6 +240,7 @@ class Server::Impl {
       return;
     }
     stopping_at_ = BootClock::now();
+    watch_.suspect(*stopping_at_);  // Whether it still answers.
     core_.drain();
     ::sd_notify(0, "STOPPING=1");
     spdlog::info("ending: {} pulls under way are finished first", core_.transfer_count());
@@ -517,6 +535,7 @@ class Server::Impl {
 
   const Config config_;
   std::unique_ptr<AdminLock> lock_;
+  LastCalls last_calls_;  // Before the store: it bounds its end as well.
   std::unique_ptr<storage::BlobStore> store_;
   std::unique_ptr<ReplaceableIndex> index_;
   Outbox outbox_;
@@ -532,7 +551,8 @@ class Server::Impl {
   std::vector<std::pair<core::LinkId, Error>> failed_links_;
   int signal_fd_ = -1;
   Instant started_at_;
-  Status gave_up_;  // Why this cmsd must not go on.
+  bool store_hangs_ = false;  // Found out while ending.
+  Status gave_up_;            // Why this cmsd must not go on.
   std::optional<Instant> stopping_at_;
   Instant next_expire_at_{};
   Instant next_reconcile_at_{};

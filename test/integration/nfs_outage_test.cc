@@ -272,6 +272,83 @@ TEST(NfsOutageTest, NothingIsAcknowledgedWhileTheNasStandsStill) {
   expect_as_before(fleet, pids);
 }
 
+// ---- it hangs: nothing is refused, nothing is answered
+
+// Between the first call without an answer and its deadline.
+constexpr milliseconds kSaidWithin = std::chrono::seconds(3) * (kSlowBuild ? 3 : 1);
+// No more than a service manager waits before it kills.
+constexpr milliseconds kEndedWithin = std::chrono::seconds(10);
+
+CmsdProcess::Options one_on(const std::string& url) {
+  CmsdProcess::Options options;
+  options.store_url = url;
+  return options;
+}
+
+TEST(NfsHangTest, StatusSaysThatThereIsNoAnswerBeforeTheDeadlineAndEverythingGoesOn) {
+  const TempDir dir{memory_or_tmp()};
+  const auto ganesha = start_ganesha();
+  ASSERT_NE(ganesha, nullptr);
+  CmsdProcess cmsd(dir, one_on(ganesha->url()));
+  Publisher publisher(cmsd.endpoint(), "02:00:00:00:00:01");
+  ASSERT_EQ(publisher.wait(publisher.publish(1, 1, kSmallBytes)), RTCR_OK) << cmsd.log();
+  EXPECT_TRUE(status_of(cmsd)["store"]["no_answer_s"].is_null());
+  ganesha->pause();
+  const auto start = TestClock::now();
+  nlohmann::json status;
+  do {
+    status = status_of(cmsd);
+    ASSERT_TRUE(status.is_object());
+    ASSERT_LT(since(start), kPatience);
+  } while (status["store"]["no_answer_s"].is_null());
+  const milliseconds said_after = since(start);
+  EXPECT_LE(said_after, kSaidWithin + milliseconds(500)) << "and the time that status takes";
+  EXPECT_EQ(status["store"]["state"], "ok") << "the deadline of its calls has not come";
+  EXPECT_EQ(status["health"], "degraded");
+  EXPECT_TRUE(says(problems_of(status), "no answer for"));
+  EXPECT_TRUE(says(cmsd.admin({"status"}).output, ", no answer for "));
+  const std::uint64_t seq = publisher.publish(2, 1, kMediumBytes);
+  EXPECT_EQ(publisher.wait(seq, RTCR_PULLING, kPatience.count()), RTCR_OK) << "pulls go on with their credit";
+  EXPECT_EQ(publisher.wait(seq, RTCR_STORED, 0), RTCR_E_TIMEOUT);
+  ganesha->resume();
+  EXPECT_EQ(publisher.wait(seq, RTCR_STORED, kBackMax.count()), RTCR_OK) << cmsd.log();
+  const auto back_at = TestClock::now();
+  do {
+    status = status_of(cmsd);
+    ASSERT_LT(since(back_at), kPatience);
+  } while (!status["store"]["no_answer_s"].is_null());
+  EXPECT_EQ(status["health"], "ok");
+  std::printf("said after %lld ms\n", static_cast<long long>(said_after.count()));
+}
+
+TEST(NfsHangTest, CmsdEndsSoonWhileACommitGetsNoAnswerAndNothingIsLost) {
+  const TempDir dir{memory_or_tmp()};
+  const auto ganesha = start_ganesha();
+  ASSERT_NE(ganesha, nullptr);
+  const auto proxy = start_proxy(*ganesha);
+  ASSERT_NE(proxy, nullptr);
+  CmsdProcess cmsd(dir, one_on(proxy->url()));
+  Publisher publisher(cmsd.endpoint(), "02:00:00:00:00:01");
+  ASSERT_EQ(publisher.wait(publisher.publish(1, 1, kSmallBytes)), RTCR_OK) << cmsd.log();
+  // A COMMIT has a minute.
+  proxy->add(FaultRule{Procedure::kCommit, Way::kRequest, Fault{Fault::Action::kHold}, 0, 0});
+  const std::uint64_t seq = publisher.publish(2, 1, kLargeBytes);
+  ASSERT_TRUE(proxy->wait_for_held(1)) << cmsd.log();
+  ganesha->pause();
+  const auto start = TestClock::now();
+  EXPECT_EQ(cmsd.terminate(), 0) << cmsd.log();
+  const milliseconds ended_after = since(start);
+  EXPECT_LE(ended_after, kEndedWithin) << cmsd.log();
+  EXPECT_TRUE(says(cmsd.log(), "its calls are ended"));
+  EXPECT_EQ(publisher.wait(seq, RTCR_STORED, 0), RTCR_E_TIMEOUT);
+  ganesha->resume();
+  ASSERT_TRUE(proxy->pass_all());
+  cmsd.start();
+  EXPECT_EQ(publisher.wait(seq), RTCR_OK) << cmsd.log();
+  EXPECT_TRUE(get_newest(cmsd, publisher.key(2), dir / "back") == blob_of(2, 1, kLargeBytes));
+  std::printf("ended after %lld ms\n", static_cast<long long>(ended_after.count()));
+}
+
 // ---- it is not there yet
 
 // A cmsd that is started now says that its store is away, and takes it into use when `come` has returned.
