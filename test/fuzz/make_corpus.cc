@@ -212,6 +212,40 @@ void put_texts() {
   put("nfs_url", "refused-number-too-large", std::string("nfs://nas/cms?gid=2147483648"));
   put("nfs_url", "refused-no-bracket", std::string("nfs://[::1/cms"));
 
+  put("config", "ok-empty", std::string("# nothing\n"));
+  put("config", "ok-all", std::string(R"(name = "a"
+store = "nfs://nas/cms?uid=7"
+index = "/var/lib/cms/index"
+port_base = 7400
+bind = "127.0.0.1"
+admin = "tcp://127.0.0.1:7404"
+peer = ["tcp://10.0.0.1:7400", "tcp://[2001:db8::1]:7400"]
+pull = "every"
+pull_budget = "64MiB"
+allow_advertise = ["ecu.example"]
+log_level = "warning"
+store_workers = 4
+ecu_dead_ms = 9000
+scrub_rate = 65536
+)"));
+  put("config", "ok-retention", std::string(R"([retention]
+keep_latest = 5
+keep_hourly = 24
+max_bytes = "10GiB"
+[retention.ecu."02:00:00:00:00:01"]
+keep_daily = 7
+max_age = "30d"
+[retention.program."02:00:00:00:00:01/7"]
+keep_latest = 100
+)"));
+  put("config", "refused-not-toml", std::string("name = \n"));
+  put("config", "refused-unknown-key", std::string("stroe = \"file:///s\"\n"));
+  put("config", "refused-type", std::string("port_base = \"7400\"\n"));
+  put("config", "refused-port", std::string("port_base = 65530\n"));
+  put("config", "refused-twice", std::string("keep_latest = 3\n[retention]\nkeep_latest = 4\n"));
+  put("config", "refused-itself", std::string("peer = [\"tcp://127.0.0.1:7400\"]\n"));
+  put("config", "refused-level", std::string("[retention.ecu.\"pump\"]\nkeep_latest = 3\n"));
+
   put("values", "ok-milliseconds", std::string("500ms"));
   put("values", "ok-hours", std::string("8760h"));
   put("values", "ok-bytes", std::string("4096"));
