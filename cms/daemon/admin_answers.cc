@@ -8,6 +8,7 @@
 
 #include "cms/daemon/admin_findings.h"
 #include "cms/daemon/admin_listing.h"
+#include "cms/daemon/admin_words.h"
 
 namespace cms::daemon {
 namespace {
@@ -33,19 +34,6 @@ Json optional_json(const std::optional<std::uint64_t>& value) { return value ? J
 Json age_json(std::uint64_t wall_us, std::uint64_t at_us) { return optional_json(age_of(wall_us, at_us)); }
 
 Json seconds_json(Duration duration) { return seconds_of(duration); }
-
-std::int64_t milliseconds(Duration duration) {
-  return std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
-}
-
-const char* to_text(State state) {
-  switch (state) {
-    case State::kAnnounced: return "announced";
-    case State::kPulling: return "pulling";
-    case State::kFailed: return "failed";
-  }
-  return "";
-}
 
 Json identity_json(const CheckpointId& checkpoint) {
   return Json{{"key", to_string(checkpoint)},
@@ -143,20 +131,6 @@ class JsonPage final : public ListPage {
 
 // ---- scrubbing, quarantine, the making of the index
 
-double seconds_in(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-std::uint64_t per_second(std::uint64_t count, Duration duration) {
-  const double seconds = seconds_in(duration);
-  return seconds > 0 ? static_cast<std::uint64_t>(static_cast<double>(count) / seconds) : 0;
-}
-
-// What is left when so many of all shards took so long; they are alike, their names being hashes.
-Json left_json(std::uint64_t done, std::uint64_t total, Duration took) {
-  if (done == 0 || done > total) return nullptr;
-  return static_cast<std::uint64_t>(
-      seconds_in(took) / static_cast<double>(done) * static_cast<double>(total - done) + 0.5);
-}
-
 Json found_json(const ScrubFound& found) {
   return Json{{"key", to_string(found.checkpoint)}, {"reason", found.reason}, {"at", time_json(found.at_us)}};
 }
@@ -173,16 +147,6 @@ Json counts_json(const ScrubCounts& counts) {
               {"unreadable", counts.unreadable},   {"unsupported", counts.unsupported}};
 }
 
-const char* to_text(ScrubRun::State state) {
-  switch (state) {
-    case ScrubRun::State::kWaiting: return "waiting";
-    case ScrubRun::State::kRunning: return "running";
-    case ScrubRun::State::kDone: return "done";
-    case ScrubRun::State::kBrokenOff: return "broken off";
-  }
-  return "";
-}
-
 Json run_json(const ScrubRun& run) {
   Json json{{"id", run.id}, {"what", run.what}, {"state", to_text(run.state)}};
   json.update(counts_json(run.counts));
@@ -193,8 +157,9 @@ Json run_json(const ScrubRun& run) {
   json["duration_s"] = seconds_in(run.took);
   json["bytes_per_s"] = per_second(run.counts.bytes, run.took);
   json["left_s"] = run.state != ScrubRun::State::kRunning ? Json()
-                   : all ? left_json(run.shards_done, storage::kShardCount, run.took)
-                         : left_json(run.counts.checkpoints, run.checkpoints_total, run.took);
+                   : all
+                       ? optional_json(seconds_left(run.shards_done, storage::kShardCount, run.took))
+                       : optional_json(seconds_left(run.counts.checkpoints, run.checkpoints_total, run.took));
   json["trouble"] = run.trouble.empty() ? Json() : Json(run.trouble);
   json["found"] = found_list(run.found);
   return json;
@@ -202,16 +167,8 @@ Json run_json(const ScrubRun& run) {
 
 Json index_object(const DaemonFacts& facts) {
   const IndexFacts& index = facts.index;
-  const bool running = facts.reconcile_running;
-  const char* state = !index.damage.empty()              ? "damaged"
-                      : running && index.rebuilding      ? "rebuilding"
-                      : running                          ? "comparing"
-                      : !facts.reconcile_trouble.empty() ? "waiting"
-                      : index.completing                 ? "completing"
-                      : facts.reconcile_done             ? "ok"
-                                                         : "waiting";
   return Json{
-      {"state", state},
+      {"state", index_state(facts)},
       {"rebuild", index.rebuilding},
       {"reason", index.reason.empty() ? Json() : Json(index.reason)},
       {"damage", index.damage.empty() ? Json() : Json(index.damage)},
@@ -223,7 +180,9 @@ Json index_object(const DaemonFacts& facts) {
       {"rows_removed", index.rows_removed},
       {"duration_s", seconds_in(index.took)},
       {"rows_per_s", per_second(index.rows_added, index.took)},
-      {"left_s", running ? left_json(facts.reconcile_shards_done, storage::kShardCount, index.took) : Json()},
+      {"left_s", facts.reconcile_running ? optional_json(seconds_left(facts.reconcile_shards_done,
+                                                                      storage::kShardCount, index.took))
+                                         : Json()},
       {"completing", index.completing},
       {"rows_completed", index.rows_completed}};
 }
@@ -236,11 +195,7 @@ Json quarantine_object(const QuarantineFacts& quarantine) {
 
 Json scrub_object(const DaemonFacts& facts) {
   const ScrubFacts& scrub = facts.scrub;
-  const char* state = scrub.rate_bytes_per_s == 0 ? "off"
-                      : scrub.waits_for_store     ? "waiting for the store"
-                      : scrub.resting             ? "resting"
-                                                  : "reading";
-  Json json{{"state", state},
+  Json json{{"state", scrub_state(scrub)},
             {"rate_bytes_per_s", scrub.rate_bytes_per_s},
             {"bytes_per_s", scrub.bytes_per_s},
             {"shards_done", scrub.shards_done},
@@ -274,14 +229,6 @@ Json removal_json(const Removal& removal, std::uint64_t wall_us) {
 
 // ---- status
 
-const char* health_of(const std::vector<Problem>& problems) {
-  Problem::Severity worst = Problem::Severity::kNotice;
-  for (const Problem& problem : problems) worst = std::max(worst, problem.severity);
-  return worst == Problem::Severity::kError     ? "down"
-         : worst == Problem::Severity::kWarning ? "degraded"
-                                                : "ok";
-}
-
 Json problems_json(const std::vector<Problem>& problems) {
   static constexpr const char* kNames[] = {"notice", "warning", "error"};
   Json list = Json::array();
@@ -292,11 +239,6 @@ Json problems_json(const std::vector<Problem>& problems) {
                         {"what_to_do", problem.what_to_do}});
   }
   return list;
-}
-
-const char* to_text(CoreSnapshot::Peer::State state) {
-  using PeerState = CoreSnapshot::Peer::State;
-  return state == PeerState::kLive ? "live" : state == PeerState::kSilent ? "silent" : "refused";
 }
 
 Json peers_json(const CoreSnapshot& snapshot) {
