@@ -297,6 +297,7 @@ enum class AdminMethod : std::uint8_t {
   kScrubStatus = 10,
   kIndexRebuild = 11,
   kIndexStatus = 12,
+  kExplain = 13,
 };
 struct AdminRequest {
   std::uint64_t request_id = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "schemas/claim_record.h"
+#include "schemas/member_record.h"
 #include "schemas/messages.h"
 
 namespace cms::wire {
@@ -245,7 +246,7 @@ inline std::vector<AdminBody> admin_messages() {
   return {AdminRequest{1, AdminMethod::kRetentionApply, true, kEcu, true, 7, true, Version{65536, 3}, true,
                        "after"},
           AdminRequest{1, AdminMethod::kScrub, true, kEcu, true, 7, true, Version{65536, 3}, true, {}},
-          AdminRequest{2, AdminMethod::kIndexStatus}, AdminRequest{},
+          AdminRequest{2, AdminMethod::kExplain}, AdminRequest{},
           AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
 }
 
@@ -359,6 +360,16 @@ inline std::vector<ClaimRecord> claim_records() {
   retire.text = "withdrawn";
   records.push_back(retire);
   return records;
+}
+
+// ---- members
+inline bool same(const MemberRecord& a, const MemberRecord& b) {
+  const auto& [node, incarnation, counter, resigned, written_at, software] = a;
+  return std::tie(node, incarnation, counter, resigned, written_at, software) ==
+         std::tie(b.node, b.incarnation, b.counter, b.resigned, b.written_at_us, b.software);
+}
+inline std::vector<MemberRecord> member_records() {
+  return {MemberRecord{"cms-a", 9, 42, true, 1234567, "cmsd 0.1"}, MemberRecord{"b", 1, 1, false, 0, ""}};
 }
 
 }  // namespace cms::wire

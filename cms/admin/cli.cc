@@ -349,6 +349,9 @@ int Program::run(int argc, const char* const* argv) {
   checkpoints->add_flag("--all", options_.all, "All versions, not only the newest");
   CLI::App* show = app.add_subcommand("show", "Everything that is known of a program or checkpoint");
   key_option(show);
+  CLI::App* explain =
+      app.add_subcommand("explain", "Where a program would go now: each ECU with its verdict and score");
+  key_option(explain);
   CLI::App* get = app.add_subcommand("get", "Gets a stored checkpoint, the newest or the one named");
   key_option(get);
   get->add_option("-o,--output-file", options_.file,
@@ -384,8 +387,9 @@ int Program::run(int argc, const char* const* argv) {
       const std::vector<std::string> others = app.remaining();
       return usage(
           (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
-          " allowed: status, ecus, checkpoints, show, get, retire, pin, unpin, retention, scrub, index; more "
-          "with --help");
+          " allowed: status, ecus, checkpoints, show, explain, get, retire, pin, unpin, retention, scrub, "
+          "index; "
+          "more with --help");
     }
     return usage(error.what());
   } catch (const CLI::ParseError& error) {
@@ -425,6 +429,7 @@ int Program::run(int argc, const char* const* argv) {
   if (pin->parsed()) return ask_key(wire::AdminMethod::kPin, *key);
   if (unpin->parsed()) return ask_key(wire::AdminMethod::kUnpin, *key);
   if (show->parsed()) return ask_key(wire::AdminMethod::kShow, *key);
+  if (explain->parsed()) return ask_key(wire::AdminMethod::kExplain, *key);
   if (get->parsed()) return get_file(*key);
   if (scrub->parsed()) return this->scrub(*key);
   CMS_ASSERT(retire->parsed());

@@ -26,6 +26,7 @@ TEST_F(CliTest, WrongUsageIsExitCode2AndSaysWhatIsAllowed) {
       {{"ecus", "--ecu-mac", "01:00:00:00:00:01"}, "--ecu-mac"},
       {{"checkpoints", "--program", "-1"}, "--program"},
       {{"show"}, "KEY"},
+      {{"explain"}, "KEY"},
       {{"show", "7"}, "7"},
       {{"get", "02:00:00:00:00:01/7"}, "-o"},
       {{"retire", "02:00:00:00:00:01/7@1.1"}, "without a version"},

@@ -25,6 +25,7 @@
 #include "cms/core/effects.h"
 #include "cms/core/fair_queue.h"
 #include "cms/core/peers.h"
+#include "cms/core/placement.h"
 
 namespace cms::core {
 
@@ -44,6 +45,10 @@ inline constexpr Duration kLinkIdleMax = std::chrono::seconds(30);
 inline constexpr Duration kListRetry = std::chrono::seconds(2);
 inline constexpr Duration kListGrace = std::chrono::milliseconds(50);
 inline constexpr Duration kPeerReconcileInterval = std::chrono::seconds(5);
+// Figures that are younger are not asked for again; an ECU that does not answer in the other is passed over.
+inline constexpr Duration kMetricsAskedAfter = std::chrono::milliseconds(500);
+inline constexpr Duration kMetricsWaitMax = std::chrono::seconds(1);
+inline constexpr Duration kLiveHeartbeatMax = std::chrono::seconds(3);  // Heard since then: live for placing.
 inline constexpr Duration kRetryMin = std::chrono::milliseconds(100);
 inline constexpr Duration kRetryMax = std::chrono::seconds(10);
 
@@ -167,6 +172,13 @@ class CmsCore {
   std::uint64_t retire(const ProgramKey& program, Effects& effects);
   void on_time(Instant now, std::uint64_t wall_us, Effects& effects);
   Instant next_deadline() const { return next_tick_at_; }
+  // ---- targets
+  // Asks every ECU that can tell what it has free, but for those whose figures are new enough.
+  void ask_metrics(Instant now, Effects& effects);
+  // How many were asked within kMetricsWaitMax and have not answered.
+  std::size_t metrics_awaited(Instant now) const;
+  // Each ECU that has a session, once: by the session that takes restores, else by its newest.
+  std::vector<Candidate> candidates(Instant now) const;
   // No new pulls; those under way go on. Done when transfer_count() is 0.
   void drain() { draining_ = true; }
 
@@ -179,6 +191,7 @@ class CmsCore {
     std::string host;  // Where its blobs are fetched.
     std::uint16_t bulk_port = 0;
     bool guarded = false;
+    std::uint64_t features = 0;  // wire::kEcuFeature…
     std::string software;
     Instant heard_at{};
     Instant since{};
@@ -193,6 +206,10 @@ class CmsCore {
     LinkId link = 0;  // 0: none.
     std::set<TransferId> transfers;
     Instant link_used_at{};
+    std::optional<wire::Metrics> metrics;
+    Instant measured_at{};
+    std::uint64_t metrics_asked = 0;          // The number of the last question.
+    std::optional<Instant> metrics_asked_at;  // While it is open.
   };
   struct Announcement {
     SessionId session{};
@@ -265,6 +282,7 @@ class CmsCore {
   void note_malformed(Instant now, const std::string& whose, const Error& error, Effects& effects);
   // Once a minute and thing.
   bool worth_a_line(Instant now, const std::string& what);
+  static void on_metrics(Instant now, Session& session, const wire::Metrics& metrics);
   // programs
   void take(Instant now, Session& session, const wire::Notification& notification, Effects& effects);
   void consider(Instant now, const ProgramKey& key, Program& program, Effects& effects);

@@ -47,6 +47,8 @@ void CmsCore::on_control(Instant now, const PeerId& peer, const std::string& pee
     on_list_page(now, *session, *page, effects);
   } else if (const auto* withdraw = std::get_if<wire::Withdraw>(&message.body)) {
     on_withdraw(*session, *withdraw, effects);
+  } else if (const auto* metrics = std::get_if<wire::Metrics>(&message.body)) {
+    on_metrics(now, *session, *metrics);
   } else if (std::holds_alternative<wire::Bye>(message.body)) {
     end_session(now, session->id, Code::kPublisherGone, "it said BYE", effects);
   } else {
@@ -209,6 +211,7 @@ void CmsCore::rebind(Session& session, const PeerId& peer, const std::string& pe
   session.peer_address = peer_address;
   session.host = hello.advertise_host.empty() ? peer_address : hello.advertise_host;
   session.bulk_port = hello.bulk_port;
+  session.features = hello.features;
 }
 
 void CmsCore::answer_hello(const Session& session, Effects& effects) {

@@ -550,7 +550,8 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
     case wire::AdminMethod::kRetentionPlan:
     case wire::AdminMethod::kRetentionApply:
     case wire::AdminMethod::kScrub:
-    case wire::AdminMethod::kIndexRebuild: CMS_ASSERT(false); break;
+    case wire::AdminMethod::kIndexRebuild:
+    case wire::AdminMethod::kExplain: CMS_ASSERT(false); break;
   }
   if (!status.ok()) {
     answer.code = status.error().code;

@@ -149,7 +149,8 @@ struct CoreSnapshot {
 CoreSnapshot snapshot_of(const core::CmsCore& core, Instant now, const DaemonFacts& facts,
                          const wire::AdminRequest& request);
 
-// Anything but what changes something (retire, scrub, index_rebuild, pins, retention), which is the loop's.
+// Anything but what changes something (retire, scrub, index_rebuild, pins, retention), which is the loop's,
+// and explain (admin_explain.h).
 wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& snapshot,
                          storage::CheckpointIndex& index, storage::BlobStore& store);
 

@@ -3,6 +3,8 @@
 #include <memory>
 #include <utility>
 
+#include "cms/daemon/admin_explain.h"
+
 namespace cms::daemon {
 
 using wire::AdminAnswer;
@@ -35,6 +37,8 @@ void AdminService::on_request(Instant now, const std::string& peer, const AdminR
     scrub(peer, request);
   } else if (request.method == AdminMethod::kIndexRebuild) {
     rebuild_index(peer, request);
+  } else if (request.method == AdminMethod::kExplain) {
+    explain(now, peer, request, effects);
   } else if (RetentionKeeper::answers(request.method)) {
     parts_.retention.on_request(request, [this, peer](const AdminAnswer& answer) { send(peer, answer); });
   } else if (worker_.queue_length() >= kAdminRequestsMax) {
@@ -91,6 +95,43 @@ void AdminService::rebuild_index(const std::string& peer, const AdminRequest& re
       refuse(peer, request, begun.error().code, begun.error().message());
     }
   });
+}
+
+void AdminService::explain(Instant now, const std::string& peer, const AdminRequest& request,
+                           core::Effects& effects) {
+  if (!request.has_ecu_mac || !request.has_program_id) {
+    refuse(peer, request, Code::kInvalidArgument, "explain needs an ecu_mac and a program_id");
+    return;
+  }
+  if (explanations_.size() >= kAdminRequestsMax) {
+    refuse(peer, request, Code::kLimit, std::to_string(kAdminRequestsMax) + " admin requests wait already");
+    return;
+  }
+  parts_.core.ask_metrics(now, effects);
+  const std::uint64_t ticket = ++last_explanation_;
+  explanations_[ticket] = Explanation{peer, request, now + core::kMetricsWaitMax, false};
+  // What cannot be prepared is explained from what the index has: that is what a restore would see first.
+  parts_.keeper.prepare(ProgramKey{request.ecu_mac, request.program_id}, [this, ticket](const Status&) {
+    const auto it = explanations_.find(ticket);
+    if (it != explanations_.end()) it->second.prepared = true;
+  });
+}
+
+void AdminService::on_time(Instant now) {
+  for (auto it = explanations_.begin(); it != explanations_.end();) {
+    const Explanation& waiting = it->second;
+    const bool answered = parts_.core.metrics_awaited(now) == 0;
+    if (!waiting.prepared || (!answered && now < waiting.give_up_at)) {
+      ++it;
+      continue;
+    }
+    auto candidates = std::make_shared<const std::vector<core::Candidate>>(parts_.core.candidates(now));
+    worker_.post([this, peer = waiting.peer, request = waiting.request, candidates] {
+      const AdminAnswer made = daemon::explain(request, *candidates, parts_.index, parts_.store);
+      parts_.outbox.push([this, peer, made](Instant, core::Effects&) { send(peer, made); });
+    });
+    it = explanations_.erase(it);
+  }
 }
 
 void AdminService::retire(const std::string& peer, const AdminRequest& request, core::Effects& effects) {

@@ -46,6 +46,8 @@ class AdminService {
 
   void on_request(Instant now, const std::string& peer, const wire::AdminRequest& request,
                   core::Effects& effects);
+  // Once a turn of the loop: answers who waited for the ECUs' figures.
+  void on_time(Instant now);
   // Who waits for the withdrawal of this ticket; empty: nobody.
   Retired take_retirement(std::uint64_t ticket);
   std::size_t queue_length() const { return worker_.queue_length(); }
@@ -57,13 +59,24 @@ class AdminService {
   void scrub(const std::string& peer, const wire::AdminRequest& request);
   void rebuild_index(const std::string& peer, const wire::AdminRequest& request);
   void retire(const std::string& peer, const wire::AdminRequest& request, core::Effects& effects);
+  void explain(Instant now, const std::string& peer, const wire::AdminRequest& request,
+               core::Effects& effects);
   void ask_worker(Instant now, const std::string& peer, const wire::AdminRequest& request,
                   const Status& prepared);
 
+  struct Explanation {
+    std::string peer;
+    wire::AdminRequest request;
+    Instant give_up_at{};   // Then it is made with the figures that there are.
+    bool prepared = false;  // What the store has of the program is in the index.
+  };
+
   Parts parts_;
   std::function<DaemonFacts(Instant now)> facts_;
-  std::map<std::uint64_t, Retired> retiring_;  // By ticket.
-  Worker worker_;                              // Last: its end precedes that of what it uses.
+  std::map<std::uint64_t, Retired> retiring_;          // By ticket.
+  std::map<std::uint64_t, Explanation> explanations_;  // By ticket; at most kAdminRequestsMax.
+  std::uint64_t last_explanation_ = 0;
+  Worker worker_;  // Last: its end precedes that of what it uses.
 };
 
 }  // namespace cms::daemon

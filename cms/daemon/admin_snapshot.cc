@@ -246,7 +246,8 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
     case wire::AdminMethod::kScrub:
     case wire::AdminMethod::kScrubStatus:
     case wire::AdminMethod::kIndexRebuild:
-    case wire::AdminMethod::kIndexStatus: break;
+    case wire::AdminMethod::kIndexStatus:
+    case wire::AdminMethod::kExplain: break;
   }
   return snapshot;
 }

@@ -154,6 +154,7 @@ class Server::Impl {
       core_.set_reading(blob_server_.reading());
       if (now >= core_.next_deadline()) core_.on_time(now, wall_time_us(), effects);
       core_.tell_peers(effects);
+      admin_service_.on_time(now);
       carry_out(now, effects);
       look_after_store(now);
       look_after_index(now);

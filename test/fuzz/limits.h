@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "schemas/claim_record.h"
+#include "schemas/member_record.h"
 #include "schemas/messages.h"
 #include "test/fuzz/fuzz.h"
 
@@ -120,7 +121,7 @@ inline bool fits(const wire::TransferError& m) {
 
 // ---- admin
 inline bool fits(const wire::AdminRequest& m) {
-  return m.method <= wire::AdminMethod::kIndexStatus && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+  return m.method <= wire::AdminMethod::kExplain && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
          (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after);
 }
 inline bool fits(const wire::AdminAnswer& m) {
@@ -224,6 +225,12 @@ inline bool fits(const wire::ClaimRecord& r) {
          r.base.has_value() == (epoch != 0) && r.checkpoint.has_value() == acted &&
          (r.reason != wire::ClaimReason::kNone) == claimed && (!claimed || r.attempts > 0) &&
          (r.proof != wire::AbortProof::kNone) == (r.kind == ClaimKind::kAbort);
+}
+
+// ---- members
+inline bool fits(const wire::MemberRecord& r) {
+  return !r.node.empty() && text_fits(r.node, wire::kNodeBytesMax) && r.incarnation != 0 && r.counter != 0 &&
+         name_fits(r.software);
 }
 
 }  // namespace cms::fuzz

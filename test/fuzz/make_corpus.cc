@@ -81,6 +81,7 @@ void put_wire() {
   const std::string digest = "\x01\xff\xff\xff\xff\xff\xff\xff\xff";  // The end of the first chunk's digest.
   put("manifest", "refused-blob-digest", with(record, digest, "\x02" + digest.substr(1)));
 
+  put_messages("member_record", wire::member_records());
   put_messages("claim_record", wire::claim_records());
   put("claim_record", "refused-control-character",
       with(wire::encode(wire::claim_records().front()), "cms-a", "cms\033a"));
@@ -275,6 +276,12 @@ keep_latest = 100
           R"("checkpoint":{"key":"k","manifest":{"requirements":{"labels":["a"]},"real_time":{},"policies":{}}},)"
           R"("in_motion":[)" +
           row + R"(],"failures":[{"code":"no space"}],"sessions":[{"incarnation":1}]})");
+  put("admin_json", "ok-explain",
+      std::string("\x0d") +
+          R"({"key":"k","checkpoint":"k@1.2","program_name":"pump","needs":{"arch":"","ram_bytes":4096,)"
+          R"("cpu_permille":50,"labels":["a","b"]},"target":"02:00:00:00:00:02","verdicts":{"eligible":1,)"
+          R"("ram":2},"targets":[{"ecu_mac":"02:00:00:00:00:02","eligible":true,"verdict":"eligible",)"
+          R"("why":"","score":500,"cpu_free_permille":400,"ram_free_permille":600}]})");
   put("admin_json", "ok-retire", std::string("\x04") + R"({"key":"02:00:00:00:00:01/7"})");
   put("admin_json", "ok-escape-in-text", std::string("\x04") + R"({"key":"\u001b[2J\u009b2J\n"})");
   put("admin_json", "refused-not-json", std::string("\x00{", 2));

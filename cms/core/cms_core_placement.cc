@@ -1,0 +1,55 @@
+// Targets: what each ECU has free, asked when somebody wants to know.
+#include <map>
+#include <utility>
+
+#include "cms/core/cms_core.h"
+
+namespace cms::core {
+
+void CmsCore::ask_metrics(Instant now, Effects& effects) {
+  for (auto& [id, session] : sessions_) {
+    if ((session.features & wire::kEcuFeatureMetrics) == 0) continue;
+    if (session.metrics && now - session.measured_at < kMetricsAskedAfter) continue;
+    if (session.metrics_asked_at && now - *session.metrics_asked_at < kMetricsAskedAfter) continue;
+    session.metrics_asked_at = now;
+    effects.push_back(SendControl{
+        session.peer, wire::ControlMessage{id.incarnation, wire::MetricsAsk{++session.metrics_asked}}});
+  }
+}
+
+void CmsCore::on_metrics(Instant now, Session& session, const wire::Metrics& metrics) {
+  // An answer to an earlier question says how it was then, and may come after a newer one.
+  if (metrics.number != session.metrics_asked || !session.metrics_asked_at) return;
+  session.metrics_asked_at.reset();
+  session.metrics = metrics;
+  session.measured_at = now - std::chrono::milliseconds(metrics.age_ms);
+}
+
+std::size_t CmsCore::metrics_awaited(Instant now) const {
+  std::size_t count = 0;
+  for (const auto& [id, session] : sessions_) {
+    if (session.metrics_asked_at && now - *session.metrics_asked_at < kMetricsWaitMax) ++count;
+  }
+  return count;
+}
+
+std::vector<Candidate> CmsCore::candidates(Instant now) const {
+  std::vector<Candidate> found;
+  for (const auto& [id, session] : sessions_) {  // By ecu_mac, then incarnation.
+    Candidate candidate;
+    candidate.session = id;
+    candidate.live = now - session.heard_at <= kLiveHeartbeatMax;
+    candidate.takes_restores = (session.features & wire::kEcuFeatureRestores) != 0;
+    candidate.metrics = session.metrics;
+    candidate.metrics_age = now - session.measured_at;
+    const bool same_ecu = !found.empty() && found.back().session.ecu_mac == id.ecu_mac;
+    if (!same_ecu) {
+      found.push_back(std::move(candidate));
+    } else if (candidate.takes_restores || !found.back().takes_restores) {
+      found.back() = std::move(candidate);
+    }
+  }
+  return found;
+}
+
+}  // namespace cms::core

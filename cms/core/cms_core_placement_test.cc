@@ -1,0 +1,119 @@
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "cms/core/core_driver_test.h"
+
+namespace cms::core {
+namespace {
+
+constexpr std::uint64_t kBoth = wire::kEcuFeatureMetrics | wire::kEcuFeatureRestores;
+
+class TargetsTest : public ::testing::Test {
+ protected:
+  Client open(std::uint64_t number, std::uint64_t features) {
+    Client client = client_of(number);
+    wire::Hello hello = cms.hello_of(client);
+    hello.features = features;
+    cms.say(client, hello);
+    for (const auto& answer : cms.sent<wire::HelloAnswer>(client)) client.incarnation = answer.incarnation;
+    EXPECT_NE(client.incarnation, 0U);
+    cms.page(client, {}, 0);
+    return client;
+  }
+  // What the client was asked by this question.
+  std::vector<wire::MetricsAsk> ask(const Client& client) {
+    cms.feed([&](Effects& effects) { cms.core.ask_metrics(cms.now, effects); });
+    return cms.sent<wire::MetricsAsk>(client);
+  }
+  void tell(const Client& client, std::uint64_t number, std::uint32_t load, std::uint32_t age_ms = 0) {
+    wire::Metrics metrics;
+    metrics.number = number;
+    metrics.cpu_load_permille = load;
+    metrics.age_ms = age_ms;
+    cms.say(client, metrics);
+  }
+  std::vector<Candidate> candidates() { return cms.core.candidates(cms.now); }
+
+  CoreDriver cms;
+};
+
+TEST_F(TargetsTest, OnlyThoseThatSaidSoAreAsked) {
+  const Client plain = open(1, 0);
+  const Client able = open(2, kBoth);
+  EXPECT_TRUE(ask(plain).empty());
+  cms.now += kMetricsAskedAfter;
+  ASSERT_EQ(ask(able).size(), 1U);
+  EXPECT_EQ(cms.core.metrics_awaited(cms.now), 1U);
+  const auto known = candidates();
+  ASSERT_EQ(known.size(), 2U);
+  EXPECT_FALSE(known[0].takes_restores);
+  EXPECT_TRUE(known[1].takes_restores);
+  EXPECT_FALSE(known[1].metrics);
+}
+
+TEST_F(TargetsTest, AnAnswerIsKeptWithItsAge) {
+  const Client able = open(2, kBoth);
+  const std::uint64_t number = ask(able).at(0).number;
+  cms.now += milliseconds(30);
+  tell(able, number, 250, 100);
+  EXPECT_EQ(cms.core.metrics_awaited(cms.now), 0U);
+  cms.now += milliseconds(20);
+  const auto known = candidates();
+  ASSERT_TRUE(known.at(0).metrics);
+  EXPECT_EQ(known[0].metrics->cpu_load_permille, 250U);
+  EXPECT_EQ(known[0].metrics_age, milliseconds(120));
+}
+
+TEST_F(TargetsTest, ManyWhoAskAtOnceCostOneQuestion) {
+  const Client able = open(2, kBoth);
+  EXPECT_EQ(ask(able).size(), 1U);
+  EXPECT_TRUE(ask(able).empty()) << "one is open";
+  cms.now += kMetricsAskedAfter;
+  const auto again = ask(able);
+  ASSERT_EQ(again.size(), 1U) << "lost, or late";
+  tell(able, again[0].number, 1);
+  EXPECT_TRUE(ask(able).empty()) << "fresh";
+  cms.now += kMetricsAskedAfter;
+  EXPECT_EQ(ask(able).size(), 1U);
+}
+
+TEST_F(TargetsTest, AnAnswerToAnEarlierQuestionIsNotTakenForTheLast) {
+  const Client able = open(2, kBoth);
+  const std::uint64_t first = ask(able).at(0).number;
+  cms.now += kMetricsAskedAfter;
+  const std::uint64_t second = ask(able).at(0).number;
+  tell(able, second, 700);
+  tell(able, first, 100);
+  EXPECT_EQ(candidates().at(0).metrics->cpu_load_permille, 700U);
+  tell(able, second, 100);  // Repeated.
+  EXPECT_EQ(candidates().at(0).metrics->cpu_load_permille, 700U);
+}
+
+TEST_F(TargetsTest, WhoDoesNotAnswerIsPassedOver) {
+  const Client able = open(2, kBoth);
+  ASSERT_EQ(ask(able).size(), 1U);
+  cms.now += kMetricsWaitMax - milliseconds(1);
+  EXPECT_EQ(cms.core.metrics_awaited(cms.now), 1U);
+  cms.now += milliseconds(1);
+  EXPECT_EQ(cms.core.metrics_awaited(cms.now), 0U);
+}
+
+TEST_F(TargetsTest, AnEcuIsOneCandidateByTheSessionThatTakesRestores) {
+  const Client target = open(2, kBoth);
+  Client publisher = client_of(3);  // Another program of the same ECU, later.
+  publisher.ecu_mac = target.ecu_mac;
+  cms.hello(publisher);
+  ASSERT_NE(publisher.incarnation, 0U);
+  const auto known = candidates();
+  ASSERT_EQ(known.size(), 1U);
+  EXPECT_EQ(known[0].session, target.session());
+  EXPECT_TRUE(known[0].live);
+  cms.now += kLiveHeartbeatMax + milliseconds(1);
+  EXPECT_FALSE(candidates().at(0).live);
+  cms.heartbeat(target, 0);
+  EXPECT_TRUE(candidates().at(0).live);
+}
+
+}  // namespace
+}  // namespace cms::core

@@ -1,0 +1,184 @@
+#include "cms/core/placement.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cms/core/peers.h"
+
+namespace cms::core {
+namespace {
+
+constexpr std::uint64_t kWhole = 1000;  // Permille.
+
+std::string ms(Duration duration) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count()) + " ms";
+}
+
+std::string mib(std::uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+
+std::uint64_t cpu_capacity(const wire::Metrics& metrics) {
+  return std::max<std::uint64_t>(metrics.cpu_count, 1) * kWhole;
+}
+
+// In thousandths of one CPU: the ECU's load, what was placed there since, and the program.
+std::uint64_t cpu_used_with(const Demand& demand, const Candidate& candidate) {
+  const wire::Metrics& metrics = *candidate.metrics;
+  return cpu_capacity(metrics) * metrics.cpu_load_permille / kWhole + candidate.reserved.cpu_permille +
+         cpu_permille_of(demand.real_time);
+}
+
+bool is_real_time(const wire::RealTime& real_time) {
+  return real_time.period_us > 0 && real_time.wcet_us > 0;
+}
+
+std::uint64_t ram_left(const Candidate& candidate) {
+  const std::uint64_t available = candidate.metrics->ram_available_bytes;
+  return available - std::min(available, candidate.reserved.ram_bytes);
+}
+
+TargetVerdict refused(TargetVerdict verdict, Ineligible ineligible, std::string why) {
+  verdict.ineligible = ineligible;
+  verdict.why = std::move(why);
+  return verdict;
+}
+
+TargetVerdict judge(const Demand& demand, const Candidate& candidate) {
+  TargetVerdict verdict;
+  verdict.session = candidate.session;
+  const EcuMac ecu_mac = candidate.session.ecu_mac;
+  if (demand.only && *demand.only != ecu_mac) {
+    return refused(std::move(verdict), Ineligible::kNotChosen, to_string(*demand.only) + " was chosen");
+  }
+  if (ecu_mac == demand.program.ecu_mac && !demand.owner_may_take) {
+    return refused(std::move(verdict), Ineligible::kOwner, "the program is to leave it");
+  }
+  if (!candidate.live) return refused(std::move(verdict), Ineligible::kSilent, "it is not heard");
+  if (!candidate.takes_restores) {
+    return refused(std::move(verdict), Ineligible::kNoRestores, "its RTCR takes no restores");
+  }
+  if (!candidate.metrics) {
+    return refused(std::move(verdict), Ineligible::kNoMetrics, "it has not said what it has free");
+  }
+  const wire::Metrics& metrics = *candidate.metrics;
+  if (candidate.metrics_age > kMetricsFreshMax) {
+    return refused(
+        std::move(verdict), Ineligible::kStaleMetrics,
+        "its figures are " + ms(candidate.metrics_age) + " old, the limit is " + ms(kMetricsFreshMax));
+  }
+  if (metrics.draining) return refused(std::move(verdict), Ineligible::kDraining, "it takes nothing new");
+
+  const wire::Requirements& needs = demand.requirements;
+  const auto differs = [](const std::string& need, const std::string& has) {
+    return !need.empty() && need != has;
+  };
+  const auto needs_but_is = [](const std::string& need, const std::string& has) {
+    return "needs " + need + ", is " + (has.empty() ? "not said" : has);
+  };
+  if (differs(needs.arch, metrics.arch)) {
+    return refused(std::move(verdict), Ineligible::kArch, needs_but_is(needs.arch, metrics.arch));
+  }
+  if (differs(needs.os, metrics.os)) {
+    return refused(std::move(verdict), Ineligible::kOs, needs_but_is(needs.os, metrics.os));
+  }
+  if (!needs.checkpoint_format.empty()) {
+    const auto format =
+        std::find_if(metrics.formats.begin(), metrics.formats.end(), [&](const wire::CheckpointFormat& one) {
+          return one.name == needs.checkpoint_format && one.version_max >= needs.format_version;
+        });
+    if (format == metrics.formats.end()) {
+      return refused(std::move(verdict), Ineligible::kFormat,
+                     "cannot restore format " + needs.checkpoint_format + " version " +
+                         std::to_string(needs.format_version));
+    }
+  }
+  for (const std::string& label : needs.labels) {
+    if (std::find(metrics.labels.begin(), metrics.labels.end(), label) == metrics.labels.end()) {
+      return refused(std::move(verdict), Ineligible::kLabels, "has no label '" + label + "'");
+    }
+  }
+  const std::uint64_t ram_bytes = ram_bytes_of(demand);
+  const std::uint64_t left_bytes = ram_left(candidate);
+  if (ram_bytes > left_bytes) {
+    return refused(std::move(verdict), Ineligible::kRam,
+                   "needs " + mib(ram_bytes) + " of RAM, " + mib(left_bytes) + " are free" +
+                       (candidate.reserved.ram_bytes > 0 ? " beside what was just placed there" : ""));
+  }
+  const std::uint64_t capacity = cpu_capacity(metrics);
+  const std::uint64_t used = cpu_used_with(demand, candidate);
+  if (is_real_time(demand.real_time) && used > capacity) {
+    return refused(
+        std::move(verdict), Ineligible::kCpu,
+        "needs " + std::to_string(cpu_permille_of(demand.real_time)) +
+            " permille of a CPU for its deadline, and has " +
+            std::to_string(capacity - std::min(capacity, used - cpu_permille_of(demand.real_time))) +
+            " free");
+  }
+  verdict.cpu_free_permille =
+      static_cast<std::uint32_t>((capacity - std::min(capacity, used)) * kWhole / capacity);
+  const std::uint64_t total = std::max<std::uint64_t>(metrics.ram_total_bytes, 1);
+  // In floating point: bytes times a thousand may be too large for 64 bits.
+  verdict.ram_free_permille = static_cast<std::uint32_t>(static_cast<double>(left_bytes - ram_bytes) /
+                                                         static_cast<double>(total) * double{kWhole});
+  verdict.score = (verdict.cpu_free_permille + verdict.ram_free_permille) / 2;
+  return verdict;
+}
+
+}  // namespace
+
+std::uint64_t ram_bytes_of(const Demand& demand) {
+  return std::max(demand.requirements.ram_bytes, demand.size_bytes);
+}
+
+std::uint32_t cpu_permille_of(const wire::RealTime& real_time) {
+  if (!is_real_time(real_time)) return kCpuPermilleUnknown;
+  if (real_time.wcet_us >= real_time.period_us) return kWhole;
+  const double share = static_cast<double>(real_time.wcet_us) / static_cast<double>(real_time.period_us);
+  return std::max<std::uint32_t>(1, static_cast<std::uint32_t>(share * double{kWhole}));
+}
+
+std::string_view to_string(Ineligible ineligible) {
+  switch (ineligible) {
+    case Ineligible::kNo: return "eligible";
+    case Ineligible::kNotChosen: return "not chosen";
+    case Ineligible::kOwner: return "owner";
+    case Ineligible::kSilent: return "silent";
+    case Ineligible::kNoRestores: return "no restores";
+    case Ineligible::kNoMetrics: return "no metrics";
+    case Ineligible::kStaleMetrics: return "stale metrics";
+    case Ineligible::kDraining: return "draining";
+    case Ineligible::kArch: return "arch";
+    case Ineligible::kOs: return "os";
+    case Ineligible::kFormat: return "format";
+    case Ineligible::kLabels: return "labels";
+    case Ineligible::kRam: return "ram";
+    case Ineligible::kCpu: return "cpu";
+  }
+  return "unknown";
+}
+
+std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidate>& candidates) {
+  struct Ranked {
+    TargetVerdict verdict;
+    std::uint64_t weight = 0;
+  };
+  std::vector<Ranked> ranked;
+  ranked.reserve(candidates.size());
+  for (const Candidate& candidate : candidates) {
+    ranked.push_back(
+        {judge(demand, candidate), rendezvous_weight(to_string(candidate.session), demand.program)});
+  }
+  std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
+    const bool a_can = a.verdict.ineligible == Ineligible::kNo;
+    const bool b_can = b.verdict.ineligible == Ineligible::kNo;
+    if (a_can != b_can) return a_can;
+    if (a_can && a.verdict.score != b.verdict.score) return a.verdict.score > b.verdict.score;
+    if (a_can && a.weight != b.weight) return a.weight > b.weight;
+    return a.verdict.session < b.verdict.session;
+  });
+  std::vector<TargetVerdict> verdicts;
+  verdicts.reserve(ranked.size());
+  for (Ranked& one : ranked) verdicts.push_back(std::move(one.verdict));
+  return verdicts;
+}
+
+}  // namespace cms::core

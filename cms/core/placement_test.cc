@@ -1,0 +1,183 @@
+#include "cms/core/placement.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace cms::core {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr std::uint64_t kMiB = 1 << 20;
+const EcuMac kOwner{0x020000000001};
+
+SessionId session_of(std::uint64_t number) { return SessionId{EcuMac{0x020000000000 + number}, 65536}; }
+
+Candidate candidate_of(std::uint64_t number) {
+  Candidate candidate;
+  candidate.session = session_of(number);
+  candidate.live = true;
+  candidate.takes_restores = true;
+  wire::Metrics metrics;
+  metrics.cpu_count = 4;
+  metrics.cpu_load_permille = 500;
+  metrics.ram_total_bytes = 1024 * kMiB;
+  metrics.ram_available_bytes = 512 * kMiB;
+  metrics.arch = "aarch64";
+  metrics.os = "linux";
+  metrics.formats = {{"criu", 3}, {"raw", 1}};
+  metrics.labels = {"gpu", "front"};
+  candidate.metrics = metrics;
+  candidate.metrics_age = milliseconds(100);
+  return candidate;
+}
+
+Demand demand() {
+  Demand demand;
+  demand.program = ProgramKey{kOwner, 7};
+  demand.size_bytes = 64 * kMiB;
+  demand.requirements = wire::Requirements{"aarch64", "linux", "criu", 3, 128 * kMiB, {"front"}};
+  return demand;
+}
+
+TEST(PlacementTest, EachReasonIsNamed) {
+  struct Case {
+    Ineligible ineligible;
+    std::string why;
+    std::function<void(Demand&, Candidate&)> change;
+  };
+  const std::vector<Case> cases = {
+      {Ineligible::kNo, "", [](Demand&, Candidate&) {}},
+      {Ineligible::kNotChosen, "02:00:00:00:00:09 was chosen",
+       [](Demand& d, Candidate&) { d.only = EcuMac{0x020000000009}; }},
+      {Ineligible::kOwner, "the program is to leave it",
+       [](Demand&, Candidate& c) { c.session.ecu_mac = kOwner; }},
+      {Ineligible::kSilent, "it is not heard", [](Demand&, Candidate& c) { c.live = false; }},
+      {Ineligible::kNoRestores, "its RTCR takes no restores",
+       [](Demand&, Candidate& c) { c.takes_restores = false; }},
+      {Ineligible::kNoMetrics, "it has not said what it has free",
+       [](Demand&, Candidate& c) { c.metrics.reset(); }},
+      {Ineligible::kStaleMetrics, "its figures are 5001 ms old, the limit is 5000 ms",
+       [](Demand&, Candidate& c) { c.metrics_age = milliseconds(5001); }},
+      {Ineligible::kNo, "", [](Demand&, Candidate& c) { c.metrics_age = milliseconds(5000); }},
+      {Ineligible::kDraining, "it takes nothing new",
+       [](Demand&, Candidate& c) { c.metrics->draining = true; }},
+      {Ineligible::kArch, "needs aarch64, is x86_64",
+       [](Demand&, Candidate& c) { c.metrics->arch = "x86_64"; }},
+      {Ineligible::kArch, "needs aarch64, is not said",
+       [](Demand&, Candidate& c) { c.metrics->arch.clear(); }},
+      {Ineligible::kNo, "",
+       [](Demand& d, Candidate& c) { d.requirements.arch.clear(), c.metrics->arch = "x"; }},
+      {Ineligible::kOs, "needs linux, is genode", [](Demand&, Candidate& c) { c.metrics->os = "genode"; }},
+      {Ineligible::kFormat, "cannot restore format criu version 4",
+       [](Demand& d, Candidate&) { d.requirements.format_version = 4; }},
+      {Ineligible::kNo, "", [](Demand& d, Candidate&) { d.requirements.format_version = 2; }},
+      {Ineligible::kFormat, "cannot restore format genode version 3",
+       [](Demand& d, Candidate&) { d.requirements.checkpoint_format = "genode"; }},
+      {Ineligible::kLabels, "has no label 'camera'",
+       [](Demand& d, Candidate&) {
+         d.requirements.labels = {"front", "camera"};
+       }},
+      {Ineligible::kNo, "", [](Demand& d, Candidate&) { d.requirements.ram_bytes = 512 * kMiB; }},
+      {Ineligible::kRam, "needs 513 MiB of RAM, 512 MiB are free",
+       [](Demand& d, Candidate&) { d.requirements.ram_bytes = 512 * kMiB + 1; }},
+      {Ineligible::kRam, "needs 600 MiB of RAM, 512 MiB are free",
+       [](Demand& d, Candidate&) { d.size_bytes = 600 * kMiB; }},
+      {Ineligible::kRam, "needs 128 MiB of RAM, 112 MiB are free beside what was just placed there",
+       [](Demand&, Candidate& c) { c.reserved.ram_bytes = 400 * kMiB; }},
+      // Half of four CPUs is two whole ones.
+      {Ineligible::kNo, "",
+       [](Demand& d, Candidate& c) {
+         d.real_time.period_us = 100, d.real_time.wcet_us = 90, c.reserved.cpu_permille = 1100;
+       }},
+      {Ineligible::kCpu, "needs 900 permille of a CPU for its deadline, and has 899 free",
+       [](Demand& d, Candidate& c) {
+         d.real_time.period_us = 100, d.real_time.wcet_us = 90, c.reserved.cpu_permille = 1101;
+       }},
+      {Ineligible::kNo, "", [](Demand&, Candidate& c) { c.reserved.cpu_permille = 5000; }},
+  };
+  for (const Case& one : cases) {
+    Demand wanted = demand();
+    Candidate candidate = candidate_of(2);
+    one.change(wanted, candidate);
+    const auto verdicts = rank(wanted, {candidate});
+    ASSERT_EQ(verdicts.size(), 1U);
+    EXPECT_EQ(to_string(verdicts[0].ineligible), to_string(one.ineligible)) << one.why;
+    EXPECT_EQ(verdicts[0].why, one.why);
+  }
+}
+
+TEST(PlacementTest, AnOwnerThatHasComeBackMayTakeIt) {
+  Demand wanted = demand();
+  Candidate owner = candidate_of(1);
+  EXPECT_EQ(rank(wanted, {owner})[0].ineligible, Ineligible::kOwner);
+  wanted.owner_may_take = true;
+  EXPECT_EQ(rank(wanted, {owner})[0].ineligible, Ineligible::kNo);
+}
+
+TEST(PlacementTest, ScoresAreWhatIsLeftWithTheProgramThere) {
+  Demand wanted = demand();
+  wanted.real_time.period_us = 1000;
+  wanted.real_time.wcet_us = 400;
+  Candidate candidate = candidate_of(2);
+  candidate.reserved = Reservation{128 * kMiB, 600};
+  const TargetVerdict verdict = rank(wanted, {candidate})[0];
+  // Of 4000: 2000 load, 600 reserved, 400 the program. Of 1024 MiB: 512 - 128 - 128.
+  EXPECT_EQ(verdict.cpu_free_permille, 250U);
+  EXPECT_EQ(verdict.ram_free_permille, 250U);
+  EXPECT_EQ(verdict.score, 250U);
+}
+
+TEST(PlacementTest, TheLeastLoadedComesFirstAndTheRefusedLast) {
+  Candidate busy = candidate_of(2), idle = candidate_of(3), full = candidate_of(4), silent = candidate_of(5);
+  busy.metrics->cpu_load_permille = 900;
+  idle.metrics->cpu_load_permille = 100;
+  full.metrics->ram_available_bytes = 200 * kMiB;
+  full.metrics->cpu_load_permille = 100;
+  silent.live = false;
+  const auto verdicts = rank(demand(), {silent, busy, full, idle});
+  std::vector<SessionId> order;
+  for (const TargetVerdict& verdict : verdicts) order.push_back(verdict.session);
+  EXPECT_EQ(order, (std::vector<SessionId>{session_of(3), session_of(4), session_of(2), session_of(5)}));
+}
+
+TEST(PlacementTest, AReservationTurnsTheNextProgramElsewhere) {
+  Candidate first = candidate_of(2), second = candidate_of(3);
+  first.metrics->cpu_load_permille = 450;
+  EXPECT_EQ(rank(demand(), {first, second})[0].session, first.session);
+  first.reserved = Reservation{128 * kMiB, kCpuPermilleUnknown};
+  EXPECT_EQ(rank(demand(), {first, second})[0].session, second.session);
+}
+
+TEST(PlacementTest, EqualEcusShareManyPrograms) {
+  const std::vector<Candidate> candidates = {candidate_of(2), candidate_of(3), candidate_of(4)};
+  std::map<EcuMac, int> placed;
+  Demand wanted = demand();
+  for (ProgramId id = 0; id < 3000; ++id) {
+    wanted.program.program_id = id;
+    const auto verdicts = rank(wanted, candidates);
+    ++placed[verdicts[0].session.ecu_mac];
+    ASSERT_EQ(rank(wanted, {candidates[2], candidates[0], candidates[1]})[0].session, verdicts[0].session)
+        << "the order of the question decides nothing";
+  }
+  ASSERT_EQ(placed.size(), 3U);
+  // Binomial with p = 1/3: sigma 26.
+  for (const auto& [ecu_mac, count] : placed) EXPECT_NEAR(count, 1000, 130) << to_string(ecu_mac);
+}
+
+TEST(PlacementTest, CpuNeedOfAProgram) {
+  EXPECT_EQ(cpu_permille_of(wire::RealTime{0, 0, 0, 0}), kCpuPermilleUnknown);
+  EXPECT_EQ(cpu_permille_of(wire::RealTime{0, 10'000, 9'000, 0}), kCpuPermilleUnknown);
+  EXPECT_EQ(cpu_permille_of(wire::RealTime{0, 10'000, 9'000, 800}), 80U);
+  EXPECT_EQ(cpu_permille_of(wire::RealTime{0, 10'000, 9'000, 20'000}), 1000U);
+  EXPECT_EQ(cpu_permille_of(wire::RealTime{0, UINT64_MAX, 0, 1}), 1U);
+}
+
+}  // namespace
+}  // namespace cms::core
