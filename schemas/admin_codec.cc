@@ -9,7 +9,7 @@ using internal::Offset;
 using internal::read_text;
 using internal::write_text;
 
-static_assert(static_cast<int>(fb::AdminMethod::MAX) == static_cast<int>(AdminMethod::kExplain));
+static_assert(static_cast<int>(fb::AdminMethod::MAX) == static_cast<int>(AdminMethod::kPeers));
 
 struct Body {
   fb::AdminBody type;

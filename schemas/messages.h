@@ -298,6 +298,7 @@ enum class AdminMethod : std::uint8_t {
   kIndexRebuild = 11,
   kIndexStatus = 12,
   kExplain = 13,
+  kPeers = 14,
 };
 struct AdminRequest {
   std::uint64_t request_id = 0;

@@ -341,6 +341,8 @@ int Program::run(int argc, const char* const* argv) {
   const auto key_option = [this](CLI::App* command) { command->add_option("KEY", options_.key)->required(); };
   const CLI::App* status =
       app.add_subcommand("status", "How the cmsd is, what is wrong and what to do about it");
+  const CLI::App* peers =
+      app.add_subcommand("peers", "The other cmsd: as heard on the network, and by their records on the store");
   CLI::App* ecus = app.add_subcommand("ecus", "The ECUs that have sessions or checkpoints");
   CLI::App* checkpoints = app.add_subcommand("checkpoints", "The newest checkpoint of each program");
   for (CLI::App* command : {ecus, checkpoints})
@@ -387,7 +389,7 @@ int Program::run(int argc, const char* const* argv) {
       const std::vector<std::string> others = app.remaining();
       return usage(
           (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
-          " allowed: status, ecus, checkpoints, show, explain, get, retire, pin, unpin, retention, scrub, "
+          " allowed: status, peers, ecus, checkpoints, show, explain, get, retire, pin, unpin, retention, scrub, "
           "index; "
           "more with --help");
     }
@@ -414,6 +416,7 @@ int Program::run(int argc, const char* const* argv) {
   style_.json = options_.output == "json";
   style_.colour = ::isatty(::fileno(out_)) != 0 && surroundings_.environment("NO_COLOR") == nullptr;
   if (status->parsed()) return ask_list(wire::AdminMethod::kStatus);
+  if (peers->parsed()) return ask_list(wire::AdminMethod::kPeers);
   if (ecus->parsed()) return ask_list(wire::AdminMethod::kEcus);
   if (checkpoints->parsed()) return ask_list(wire::AdminMethod::kCheckpoints);
 

@@ -288,6 +288,31 @@ std::string manifest_lines(const Json& manifest) {
   return out;
 }
 
+std::string milliseconds_at(const Json& object, const char* name) {
+  const Json& value = field(object, name);
+  return value.is_number_unsigned() ? std::to_string(value.get<std::uint64_t>()) + " ms" : "-";
+}
+
+std::string peers_table(const Json& json) {
+  std::string out = line("name", text_at(json, "name") + ", incarnation " + text_at(json, "incarnation"));
+  out += line("record", field(json, "renewed_ago_ms").is_null()
+                            ? "never renewed"
+                            : "renewed " + milliseconds_at(json, "renewed_ago_ms") + " ago");
+  out += line("acts on claims", text_at(json, "acts"));
+  if (!field(json, "trouble").is_null()) out += line("trouble", text_at(json, "trouble"));
+  const Json& peers = field(json, "peers");
+  if (peers.empty()) return out + line("peers", "none is heard, and the store has no record of one");
+  Table table({"PEER", "INCARNATION", "NETWORK", ">FOR", "ADDRESS", "RECORD", ">UNCHANGED", "SOFTWARE"});
+  for (const Json& peer : peers) {
+    const bool readable = field(peer, "record_readable") != false;
+    table.add({text_at(peer, "name"), text_at(peer, "incarnation"), text_at(peer, "network"),
+               age_at(peer, "since_s"), text_at(peer, "address"),
+               text_at(peer, "record") + (readable ? "" : ", damaged"),
+               milliseconds_at(peer, "record_unchanged_ms"), text_at(peer, "software")});
+  }
+  return out + "\n" + table.text();
+}
+
 std::string permille_at(const Json& object, const char* name) {
   const Json& value = field(object, name);
   return value.is_number_unsigned() ? std::to_string(value.get<std::uint64_t>() / 10) + " %" : "-";
@@ -489,6 +514,7 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     case wire::AdminMethod::kIndexRebuild:
     case wire::AdminMethod::kIndexStatus: return index_table(whole);
     case wire::AdminMethod::kExplain: return explain_table(whole);
+    case wire::AdminMethod::kPeers: return peers_table(whole);
     case wire::AdminMethod::kRetire: break;
   }
   return "retired everything up to " + text_at(whole, "key") + "; older checkpoints are removed\n";

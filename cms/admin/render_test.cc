@@ -43,5 +43,31 @@ TEST(RenderTest, ExplainSaysWhenThereIsNoTarget) {
   EXPECT_NE(none.find("none: no ECU is eligible"), std::string::npos) << none;
 }
 
+TEST(RenderTest, PeersShowsBothViewsSideBySide) {
+  EXPECT_EQ(table_of(wire::AdminMethod::kPeers, R"({
+    "name": "a", "incarnation": "0000000000000abc", "acts": true, "renewed_ago_ms": 740, "trouble": null,
+    "peers": [
+      {"name": "b", "incarnation": "0000000000000005", "network": "live", "since_s": 75, "address": "10.0.0.8",
+       "record": "renewed", "record_readable": true, "record_unchanged_ms": 300, "software": "cmsd 1"},
+      {"name": "c", "incarnation": "0000000000000006", "network": null, "since_s": null, "address": null,
+       "record": "stale", "record_readable": false, "record_unchanged_ms": 40000, "software": ""}]})"),
+            "name                  a, incarnation 0000000000000abc\n"
+            "record                renewed 740 ms ago\n"
+            "acts on claims        yes\n"
+            "\n"
+            "PEER  INCARNATION       NETWORK     FOR  ADDRESS   RECORD          UNCHANGED  SOFTWARE\n"
+            "b     0000000000000005  live     1m 15s  10.0.0.8  renewed            300 ms  cmsd 1\n"
+            "c     0000000000000006  -             -  -         stale, damaged   40000 ms  -\n");
+}
+
+TEST(RenderTest, PeersSaysWhenThereIsNone) {
+  const std::string none = table_of(wire::AdminMethod::kPeers,
+                                    R"({"name": "a", "acts": false, "trouble": "no answer", "peers": []})");
+  EXPECT_NE(none.find("record                never renewed\n"), std::string::npos) << none;
+  EXPECT_NE(none.find("acts on claims        no\n"), std::string::npos) << none;
+  EXPECT_NE(none.find("trouble               no answer\n"), std::string::npos) << none;
+  EXPECT_NE(none.find("none is heard"), std::string::npos) << none;
+}
+
 }  // namespace
 }  // namespace cms::admin

@@ -8,6 +8,7 @@
 
 #include "cms/daemon/admin_findings.h"
 #include "cms/daemon/admin_listing.h"
+#include "cms/daemon/admin_peers.h"
 #include "cms/daemon/admin_words.h"
 
 namespace cms::daemon {
@@ -538,6 +539,7 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
     }
     case wire::AdminMethod::kShow: status = show(request, snapshot, index, store, answer); break;
     case wire::AdminMethod::kScrubStatus: answer.json = scrub_status_json(snapshot.facts); break;
+    case wire::AdminMethod::kPeers: answer.json = peers_answer(snapshot); break;
     case wire::AdminMethod::kIndexStatus: {
       const auto rows = index.row_count();
       answer.json =

@@ -16,6 +16,7 @@
 #include "base/time.h"
 #include "cms/core/cms_core.h"
 #include "cms/daemon/index_facts.h"
+#include "cms/daemon/member_facts.h"
 #include "cms/daemon/retention_work.h"
 #include "cms/daemon/scrub_facts.h"
 #include "schemas/messages.h"
@@ -64,6 +65,7 @@ struct DaemonFacts {
     std::uint64_t full_removed_bytes = 0;
   };
   Retention retention;
+  MembersFacts members;
 };
 
 // Bounds of one snapshot, and so of the time that the loop spends on it.
@@ -103,6 +105,7 @@ struct CoreSnapshot {
   };
   struct Peer {  // Another cmsd.
     std::string name;
+    std::uint64_t incarnation = 0;
     std::string address;
     enum class State { kLive, kSilent, kForeign } state = State::kLive;
     Duration since{};  // How long it has been so.

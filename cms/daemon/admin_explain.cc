@@ -1,19 +1,16 @@
 #include "cms/daemon/admin_explain.h"
 
-#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
+#include "cms/daemon/admin_words.h"
+
 namespace cms::daemon {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::int64_t milliseconds(Duration duration) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
-}
 
 Json needs_json(const core::Demand& demand) {
   const wire::Requirements& needs = demand.requirements;

@@ -81,6 +81,25 @@ CoreSnapshot::Session session_of(const CmsCore::Session& session, Instant now) {
   return copied;
 }
 
+void add_peers(const core::CmsCore& core, Instant now, CoreSnapshot& snapshot) {
+  for (const auto& [name, peer] : core.peers().peers()) {
+    using PeerState = CoreSnapshot::Peer::State;
+    CoreSnapshot::Peer copied;
+    copied.name = name;
+    copied.incarnation = peer.incarnation;
+    copied.address = peer.address;
+    copied.state = peer.foreign ? PeerState::kForeign : peer.live ? PeerState::kLive : PeerState::kSilent;
+    copied.since = now - peer.since;
+    copied.takes_pulls = peer.takes_pulls;
+    copied.pull_every = peer.pull_every;
+    copied.queued = peer.queued;
+    copied.event_count = peer.event_count;
+    copied.gap_count = peer.gap_count;
+    if (peer.fleet_id != Id128{}) copied.fleet_id = to_string(peer.fleet_id);
+    snapshot.peers.push_back(std::move(copied));
+  }
+}
+
 void add_status(const CmsCore& core, Instant now, CoreSnapshot& snapshot) {
   CoreSnapshot::Counts& counts = snapshot.counts;
   counts.sessions = core.sessions().size();
@@ -129,21 +148,7 @@ void add_status(const CmsCore& core, Instant now, CoreSnapshot& snapshot) {
     counts.pull_bytes_done += transfer.received_bytes;
     counts.pull_bytes_total += transfer.announcement.notification.size_bytes;
   }
-  for (const auto& [name, peer] : core.peers().peers()) {
-    using PeerState = CoreSnapshot::Peer::State;
-    CoreSnapshot::Peer copied;
-    copied.name = name;
-    copied.address = peer.address;
-    copied.state = peer.foreign ? PeerState::kForeign : peer.live ? PeerState::kLive : PeerState::kSilent;
-    copied.since = now - peer.since;
-    copied.takes_pulls = peer.takes_pulls;
-    copied.pull_every = peer.pull_every;
-    copied.queued = peer.queued;
-    copied.event_count = peer.event_count;
-    copied.gap_count = peer.gap_count;
-    if (peer.fleet_id != Id128{}) copied.fleet_id = to_string(peer.fleet_id);
-    snapshot.peers.push_back(std::move(copied));
-  }
+  add_peers(core, now, snapshot);
   counts.queued = core.queued_count();
   snapshot.counters = core.counters();
 }
@@ -238,6 +243,7 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
       }
       break;
     }
+    case wire::AdminMethod::kPeers: add_peers(core, now, snapshot); break;
     case wire::AdminMethod::kRetire:
     case wire::AdminMethod::kPin:
     case wire::AdminMethod::kUnpin:
