@@ -1,21 +1,35 @@
 #include "storage/store_layout.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <string_view>
 
 #include "base/ids.h"
 #include "storage/blob_store.h"
+#include "storage/claim_names.h"
 
 namespace cms::storage {
 namespace {
 
 constexpr std::string_view kLockSuffix = ".lock";
 
+constexpr std::size_t kNodeBytesMax = 64;
+
+bool is_node_char(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+         c == '.';
+}
+
 bool is_hex16(std::string_view text) {
   return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 }  // namespace
+
+bool is_node_name(std::string_view name) {
+  return !name.empty() && name.size() <= kNodeBytesMax && name.front() != '.' &&
+         std::all_of(name.begin(), name.end(), is_node_char);
+}
 
 std::string shard_name(std::uint32_t shard) {
   CMS_ASSERT(shard < kShardCount);
@@ -48,10 +62,13 @@ bool may_be_before_format(const std::string& name) {
   return ours;
 }
 
+// Another cmsd may be at the same at this moment, and a step ahead.
 bool may_be_in_unformatted(const std::string& own_dir, const std::string& name) {
-  // A lock says nothing about what is stored.
-  return own_dir == "nodes" && name.size() > kLockSuffix.size() &&
-         std::string_view(name).substr(name.size() - kLockSuffix.size()) == kLockSuffix;
+  if (own_dir == "claims") return is_self_test_name(name);
+  // Locks and members say nothing about what is stored.
+  const bool is_lock = name.size() > kLockSuffix.size() &&
+                       std::string_view(name).substr(name.size() - kLockSuffix.size()) == kLockSuffix;
+  return own_dir == "nodes" && (is_lock || parse_member_file_name(name).ok());
 }
 
 Error not_ours(const std::string& path, const std::string& what) {
@@ -76,6 +93,14 @@ Status check_fleet(const std::string& path, const StoreFormat& format, const std
   if (fleet_id_expected.empty() || format.fleet_id == fleet_id_expected) return ok_status();
   return make_error(Code::kForeign, path + " now holds the store of fleet " + format.fleet_id + ", not of " +
                                         fleet_id_expected);
+}
+
+Result<StoreFormat> accept_format(const std::string& path, const std::string& text,
+                                  const std::string& fleet_id_expected) {
+  auto format = decode_format(text);
+  if (!format) return make_error(format.error().code, path + "/" + format.error().context);
+  if (Status status = check_fleet(path, *format, fleet_id_expected); !status.ok()) return status.error();
+  return format;
 }
 
 Error no_longer_there(const std::string& path, const std::string& fleet_id_expected) {

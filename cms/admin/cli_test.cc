@@ -312,6 +312,33 @@ TEST_F(CliTest, AnswersThatAreNotTheExpectedJsonAreExitCode1) {
   EXPECT_EQ(run_at({"ecus", "--output", "json"}), kExitDone);
 }
 
+TEST_F(CliTest, StatusHasALineAboutClaims) {
+  const std::pair<const char*, const char*> kStores[] = {
+      {R"({"claims_trusted":true})", "claims                the store can be trusted with claims\n"},
+      {R"({"claims_trusted":false,"self_test":[{"trait":"exclusive create","holds":true},)"
+       R"({"trait":"hard links","holds":false},{"trait":"synced writes","holds":false}]})",
+       "claims                the store cannot be trusted with claims (hard links, synced writes): restores "
+       "will "
+       "be refused, storing goes on\n"},
+      {R"({"claims_trusted":null,"self_test_trouble":"no space: create a file"})",
+       "claims                not known whether the store can be trusted with claims: no space: create a "
+       "file\n"},
+      {R"({"claims_trusted":null,"self_test_trouble":null})",
+       "claims                not known whether the store can be trusted with claims: not tried yet\n"}};
+  std::string store;
+  FakeCmsd cmsd(endpoint_, [&](const Frame& frame) {
+    return answer_with(request_in(frame), Code::kOk, "", R"({"health":"ok","store":)" + store + "}");
+  });
+  for (const auto& [answered, printed] : kStores) {
+    store = answered;
+    EXPECT_EQ(run_at({"status"}), kExitDone) << err_;
+    EXPECT_THAT(out_, HasSubstr(printed));
+  }
+  store = R"({"state":"ok"})";  // Of an older cmsd.
+  EXPECT_EQ(run_at({"status"}), kExitDone) << err_;
+  EXPECT_THAT(out_, Not(HasSubstr("claims")));
+}
+
 TEST_F(CliTest, AnAnswerToAnotherQuestionIsIgnored) {
   FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
     auto request = request_in(frame);

@@ -108,6 +108,24 @@ std::string coloured(const std::string& text, const std::string& word, const Sty
 
 // ---- the answers
 
+// Whether the store can be trusted with claims, and what it means if not.
+std::string claims_line(const Json& store) {
+  const auto trusted = store.find("claims_trusted");
+  if (trusted == store.end()) return {};  // Of an older cmsd.
+  if (*trusted == true) return line("claims", "the store can be trusted with claims");
+  if (trusted->is_null()) {
+    const Json& trouble = field(store, "self_test_trouble");
+    return line("claims", "not known whether the store can be trusted with claims: " +
+                              (trouble.is_null() ? "not tried yet" : text_of(trouble)));
+  }
+  std::string traits;
+  for (const Json& trait : field(store, "self_test")) {
+    if (field(trait, "holds") == false) traits += (traits.empty() ? "" : ", ") + text_at(trait, "trait");
+  }
+  return line("claims", "the store cannot be trusted with claims (" + traits +
+                            "): restores will be refused, storing goes on");
+}
+
 std::string status_table(const Json& json, const Style& style) {
   const std::string health = text_at(json, "health");
   std::string out = line("health", coloured(health, health, style));
@@ -127,6 +145,7 @@ std::string status_table(const Json& json, const Style& style) {
   out += line("store", text_at(store, "url") + ", " + text_at(store, "state") + " for " +
                            age_at(store, "since_s") + no_answer + ", " + size_at(store, "free_bytes") +
                            " of " + size_at(store, "total_bytes") + " free");
+  out += claims_line(store);
   const Json& reconcile = field(store, "reconcile");
   if (field(reconcile, "running") == true) {
     out += line("comparing index",

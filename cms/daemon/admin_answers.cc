@@ -242,6 +242,22 @@ Json problems_json(const std::vector<Problem>& problems) {
   return list;
 }
 
+// The part of the store's object that is about claims.
+void add_claims(const ClaimsFacts& claims, Json& store) {
+  store["claims_trusted"] = claims.test ? Json(claims.test->trusted_with_claims()) : Json();
+  store["self_test"] = nullptr;
+  if (claims.test) {
+    Json list = Json::array();
+    for (const storage::StoreTrait& trait : claims.test->traits) {
+      list.push_back(Json{{"trait", trait.name}, {"holds", trait.holds}, {"detail", trait.detail}});
+    }
+    store["self_test"] = std::move(list);
+  }
+  store["self_test_trouble"] = claims.trouble.empty() ? Json() : Json(claims.trouble);
+  const bool clock_known = claims.test && claims.test->clock_known;
+  store["clock_ahead_ms"] = clock_known ? Json(claims.test->clock_ahead_ms) : Json();
+}
+
 Json peers_json(const CoreSnapshot& snapshot) {
   Json peers = Json::array();
   for (const CoreSnapshot::Peer& peer : snapshot.peers) {
@@ -352,6 +368,7 @@ std::string status_json(const CoreSnapshot& snapshot, storage::CheckpointIndex& 
                             {"done", facts.reconcile_done},
                             {"shards_done", facts.reconcile_shards_done},
                             {"shards_total", storage::kShardCount}};
+  add_claims(facts.claims, store);
   json["index"] = index_object(facts);
   json["scrub"] = scrub_object(facts);
   json["quarantine"] = quarantine_object(facts.quarantine);

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "cms/core/cms_core.h"
+#include "cms/daemon/claims_facts.h"
 #include "cms/daemon/index_facts.h"
 #include "cms/daemon/member_facts.h"
 #include "cms/daemon/retention_work.h"
@@ -48,6 +49,7 @@ struct DaemonFacts {
   IndexFacts index;
   ScrubFacts scrub;
   QuarantineFacts quarantine;
+  ClaimsFacts claims;
   std::size_t store_queue_length = 0;
   std::size_t index_queue_length = 0;
   std::size_t query_queue_length = 0;

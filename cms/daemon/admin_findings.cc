@@ -174,6 +174,34 @@ void find_store_problems(const CoreSnapshot& snapshot, std::vector<Problem>& pro
   }
 }
 
+void find_claim_problems(const CoreSnapshot& snapshot, std::vector<Problem>& problems) {
+  const ClaimsFacts& claims = snapshot.facts.claims;
+  const std::string& url = snapshot.facts.store_url;
+  // While the store is away nothing is known of it; that is one problem, not two.
+  if (!snapshot.store_status.ok()) return;
+  if (!claims.test) {
+    if (claims.trouble.empty()) return;
+    problems.push_back(Problem{Severity::kNotice,
+                               "whether the store can be trusted with claims is not known: " + claims.trouble,
+                               std::nullopt, "nothing; it is tried again by itself, and storing goes on"});
+    return;
+  }
+  if (!claims.test->trusted_with_claims()) {
+    problems.push_back(
+        Problem{Severity::kWarning,
+                "the store cannot be trusted with claims: " + what_does_not_hold(*claims.test), std::nullopt,
+                "storing and getting back go on; restores will be refused until the server of " + url +
+                    " can do that"});
+  }
+  const std::string clock = clock_in_words(*claims.test);
+  if (!clock.empty()) {
+    problems.push_back(Problem{Severity::kWarning, "the clock of the store is " + clock + " this host's",
+                               std::nullopt,
+                               "set both by NTP; nothing is decided by them, but times of files and logs do "
+                               "not fit together"});
+  }
+}
+
 void find_checkpoint_problems(const CoreSnapshot& snapshot, const Lasting& lasting,
                               std::vector<Problem>& problems) {
   const std::uint64_t wall_us = snapshot.facts.wall_us;
@@ -330,6 +358,7 @@ std::vector<Problem> find_problems(const CoreSnapshot& snapshot, const Status& i
                                    const Lasting& lasting) {
   std::vector<Problem> problems;
   find_store_problems(snapshot, problems);
+  find_claim_problems(snapshot, problems);
   find_index_problems(snapshot, indexed, problems);
   find_scrub_problems(snapshot, problems);
   find_checkpoint_problems(snapshot, lasting, problems);

@@ -226,6 +226,70 @@ TEST_F(AdminStatusTest, WhatIsInQuarantineIsAnAlarmUntilItIsCleared) {
   EXPECT_EQ(this->status().at("health"), "ok");
 }
 
+TEST_F(AdminStatusTest, TellsWhetherTheStoreCanBeTrustedWithClaims) {
+  json store = status().at("store");
+  EXPECT_TRUE(store.at("claims_trusted").is_null()) << "not tried yet";
+  EXPECT_TRUE(store.at("self_test").is_null());
+  EXPECT_TRUE(store.at("self_test_trouble").is_null());
+  EXPECT_TRUE(store.at("clock_ahead_ms").is_null());
+  EXPECT_THAT(problems(status()), ElementsAre());
+
+  storage::SelfTest test;
+  test.traits = {{"exclusive create", true, "a second one was refused"}, {"hard links", true, "two names"}};
+  facts_.claims.test = test;
+  store = status().at("store");
+  EXPECT_EQ(store.at("claims_trusted"), true);
+  EXPECT_EQ(store.at("self_test")[1],
+            (json{{"trait", "hard links"}, {"holds", true}, {"detail", "two names"}}));
+  EXPECT_TRUE(store.at("clock_ahead_ms").is_null()) << "of this host";
+  EXPECT_THAT(problems(status()), ElementsAre());
+
+  test.traits[1] = {"hard links", false, "was refused (NFS status 10004)"};
+  facts_.claims.test = test;
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "degraded") << "storing goes on";
+  EXPECT_EQ(status.at("store").at("claims_trusted"), false);
+  EXPECT_THAT(problems(status),
+              ElementsAre("warning: the store cannot be trusted with claims: hard links: was "
+                          "refused (NFS status 10004)"));
+  EXPECT_THAT(status.at("problems")[0].at("what_to_do").get<std::string>(),
+              HasSubstr("restores will be refused until the server of file:///store can do that"));
+  core_.on_store_state(now_, make_error(Code::kUnavailable, "away"), effects_);
+  EXPECT_EQ(problems(this->status()).size(), 1U) << "of a store that is away that is said, and no more";
+}
+
+TEST_F(AdminStatusTest, TellsWhyItIsNotKnownWhetherTheStoreCanBeTrustedWithClaims) {
+  facts_.claims.trouble = "no space: create a file";
+  const json status = this->status();
+  EXPECT_EQ(status.at("health"), "ok");
+  EXPECT_TRUE(status.at("store").at("claims_trusted").is_null());
+  EXPECT_EQ(status.at("store").at("self_test_trouble"), "no space: create a file");
+  EXPECT_THAT(problems(status),
+              ElementsAre(HasSubstr("notice: whether the store can be trusted with claims is not "
+                                    "known: no space: create a file")));
+}
+
+TEST_F(AdminStatusTest, WarnsOfAStoreWhoseClockIsWrongByMoreThanFiveSeconds) {
+  storage::SelfTest test;
+  test.traits = {{"hard links", true, "two names"}};
+  test.clock_known = true;
+  for (const std::int64_t ahead_ms : {0, 5000, -5000}) {
+    test.clock_ahead_ms = ahead_ms;
+    facts_.claims.test = test;
+    EXPECT_EQ(status().at("store").at("clock_ahead_ms"), ahead_ms);
+    EXPECT_THAT(problems(status()), ElementsAre()) << ahead_ms;
+  }
+  for (const auto& [ahead_ms, words] :
+       {std::pair<std::int64_t, const char*>{5001, "5 s ahead of this host's"},
+        {-3600000, "3600 s behind this host's"}}) {
+    test.clock_ahead_ms = ahead_ms;
+    facts_.claims.test = test;
+    EXPECT_THAT(problems(status()),
+                ElementsAre(testing::AllOf(HasSubstr("warning: the clock"), HasSubstr(words))));
+    EXPECT_EQ(status().at("store").at("claims_trusted"), true) << "no decision is made by it";
+  }
+}
+
 TEST_F(AdminStatusTest, TellsDamageOfTheStoreFromThatOfTheWayToIt) {
   facts_.scrub.total.misread = 1;
   facts_.scrub.total.unreadable = 2;

@@ -18,6 +18,7 @@
 #include "cms/daemon/admin_service.h"
 #include "cms/daemon/admin_socket.h"
 #include "cms/daemon/blob_server.h"
+#include "cms/daemon/claims_log.h"
 #include "cms/daemon/index_keeper.h"
 #include "cms/daemon/last_calls.h"
 #include "cms/daemon/replaceable_index.h"
@@ -28,6 +29,7 @@
 #include "cms/daemon/worker.h"
 #include "net/socket.h"
 #include "schemas/messages.h"
+#include "storage/claim_store.h"
 
 namespace cms::daemon {
 namespace {
@@ -56,7 +58,7 @@ std::uint64_t resident_bytes() {
 class Server::Impl {
  public:
   Impl(const Config& config, std::unique_ptr<AdminLock> lock, std::unique_ptr<storage::BlobStore> store,
-       std::unique_ptr<ReplaceableIndex> index)
+       std::unique_ptr<storage::ClaimStore> claims, std::unique_ptr<ReplaceableIndex> index)
       : config_(config),
         lock_(std::move(lock)),
         last_calls_([end = store->call_ender()] {
@@ -64,6 +66,7 @@ class Server::Impl {
           end();
         }),
         store_(std::move(store)),
+        claims_(std::move(claims)),
         index_(std::move(index)),
         core_(core_config(config)),
         notify_(net::make_notify_sub(context_)),
@@ -80,17 +83,12 @@ class Server::Impl {
         blob_server_(*store_, keeper_, scrubber_, outbox_),
         admin_service_({admin_, core_, keeper_, retention_, scrubber_, *store_, *index_, outbox_},
                        [this](Instant now) { return facts(now); }),
-        watch_(*store_, outbox_, [this](Instant now, const Status& status, core::Effects& effects) {
-          if (status.code() == Code::kAlreadyExists) gave_up_ = status;  // Its name is taken.
-          if (status.ok()) {
-            const auto fleet_id = parse_id128(store_->fleet_id());
-            if (fleet_id.ok()) core_.set_fleet_id(*fleet_id);
-            keeper_.reconcile();
-          }
-          keeper_.on_store_looked_at();
-          scrubber_.on_store_state(is_readable(status));
-          core_.on_store_state(now, status, effects);
-        }) {
+        watch_(
+            *store_, *claims_, outbox_,
+            [this](Instant now, const Status& status, core::Effects& effects) {
+              on_store_changed(now, status, effects);
+            },
+            [this](const ClaimsFacts& facts) { claims_log_.note(facts); }) {
     keeper_.on_suspect([this](const storage::BlobName& name, const Error&) {
       scrubber_.suspect(name, std::nullopt, nullptr);
     });
@@ -199,6 +197,18 @@ class Server::Impl {
   static bool is_readable(const Status& status) {
     return status.ok() || status.code() == Code::kNoSpace || status.code() == Code::kQuota ||
            status.code() == Code::kReadOnly || status.code() == Code::kPermission;
+  }
+
+  void on_store_changed(Instant now, const Status& status, core::Effects& effects) {
+    if (status.code() == Code::kAlreadyExists) gave_up_ = status;  // Its name is taken.
+    if (status.ok()) {
+      const auto fleet_id = parse_id128(store_->fleet_id());
+      if (fleet_id.ok()) core_.set_fleet_id(*fleet_id);
+      keeper_.reconcile();
+    }
+    keeper_.on_store_looked_at();
+    scrubber_.on_store_state(is_readable(status));
+    core_.on_store_state(now, status, effects);
   }
 
   bool done(Instant now) {
@@ -391,6 +401,7 @@ class Server::Impl {
     facts.index = keeper_.facts(now);
     facts.scrub = scrubber_.facts();
     facts.quarantine = watch_.quarantine();
+    facts.claims = watch_.claims();
     facts.store_queue_length = store_workers_.queue_length();
     facts.index_queue_length = keeper_.queue_length();
     facts.query_queue_length = admin_service_.queue_length();
@@ -538,6 +549,7 @@ class Server::Impl {
   std::unique_ptr<AdminLock> lock_;
   LastCalls last_calls_;  // Before the store: it bounds its end as well.
   std::unique_ptr<storage::BlobStore> store_;
+  std::unique_ptr<storage::ClaimStore> claims_;
   std::unique_ptr<ReplaceableIndex> index_;
   Outbox outbox_;
   core::CmsCore core_;
@@ -559,6 +571,7 @@ class Server::Impl {
   Instant next_reconcile_at_{};
   Instant next_care_at_{};
   Instant next_rebuild_at_{};
+  ClaimsLog claims_log_;
   std::uint64_t store_troubles_seen_ = 0;
   std::uint64_t quarantined_seen_ = 0;
   PullRate pull_rate_;
@@ -583,11 +596,14 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config) {
   options.node_incarnation = random_u64();
   auto store = storage::make_blob_store(options);
   if (!store.ok()) return std::move(store).error();
+  auto claims = storage::make_claim_store(options);
+  if (!claims.ok()) return std::move(claims).error();
   auto index = ReplaceableIndex::open(config.index_directory);
   if (!index.ok()) return std::move(index).error();
   if (!(*index)->opening().empty()) spdlog::error("index: {}", (*index)->opening());
   try {
-    auto impl = std::make_unique<Impl>(config, std::move(*lock), std::move(*store), std::move(*index));
+    auto impl = std::make_unique<Impl>(config, std::move(*lock), std::move(*store), std::move(*claims),
+                                       std::move(*index));
     const Status opened = impl->open();
     if (!opened.ok()) return opened.error();
     return std::unique_ptr<Server>(new Server(std::move(impl)));

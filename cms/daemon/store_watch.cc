@@ -20,11 +20,32 @@ std::optional<QuarantineFacts> look_into_quarantine(storage::BlobStore& store) {
   return listed.ok() ? std::optional(found) : std::nullopt;
 }
 
+ClaimsFacts test_claims(storage::ClaimStore& claims) {
+  ClaimsFacts facts;
+  if (const Status opened = claims.open_store(); !opened.ok()) {
+    facts.trouble = opened.error().message();
+    return facts;
+  }
+  auto test = claims.self_test();
+  if (test) {
+    facts.test = std::move(*test);
+  } else {
+    facts.trouble = test.error().message();
+  }
+  return facts;
+}
+
 }  // namespace
 
-StoreWatch::StoreWatch(storage::BlobStore& store, Outbox& outbox,
-                       std::function<void(Instant, const Status&, core::Effects&)> on_change)
-    : store_(store), outbox_(outbox), on_change_(std::move(on_change)), worker_("store-watch") {}
+StoreWatch::StoreWatch(storage::BlobStore& store, storage::ClaimStore& claims, Outbox& outbox,
+                       std::function<void(Instant, const Status&, core::Effects&)> on_change,
+                       std::function<void(const ClaimsFacts&)> on_claims)
+    : store_(store),
+      claims_(claims),
+      outbox_(outbox),
+      on_change_(std::move(on_change)),
+      on_claims_(std::move(on_claims)),
+      worker_("store-watch") {}
 
 void StoreWatch::suspect(Instant now) {
   suspected_ = true;
@@ -48,7 +69,8 @@ void StoreWatch::look() {
   const bool open_first = !status_.ok();
   const bool write_too = suspected_ || open_first;
   suspected_ = false;
-  worker_.post([this, open_first, write_too] {
+  const bool test_too = open_first || !claims_facts_.test;
+  worker_.post([this, open_first, write_too, test_too] {
     Status status = open_first ? store_.open_store() : ok_status();
     std::optional<storage::SpaceInfo> space;
     if (status.ok()) {
@@ -73,7 +95,20 @@ void StoreWatch::look() {
       looked_ = true;
       status_ = status;
       next_look_at_ = now + (status_.ok() ? kWhileUsable : kWhileUnusable);
+      // A full one is the same as it was; another one may be behind an outage.
+      const bool is_full = status_.code() == Code::kNoSpace || status_.code() == Code::kQuota;
+      if (!status_.ok() && !(is_full && claims_facts_.test)) {
+        claims_facts_ = {std::nullopt, "the store is not usable"};
+      }
       on_change_(now, status_, effects);
+    });
+    // Nobody waits for this: the store is in use already.
+    if (!test_too || !status.ok()) return;
+    ClaimsFacts facts = test_claims(claims_);
+    outbox_.push([this, facts = std::move(facts)](Instant, core::Effects&) {
+      if (!status_.ok()) return;  // Found to be away meanwhile.
+      claims_facts_ = facts;
+      on_claims_(claims_facts_);
     });
   });
 }

@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <string_view>
@@ -30,20 +31,6 @@ Result<std::string> first_name(int dir_fd, const std::string& path) {
   return found;
 }
 
-Result<std::string> read_format(int root_fd, const std::string& path) {
-  auto file = open_at(root_fd, "FORMAT", O_RDONLY, path + "/FORMAT");
-  if (!file) return file.error();
-  std::string text(kFormatBytesMax + 1, '\0');
-  const auto got = read_fully(file->get(), text.data(), text.size(), 0, path + "/FORMAT");
-  if (!got) return got.error();
-  if (*got > kFormatBytesMax) {
-    return make_error(Code::kCorrupt,
-                      path + "/FORMAT: longer than " + std::to_string(kFormatBytesMax) + " bytes");
-  }
-  text.resize(*got);
-  return text;
-}
-
 // An empty directory, or one in which an initialisation of ours was cut short, may be initialised:
 // it has nothing but our own directories, and these hold no checkpoint and no record.
 Status check_may_initialise(int root_fd, const std::string& path) {
@@ -58,15 +45,17 @@ Status check_may_initialise(int root_fd, const std::string& path) {
     auto dir = open_dir_at(root_fd, own, path + "/" + own);
     if (!dir && dir.error().code == Code::kNotFound && dir.error().os_errno == ENOENT) continue;
     if (!dir) return dir.error();
-    const bool shards = std::string_view(own) == "d";
+    const bool shards =
+        std::find(kShardedDirs.begin(), kShardedDirs.end(), std::string_view(own)) != kShardedDirs.end();
     Status inner;
     status = visit_names(dir->get(), path + "/" + own, [&](const std::string& name) {
       std::string held = name;
       if (may_be_in_unformatted(own, name)) return true;
       if (shards) {
-        auto shard = open_dir_at(dir->get(), name, path + "/d/" + name);
+        const std::string shard_path = path + "/" + own + "/" + name;
+        auto shard = open_dir_at(dir->get(), name, shard_path);
         if (shard) {
-          const auto first = first_name(shard->get(), path + "/d/" + name);
+          const auto first = first_name(shard->get(), shard_path);
           if (!first) {
             inner = first.error();
             return false;
@@ -201,6 +190,20 @@ bool syncfs_reports_errors(int fd) {
 
 }  // namespace
 
+Result<std::string> read_format(int root_fd, const std::string& path) {
+  auto file = open_at(root_fd, "FORMAT", O_RDONLY, path + "/FORMAT");
+  if (!file) return file.error();
+  std::string text(kFormatBytesMax + 1, '\0');
+  const auto got = read_fully(file->get(), text.data(), text.size(), 0, path + "/FORMAT");
+  if (!got) return got.error();
+  if (*got > kFormatBytesMax) {
+    return make_error(Code::kCorrupt,
+                      path + "/FORMAT: longer than " + std::to_string(kFormatBytesMax) + " bytes");
+  }
+  text.resize(*got);
+  return text;
+}
+
 Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options) {
   auto root = std::make_shared<StoreRoot>();
   root->path = options.path;
@@ -224,12 +227,9 @@ Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options) {
     text = read_format(root->root.get(), options.path);
   }
   if (!text) return text.error();
-  auto format = decode_format(*text);
-  if (!format) return make_error(format.error().code, options.path + "/" + format.error().context);
+  auto format = accept_format(options.path, *text, options.fleet_id_expected);
+  if (!format) return format.error();
   root->format = std::move(*format);
-  if (Status status = check_fleet(options.path, root->format, options.fleet_id_expected); !status.ok()) {
-    return status.error();
-  }
 
   auto shards = open_dir_at(root->root.get(), "d", options.path + "/d");
   if (!shards) return shards.error();
@@ -256,16 +256,17 @@ Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options) {
   return std::shared_ptr<const StoreRoot>(std::move(root));
 }
 
-Status check_still_there(const StoreRoot& root) {
+Status check_still_there(const std::string& path, dev_t device, ino_t inode) {
   struct stat info {};
-  if (::stat(root.path.c_str(), &info) != 0) {
-    return Error{Code::kUnavailable, errno, "store " + root.path};
-  }
-  if (info.st_dev != root.device || info.st_ino != root.inode) {
-    return make_error(Code::kUnavailable,
-                      "store " + root.path + " is not the directory it was (is it mounted?)");
+  if (::stat(path.c_str(), &info) != 0) return Error{Code::kUnavailable, errno, "store " + path};
+  if (info.st_dev != device || info.st_ino != inode) {
+    return make_error(Code::kUnavailable, "store " + path + " is not the directory it was (is it mounted?)");
   }
   return ok_status();
+}
+
+Status check_still_there(const StoreRoot& root) {
+  return check_still_there(root.path, root.device, root.inode);
 }
 
 Status check_writable(const StoreRoot& root) {

@@ -45,8 +45,12 @@ struct RootOptions {
 // this node name.
 Result<std::shared_ptr<const StoreRoot>> open_root(const RootOptions& options);
 
+// The text of the FORMAT file; `path` is for people. kNotFound: there is none. kCorrupt: it is too long.
+Result<std::string> read_format(int root_fd, const std::string& path);
+
 // kUnavailable: the path no longer leads to the directory that was opened (a mount that went away).
 Status check_still_there(const StoreRoot& root);
+Status check_still_there(const std::string& path, dev_t device, ino_t inode);
 // The same, and that it can be written to.
 Status check_writable(const StoreRoot& root);
 // kNoSpace: fewer than `bytes` and a reserve are free.

@@ -14,10 +14,6 @@
 namespace cms::storage {
 namespace {
 
-NfsReply lookup(NfsConnection& link, const NfsHandle& directory, const std::string& name) {
-  return nfs_wait([&](NfsThen then) { nfs_lookup(link, {directory, name}, std::move(then)); });
-}
-
 NfsReply commit(NfsConnection& link, const NfsHandle& file) {
   return nfs_wait([&](NfsThen then) { nfs_commit(link, file, std::move(then)); });
 }
@@ -248,7 +244,7 @@ Result<std::unique_ptr<BlobWriter>> make_nfs_writer(std::shared_ptr<NfsPool> poo
   if (!created.ok()) return absent_is_unavailable(error_of(created, "create " + path)).error();
   NfsHandle file = created.handle;
   if (file.empty()) {  // The server need not tell.
-    const NfsReply found = lookup(**link, root->tmp, temp_name);
+    const NfsReply found = nfs_wait_lookup(**link, {root->tmp, temp_name});
     if (!found.ok()) return absent_is_unavailable(error_of(found, path)).error();
     file = found.handle;
   }
@@ -264,7 +260,7 @@ Result<std::unique_ptr<BlobReader>> open_nfs_reader(std::shared_ptr<NfsPool> poo
   auto link = pool->get();
   if (!link) return link.error();
   const std::string path = entry_path(root, name);
-  const NfsReply found = lookup(**link, root.shard_of_name(name), to_file_name(name));
+  const NfsReply found = nfs_wait_lookup(**link, {root.shard_of_name(name), to_file_name(name)});
   if (!found.ok()) return error_of(found, path);
   NfsAttributes attributes = found.attributes;
   if (!attributes.known) {
@@ -320,7 +316,7 @@ Result<std::unique_ptr<BlobReader>> open_nfs_reader(std::shared_ptr<NfsPool> poo
 Status give_name(NfsPool& pool, const NfsLink& link, const NfsNaming& naming) {
   const NfsHandle& shard = naming.root.shard_of_name(naming.name);
   const std::string file_name = to_file_name(naming.name);
-  const NfsReply before = lookup(*link, shard, file_name);
+  const NfsReply before = nfs_wait_lookup(*link, {shard, file_name});
   if (before.ok()) return make_error(Code::kAlreadyExists, entry_path(naming.root, naming.name));
   if (!before.is(NfsStatus::kNoEntry)) return error_of(before, entry_path(naming.root, naming.name));
   const NfsReply renamed = nfs_wait([&](NfsThen then) {
@@ -348,7 +344,8 @@ Status settle_name(NfsPool& pool, const NfsNaming& naming) {
   });
   if (removed.ok()) return make_error(Code::kUnavailable, "rename to " + path + ": not done, and cancelled");
   if (!removed.is(NfsStatus::kNoEntry)) return error_of(removed, "settle the name " + path);
-  const NfsReply found = lookup(**link, naming.root.shard_of_name(naming.name), to_file_name(naming.name));
+  const NfsReply found =
+      nfs_wait_lookup(**link, {naming.root.shard_of_name(naming.name), to_file_name(naming.name)});
   if (!found.ok()) return absent_is_unavailable(error_of(found, "settle the name " + path));
   const NfsReply synced = commit(**link, found.handle);
   return synced.ok() ? ok_status() : Status(error_of(synced, "commit " + path));

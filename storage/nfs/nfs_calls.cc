@@ -47,6 +47,7 @@ NfsAttributes attributes_of(const fattr3& from) {
   attributes.link_count = from.nlink;
   attributes.size_bytes = from.size;
   attributes.file_id = from.fileid;
+  attributes.modified_at_us = std::int64_t{from.mtime.seconds} * 1000000 + from.mtime.nseconds / 1000;
   return attributes;
 }
 
@@ -281,6 +282,10 @@ NfsReply nfs_wait(const std::function<void(NfsThen)>& begin) {
   std::unique_lock<std::mutex> lock(state.mutex);
   state.ended.wait(lock, [&] { return state.done; });
   return std::move(state.reply);
+}
+
+NfsReply nfs_wait_lookup(NfsConnection& connection, NfsPlace place) {
+  return nfs_wait([&](NfsThen then) { nfs_lookup(connection, place, std::move(then)); });
 }
 
 Status nfs_list(NfsConnection& connection, const NfsHandle& directory, const std::string& path,

@@ -39,6 +39,7 @@ struct NfsAttributes {
   std::uint32_t link_count = 0;
   std::uint64_t size_bytes = 0;
   std::uint64_t file_id = 0;
+  std::int64_t modified_at_us = 0;  // By the server's clock, since 1970-01-01 UTC.
 };
 
 struct NfsReply {
@@ -56,6 +57,8 @@ struct NfsReply {
 
   bool ok() const { return answered && status == NfsStatus::kOk; }
   bool is(NfsStatus expected) const { return answered && status == expected; }
+  // A handle that was given leads nowhere any more.
+  bool is_stale() const { return is(NfsStatus::kStale) || is(NfsStatus::kBadHandle); }
 };
 // What a reply that is not ok means to a caller of a store; `what` was tried.
 Error error_of(const NfsReply& reply, const std::string& what);
@@ -88,6 +91,9 @@ void nfs_fsstat(NfsConnection& connection, const NfsHandle& root, NfsThen then);
 
 // Begins a call and waits for its end: wait([&](NfsThen then) { nfs_lookup(connection, place, then); }).
 NfsReply nfs_wait(const std::function<void(NfsThen)>& begin);
+
+// A LOOKUP that is waited for.
+NfsReply nfs_wait_lookup(NfsConnection& connection, NfsPlace place);
 
 struct NfsEntry {
   std::string name;

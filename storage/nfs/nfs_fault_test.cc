@@ -13,41 +13,20 @@
 #include <vector>
 
 #include "storage/contract/samples.h"
+#include "storage/nfs/nfs_faults_test.h"
 #include "storage/nfs/nfs_store.h"
 #include "storage/nfs/nfs_url.h"
-#include "test/support/ganesha.h"
-#include "test/support/rpc_fault_proxy.h"
 
 namespace cms::storage::testing {
 namespace {
 
 using test::Fault;
 using test::FaultRule;
-using test::Ganesha;
 using test::Procedure;
-using test::RpcFaultProxy;
 using test::Way;
 
-// Short: what is lost is found out by waiting.
-NfsTimeouts impatient() {
-  NfsTimeouts timeouts;
-  timeouts.connect = std::chrono::milliseconds(400);
-  timeouts.connect_pause = Duration::zero();
-  timeouts.call = timeouts.write = timeouts.commit = std::chrono::milliseconds(100);
-  return timeouts;
-}
-
-class NfsFaults : public ::testing::Test {
+class NfsFaults : public ServerBehindProxy {
  protected:
-  void SetUp() override {
-    auto server = Ganesha::start();
-    ASSERT_TRUE(server.ok()) << server.error().message();
-    server_ = std::move(*server);
-    auto proxy = RpcFaultProxy::start(server_->nfs_port(), server_->mount_port());
-    ASSERT_TRUE(proxy.ok()) << proxy.error().message();
-    proxy_ = std::move(*proxy);
-  }
-
   std::unique_ptr<BlobStore> open(const std::string& url, const std::string& node,
                                   const NfsTimeouts& timeouts = {}) {
     const auto target = parse_nfs_url(url);
@@ -58,17 +37,12 @@ class NfsFaults : public ::testing::Test {
     return store;
   }
   std::unique_ptr<BlobStore> open_directly() {
-    return open(server_->url(), "direct" + std::to_string(incarnation_));
+    return open(server().url(), "direct" + std::to_string(incarnation_));
   }
-
-  Ganesha& server() { return *server_; }
-  RpcFaultProxy& proxy() { return *proxy_; }
 
   std::uint64_t next_seq() { return ++seq_; }
 
  private:
-  std::unique_ptr<Ganesha> server_;
-  std::unique_ptr<RpcFaultProxy> proxy_;
   std::uint64_t incarnation_ = 0;
   std::uint64_t seq_ = 0;
 };
@@ -102,15 +76,6 @@ void expect_nothing_torn(BlobStore& store, const Sample& sample, const std::stri
       },
       nullptr);
   EXPECT_TRUE(listed.ok());
-}
-
-// All; those that make a step go another way, where every run takes its time.
-std::vector<test::WalkFault> walked_faults() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return {test::WalkFault::kReplyLost, test::WalkFault::kRequestCut, test::WalkFault::kReplyCut};
-#else
-  return {std::begin(test::kWalkFaults), std::end(test::kWalkFaults)};
-#endif
 }
 
 class NfsFaultWalk : public NfsFaults {

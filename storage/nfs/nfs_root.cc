@@ -1,6 +1,6 @@
 #include "storage/nfs/nfs_root.h"
 
-#include <cstdlib>
+#include <map>
 #include <utility>
 
 #include "base/crash_point.h"
@@ -14,22 +14,13 @@ namespace {
 constexpr std::size_t kMkdirsInFlight = 64;
 
 NfsReply lookup(NfsConnection& link, const NfsHandle& directory, const std::string& name) {
-  return nfs_wait([&](NfsThen then) { nfs_lookup(link, {directory, name}, std::move(then)); });
+  return nfs_wait_lookup(link, {directory, name});
 }
 
-Result<std::string> read_format(NfsConnection& link, const NfsHandle& root, const std::string& path) {
-  const NfsReply found = lookup(link, root, "FORMAT");
-  if (!found.ok()) return error_of(found, path + "/FORMAT");
-  std::string text(kFormatBytesMax + 1, '\0');
-  const NfsReply got = nfs_wait(
-      [&](NfsThen then) { nfs_read(link, found.handle, 0, text.data(), text.size(), std::move(then)); });
-  if (!got.ok()) return error_of(got, "read " + path + "/FORMAT");
-  if (got.count > kFormatBytesMax) {
-    return make_error(Code::kCorrupt,
-                      path + "/FORMAT: longer than " + std::to_string(kFormatBytesMax) + " bytes");
-  }
-  text.resize(got.count);
-  return text;
+std::vector<std::string> shard_names() {
+  std::vector<std::string> names;
+  for (std::uint32_t shard = 0; shard < kShardCount; ++shard) names.push_back(shard_name(shard));
+  return names;
 }
 
 // The first name in a directory, empty when there is none; `allowed` ones do not count.
@@ -44,11 +35,37 @@ Result<std::string> first_name(NfsConnection& link, const NfsHandle& directory, 
   return found;
 }
 
+// There may be directories in `sharded`, and nothing in them.
+Status check_shards_are_empty(NfsConnection& link, const NfsHandle& root, const std::string& path,
+                              const std::string& sharded) {
+  const NfsReply shards = lookup(link, root, sharded);
+  if (shards.is(NfsStatus::kNoEntry)) return ok_status();
+  if (!shards.ok()) return error_of(shards, path + "/" + sharded);
+  std::vector<std::string> names;
+  const Status listed = nfs_list(link, shards.handle, path + "/" + sharded, [&](NfsEntry entry) {
+    names.push_back(std::move(entry.name));
+    return true;
+  });
+  if (!listed.ok()) return listed;
+  for (const std::string& name : names) {
+    if (may_be_in_unformatted(sharded, name)) continue;
+    const std::string below = sharded + "/" + name;
+    const NfsReply shard = lookup(link, shards.handle, name);
+    if (!shard.ok()) return error_of(shard, path + "/" + below);
+    if (!shard.attributes.is_directory) return not_ours(path, below);
+    const auto held =
+        first_name(link, shard.handle, path + "/" + below, [](const std::string&) { return false; });
+    if (!held) return held.error();
+    if (!held->empty()) return not_ours(path, below + "/" + *held);
+  }
+  return ok_status();
+}
+
 Status check_may_initialise(NfsConnection& link, const NfsHandle& root, const std::string& path) {
   const auto foreign = first_name(link, root, path, &may_be_before_format);
   if (!foreign) return foreign.error();
   if (!foreign->empty()) return not_ours(path, *foreign);
-  for (const std::string own : {"claims", "nodes", "quarantine"}) {
+  for (const std::string own : {"nodes", "quarantine"}) {
     const NfsReply directory = lookup(link, root, own);
     if (directory.is(NfsStatus::kNoEntry)) continue;
     if (!directory.ok()) return error_of(directory, path + "/" + own);
@@ -57,23 +74,8 @@ Status check_may_initialise(NfsConnection& link, const NfsHandle& root, const st
     if (!held) return held.error();
     if (!held->empty()) return not_ours(path, own + "/" + *held);
   }
-  const NfsReply shards = lookup(link, root, "d");
-  if (shards.is(NfsStatus::kNoEntry)) return ok_status();
-  if (!shards.ok()) return error_of(shards, path + "/d");
-  std::vector<std::string> names;
-  const Status listed = nfs_list(link, shards.handle, path + "/d", [&](NfsEntry entry) {
-    names.push_back(std::move(entry.name));
-    return true;
-  });
-  if (!listed.ok()) return listed;
-  for (const std::string& name : names) {
-    const NfsReply shard = lookup(link, shards.handle, name);
-    if (!shard.ok()) return error_of(shard, path + "/d/" + name);
-    if (!shard.attributes.is_directory) return not_ours(path, "d/" + name);
-    const auto held =
-        first_name(link, shard.handle, path + "/d/" + name, [](const std::string&) { return false; });
-    if (!held) return held.error();
-    if (!held->empty()) return not_ours(path, "d/" + name + "/" + *held);
+  for (const std::string sharded : kShardedDirs) {
+    if (Status status = check_shards_are_empty(link, root, path, sharded); !status.ok()) return status;
   }
   return ok_status();
 }
@@ -85,23 +87,7 @@ Status make_directories(NfsConnection& link, const NfsHandle& root, const std::s
     if (!made) return made.error();
     if (name == "d") shards = std::move(*made);
   }
-  NfsInFlight in_flight;
-  std::mutex mutex;
-  Status failed;
-  for (std::uint32_t shard = 0; shard < kShardCount; ++shard) {
-    in_flight.wait_until_at_most(kMkdirsInFlight);
-    in_flight.begin(1);
-    const std::string name = shard_name(shard);
-    nfs_mkdir(link, {shards, name}, [&, name](const NfsReply& reply) {
-      if (!reply.ok() && !reply.is(NfsStatus::kExists)) {
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (failed.ok()) failed = error_of(reply, "make " + path + "/d/" + name);
-      }
-      in_flight.end(1);
-    });
-  }
-  in_flight.wait_until_at_most(0);
-  return failed;
+  return make_nfs_directories(link, shards, path + "/d", shard_names());
 }
 
 // Puts the FORMAT file in its place unless another cmsd was faster; either way it is there after this.
@@ -145,20 +131,12 @@ Result<std::vector<NfsHandle>> shard_handles(NfsConnection& link, const NfsHandl
                                              const std::string& path) {
   const NfsReply d = lookup(link, root, "d");
   if (!d.ok()) return absent_is_unavailable(error_of(d, path + "/d")).error();
-  std::vector<NfsHandle> shards(kShardCount);
-  const Status listed = nfs_list(link, d.handle, path + "/d", [&](NfsEntry entry) {
-    const std::size_t shard = std::strtoul(entry.name.c_str(), nullptr, 16);
-    if (shard < kShardCount && shard_name(static_cast<std::uint32_t>(shard)) == entry.name) {
-      shards[shard] = std::move(entry.handle);
-    }
-    return true;
-  });
-  if (!listed.ok()) return listed.error();
-  for (std::uint32_t shard = 0; shard < kShardCount; ++shard) {
-    if (!shards[shard].empty()) continue;
-    const NfsReply found = lookup(link, d.handle, shard_name(shard));  // The server need not tell handles.
-    if (!found.ok()) return absent_is_unavailable(error_of(found, path + "/d/" + shard_name(shard))).error();
-    shards[shard] = found.handle;
+  const std::vector<std::string> names = shard_names();
+  auto shards = find_nfs_directories(link, d.handle, path + "/d", names);
+  if (!shards) return absent_is_unavailable(shards.error()).error();
+  for (std::size_t shard = 0; shard < names.size(); ++shard) {
+    if ((*shards)[shard].empty())
+      return make_error(Code::kUnavailable, path + "/d/" + names[shard] + " does not exist");
   }
   return shards;
 }
@@ -247,6 +225,64 @@ Result<NfsHandle> ensure_nfs_directory(NfsConnection& link, const NfsHandle& par
   return std::move(found.handle);
 }
 
+Result<std::string> read_nfs_format(NfsConnection& link, const NfsHandle& root, const std::string& path) {
+  const NfsReply found = lookup(link, root, "FORMAT");
+  if (!found.ok()) return error_of(found, path + "/FORMAT");
+  std::string text(kFormatBytesMax + 1, '\0');
+  const NfsReply got = nfs_wait(
+      [&](NfsThen then) { nfs_read(link, found.handle, 0, text.data(), text.size(), std::move(then)); });
+  if (!got.ok()) return error_of(got, "read " + path + "/FORMAT");
+  if (got.count > kFormatBytesMax) {
+    return make_error(Code::kCorrupt,
+                      path + "/FORMAT: longer than " + std::to_string(kFormatBytesMax) + " bytes");
+  }
+  text.resize(got.count);
+  return text;
+}
+
+Status make_nfs_directories(NfsConnection& link, const NfsHandle& parent, const std::string& path,
+                            const std::vector<std::string>& names) {
+  NfsInFlight in_flight;
+  std::mutex mutex;
+  Status failed;
+  for (const std::string& name : names) {
+    in_flight.wait_until_at_most(kMkdirsInFlight);
+    in_flight.begin(1);
+    nfs_mkdir(link, {parent, name}, [&, name](const NfsReply& reply) {
+      if (!reply.ok() && !reply.is(NfsStatus::kExists)) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (failed.ok()) failed = error_of(reply, "make " + path + "/" + name);
+      }
+      in_flight.end(1);
+    });
+  }
+  in_flight.wait_until_at_most(0);
+  return failed;
+}
+
+Result<std::vector<NfsHandle>> find_nfs_directories(NfsConnection& link, const NfsHandle& parent,
+                                                    const std::string& path,
+                                                    const std::vector<std::string>& names) {
+  std::map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < names.size(); ++i) places[names[i]] = i;
+  std::vector<NfsHandle> handles(names.size());
+  std::vector<std::size_t> untold;  // The server need not tell handles.
+  const Status listed = nfs_list(link, parent, path, [&](NfsEntry entry) {
+    const auto place = places.find(entry.name);
+    if (place == places.end()) return true;
+    if (entry.handle.empty()) untold.push_back(place->second);
+    handles[place->second] = std::move(entry.handle);
+    return true;
+  });
+  if (!listed.ok()) return listed.error();
+  for (const std::size_t i : untold) {
+    NfsReply found = lookup(link, parent, names[i]);
+    if (!found.ok()) return error_of(found, path + "/" + names[i]);
+    handles[i] = std::move(found.handle);
+  }
+  return handles;
+}
+
 Result<std::shared_ptr<const NfsRoot>> open_nfs_root(NfsPool& pool, const NfsRootOptions& options) {
   const auto got = pool.get();
   if (!got) return got.error();
@@ -255,22 +291,19 @@ Result<std::shared_ptr<const NfsRoot>> open_nfs_root(NfsPool& pool, const NfsRoo
   root->path = options.path;
   root->root = link.root();
 
-  auto text = read_format(link, root->root, options.path);
+  auto text = read_nfs_format(link, root->root, options.path);
   if (!text && text.error().code == Code::kNotFound) {
     if (!options.fleet_id_expected.empty()) return no_longer_there(options.path, options.fleet_id_expected);
     Status status = check_may_initialise(link, root->root, options.path);
     if (status.ok()) status = make_directories(link, root->root, options.path);
     if (status.ok()) status = publish_format(link, root->root, options);
     if (!status.ok()) return status.error();
-    text = read_format(link, root->root, options.path);
+    text = read_nfs_format(link, root->root, options.path);
   }
   if (!text) return text.error();
-  auto format = decode_format(*text);
-  if (!format) return make_error(format.error().code, options.path + "/" + format.error().context);
+  auto format = accept_format(options.path, *text, options.fleet_id_expected);
+  if (!format) return format.error();
   root->format = std::move(*format);
-  if (Status status = check_fleet(options.path, root->format, options.fleet_id_expected); !status.ok()) {
-    return status.error();
-  }
 
   auto shards = shard_handles(link, root->root, options.path);
   if (!shards) return shards.error();

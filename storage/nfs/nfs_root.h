@@ -97,6 +97,17 @@ Result<std::shared_ptr<const NfsRoot>> open_nfs_root(NfsPool& pool, const NfsRoo
 // Removes a file of our private directory, without waiting; what is not answered becomes litter.
 void drop_nfs_temp(NfsPool& pool, NfsConnection& link, const NfsRoot& root, const std::string& temp_name);
 
+// The text of the FORMAT file. kNotFound: there is none. kCorrupt: it is too long.
+Result<std::string> read_nfs_format(NfsConnection& link, const NfsHandle& root, const std::string& path);
+
+// Makes directories side by side; one that is there is fine.
+Status make_nfs_directories(NfsConnection& link, const NfsHandle& parent, const std::string& path,
+                            const std::vector<std::string>& names);
+// Their handles, in order; empty: there is none of that name.
+Result<std::vector<NfsHandle>> find_nfs_directories(NfsConnection& link, const NfsHandle& parent,
+                                                    const std::string& path,
+                                                    const std::vector<std::string>& names);
+
 // The handle of a directory, which is made if it is not there.
 Result<NfsHandle> ensure_nfs_directory(NfsConnection& link, const NfsHandle& parent, const std::string& name,
                                        const std::string& path);

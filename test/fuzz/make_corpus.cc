@@ -10,6 +10,8 @@
 #include <flatbuffers/flatbuffers.h>
 
 #include "storage/blob_file.h"
+#include "storage/claim_names.h"
+#include "storage/claim_record_file.h"
 #include "storage/rocksdb/row_codec.h"
 #include "storage/store_format.h"
 #include "test/fuzz/samples.h"
@@ -154,6 +156,34 @@ void put_store() {
   put("format", "refused-newer", "layout_version = 2\n" + format.substr(format.find("fleet_id")));
 }
 
+void put_claims() {
+  const storage::LogId lineage = storage::log_of(sample_blob_name().lineage);
+  const storage::LogId ecu = storage::log_of(sample_blob_name().checkpoint.program.ecu_mac);
+  const std::string name = kClaimFileName;
+  using Kind = storage::ClaimFileKind;
+  const std::string record = encode_claim_file(name, {Kind::kRecord, Id128{1, 2}, "GENESIS"});
+  put("claim_file", "ok-record", record);
+  put("claim_file", "ok-full-record",
+      encode_claim_file(name, {Kind::kRecord, Id128{3, 4}, std::string(storage::kRecordBytesMax, 'x')}));
+  put("claim_file", "ok-member", encode_claim_file(name, {Kind::kMember, {}, "alive"}));
+  put("claim_file", "refused-cut", record.substr(0, 100));
+  put("claim_file", "refused-longer", record + "x");
+  put("claim_file", "refused-empty", std::string());
+  std::string altered = record;
+  altered[100] = 'x';
+  put("claim_file", "refused-altered", altered);
+  put("claim_file", "refused-other-name",
+      encode_claim_file("other", {Kind::kRecord, Id128{1, 2}, "GENESIS"}));
+
+  put("claim_name", "ok-lineage", storage::slot_file_name(lineage, 1));
+  put("claim_name", "ok-ecu", storage::slot_file_name(ecu, 0xfedcba9876543210ULL));
+  put("claim_name", "ok-member", storage::member_file_name("cms-1.a", 7));
+  put("claim_name", "refused-slot-zero", storage::slot_file_name(lineage, 0));
+  put("claim_name", "refused-upper-case", std::string("ecu-0200000000A7.0000000000000001.log"));
+  put("claim_name", "refused-lock", std::string("cms-1.a.lock"));
+  put("claim_name", "refused-self-test", storage::self_test_name("a", 1, "linked"));
+}
+
 void put_index() {
   storage::IndexRow row;
   row.name = sample_blob_name();
@@ -261,7 +291,8 @@ keep_latest = 100
           R"({"health":"degraded","problems":[{"severity":"warning","what":"store is full","since_s":60,)"
           R"("what_to_do":"free space"}],"name":"a","version":"0.1.0","pid":7,"port_base":7400,"uptime_s":90000,)"
           R"("store":{"url":"file:///s","state":"full","since_s":60,"free_bytes":0,"total_bytes":1073741824,)"
-          R"("reconcile":{"running":true,"shards_done":1,"shards_total":4096}},"peers":[{"name":"b",)"
+          R"("reconcile":{"running":true,"shards_done":1,"shards_total":4096},"claims_trusted":false,)"
+          R"("self_test":[{"trait":"hard links","holds":false,"detail":"d"}]},"peers":[{"name":"b",)"
           R"("state":"live","address":"10.0.0.2","since_s":1,"queued":0,"events":1,"gaps":0}],)"
           R"("never_stored":{"count":1,"first":[{"key":"k","state":"failed","age_s":1,"reason":"r"}]}})");
   put("admin_json", "ok-ecus",
@@ -299,6 +330,7 @@ int main(int argc, char** argv) {
   cms::fuzz::corpus = argv[1];
   cms::fuzz::put_wire();
   cms::fuzz::put_store();
+  cms::fuzz::put_claims();
   cms::fuzz::put_index();
   cms::fuzz::put_texts();
   return 0;

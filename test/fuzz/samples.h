@@ -6,6 +6,9 @@
 
 namespace cms::fuzz {
 
+// That under which the fuzzer reads every file of a claim.
+inline constexpr const char* kClaimFileName = "0123456789abcdef0123456789abcdef.0000000000000001.log";
+
 // The name of a stored wire::full_manifest().
 inline storage::BlobName sample_blob_name() {
   const wire::Manifest manifest = wire::full_manifest();

@@ -205,6 +205,78 @@ TEST_F(NfsTroubleTest, QuotaIsToldFromAFullDisk) {
   }
 }
 
+// ---- a NAS that claims cannot stand on
+
+// Until the status says of claims what it should; the status then.
+nlohmann::json wait_for_claims(const CmsdProcess& cmsd, const nlohmann::json& trusted) {
+  const auto start = TestClock::now();
+  nlohmann::json status = status_of(cmsd);
+  while (status["store"]["claims_trusted"] != trusted && since(start) < kPatience) status = status_of(cmsd);
+  EXPECT_EQ(status["store"]["claims_trusted"], trusted) << status.dump(1) << cmsd.log();
+  return status;
+}
+
+TEST_F(NfsTroubleTest, NasThatLostItsLinksIsSaidStoringGoesOnAndItIsTestedAgainWhenItIsBack) {
+  make_store("links");
+  Fault no_links{Fault::Action::kAnswer};
+  no_links.status = 10004;  // NFS3ERR_NOTSUPP
+  proxy_->add(FaultRule{Procedure::kLink, Way::kRequest, no_links, 0, 0});
+  const TempDir dir{memory_or_tmp()};
+  CmsdProcess cmsd(dir, on("links", url_below(proxy_->url(), "links")));
+  const auto status = wait_for_claims(cmsd, false);
+  EXPECT_EQ(status["store"]["state"], "ok");
+  EXPECT_EQ(status["health"], "degraded");
+  EXPECT_TRUE(says(problems_of(status), "the store cannot be trusted with claims: hard links: "));
+  EXPECT_TRUE(says(problems_of(status), "NFS status 10004"));
+  EXPECT_TRUE(says(problems_of(status), "restores will be refused"));
+  const auto printed = cmsd.admin({"status"});
+  EXPECT_TRUE(says(printed.output,
+                   "the store cannot be trusted with claims (hard links, no link of a removed "
+                   "file): restores will be refused, storing goes on"));
+  EXPECT_EQ(cmsd.count_in_log("the store cannot be trusted with claims"), 1U) << cmsd.log();
+  Publisher publisher(cmsd.endpoint(), kEcu);
+  EXPECT_EQ(publisher.wait(publisher.publish(1, 1, kSmallBytes)), RTCR_OK) << cmsd.log();
+  // It is mended, and then away for a moment.
+  ASSERT_TRUE(proxy_->pass_all());
+  ganesha_->kill9();
+  EXPECT_EQ(wait_for_store_state(cmsd, "unavailable")["store"]["self_test_trouble"],
+            "the store is not usable");
+  ASSERT_TRUE(ganesha_->restart().ok());
+  const auto mended = wait_for_claims(cmsd, true);
+  EXPECT_EQ(mended["store"]["self_test"].size(), 5U) << mended.dump(1);
+  EXPECT_EQ(cmsd.count_in_log("the store can be trusted with claims"), 1U) << cmsd.log();
+  EXPECT_EQ(cmsd.terminate(), 0);
+}
+
+TEST_F(NfsTroubleTest, NasWithAWrongClockIsSaid) {
+  Fault skew{Fault::Action::kSkew};
+  skew.skew_s = -90;
+  proxy_->add(FaultRule{Procedure::kGetattr, Way::kReply, skew, 0, 0});
+  const TempDir dir{memory_or_tmp()};
+  fs::create_directory(path("clock"));
+  CmsdProcess cmsd(dir, on("clock", url_below(proxy_->url(), "clock")));
+  const auto status = wait_for_claims(cmsd, true);
+  EXPECT_NEAR(status["store"]["clock_ahead_ms"].get<double>(), -90000, 5000);
+  EXPECT_TRUE(says(problems_of(status), " s behind this host's"));
+  EXPECT_TRUE(says(cmsd.log(), "the clock of the store is "));
+  EXPECT_EQ(cmsd.terminate(), 0);
+}
+
+TEST_F(NfsTroubleTest, SelfTestThatCannotBeMadeIsSaidAndMadeLater) {
+  make_store("later");
+  Fault io{Fault::Action::kAnswer};
+  io.status = 5;
+  proxy_->add(FaultRule{Procedure::kLink, Way::kRequest, io, 0, 0});
+  const TempDir dir{memory_or_tmp()};
+  CmsdProcess cmsd(dir, on("later", url_below(proxy_->url(), "later")));
+  EXPECT_TRUE(cmsd.wait_for_log("whether the store can be trusted with claims is not known: ", 1, kPatience));
+  const auto status = wait_for_claims(cmsd, nullptr);
+  EXPECT_TRUE(says(status["store"]["self_test_trouble"].get<std::string>(), "self-test")) << status.dump(1);
+  ASSERT_TRUE(proxy_->pass_all());
+  (void)wait_for_claims(cmsd, true);
+  EXPECT_EQ(cmsd.terminate(), 0);
+}
+
 // ---- a NAS that is full
 
 // Fills what is left.

@@ -67,14 +67,16 @@ struct Fault {
     kCut,         // The connection is reset; a request was not executed.
     kCutAfter,    // It goes on, then the connection is reset; a request is executed.
     kAnswer,      // The client hears the NFS3 status `status`; a request is not executed, before a
-                  // reply it was.
+                  // reply it was. 0 (OK) only for procedures whose answer need not tell a handle.
     kFlip,        // A reply's last word has a flipped bit: data of READ, verifier of WRITE and COMMIT.
     kShortWrite,  // The reply of WRITE tells of half the bytes.
+    kSkew,        // The reply of GETATTR tells of a change `skew_s` later, as by a server's wrong clock.
   };
   Action action = Action::kPass;
   std::uint32_t status = 0;
   std::chrono::milliseconds hold_max{0};
   std::size_t after_calls = 0;
+  std::int32_t skew_s = 0;
 };
 
 // A message on its way, as it is judged.

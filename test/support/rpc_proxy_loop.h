@@ -457,6 +457,13 @@ class RpcFaultProxy::Loop {
           put_word(message, last, word_at(message, last) ^ 0x01000000);
         }));
         break;
+      case Fault::Action::kSkew:  // In fattr3, after 7 words: 17 words, then mtime.
+        connection.client.send(edited(record.raw, [&](std::string& message) {
+          constexpr std::size_t kAtMtime = (7 + 17) * 4;
+          if (message.size() < kAtMtime + 4) return;  // No answer of OK.
+          put_word(message, kAtMtime, word_at(message, kAtMtime) + static_cast<std::uint32_t>(fault.skew_s));
+        }));
+        break;
       case Fault::Action::kShortWrite:  // Its end: count, committed, verifier (two words).
         connection.client.send(edited(record.raw, [](std::string& message) {
           const std::size_t count = message.size() - 16;

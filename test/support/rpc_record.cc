@@ -35,6 +35,13 @@ std::size_t words_of_failure(Procedure procedure) {
   }
 }
 
+// The same after OK: neither handle nor attributes.
+std::size_t words_of_success(Procedure procedure) {
+  const bool makes = procedure == Procedure::kCreate || procedure == Procedure::kMkdir ||
+                     procedure == Procedure::kSymlink || procedure == Procedure::kMknod;
+  return words_of_failure(procedure) + (makes ? 2 : 0);
+}
+
 }  // namespace
 
 std::uint32_t word_at(const std::string& bytes, std::size_t offset) {
@@ -90,7 +97,8 @@ Procedure procedure_of(const Record& call) {
 
 // Accepted, no verifier, executed; then the status.
 std::string answer_of(std::uint32_t xid, Procedure procedure, std::uint32_t status) {
-  const std::size_t size_bytes = (7 + words_of_failure(procedure)) * 4;
+  const std::size_t follow = status == 0 ? words_of_success(procedure) : words_of_failure(procedure);
+  const std::size_t size_bytes = (7 + follow) * 4;
   std::string raw(4 + size_bytes, '\0');
   put_word(raw, 0, kLastFragment | static_cast<std::uint32_t>(size_bytes));
   put_word(raw, 4, xid);

@@ -1,24 +1,28 @@
-#include <algorithm>
 #include <string_view>
 
 #include "storage/blob_store.h"
+#include "storage/claim_store.h"
+#include "storage/directory/directory_claims.h"
 #include "storage/directory/directory_store.h"
+#include "storage/nfs/nfs_claims.h"
 #include "storage/nfs/nfs_store.h"
 #include "storage/nfs/nfs_url.h"
+#include "storage/store_layout.h"
 
 namespace cms::storage {
 namespace {
 
 constexpr std::string_view kFileScheme = "file://";
 constexpr std::string_view kNfsScheme = "nfs://";
-constexpr std::size_t kNodeBytesMax = 64;
-
-bool is_node_char(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-         c == '.';
-}
-
 bool is_nfs(std::string_view url) { return url.substr(0, kNfsScheme.size()) == kNfsScheme; }
+
+Status check_options(const StoreOptions& options) {
+  if (is_node_name(options.node)) return check_store_url(options.url);
+  return make_error(Code::kInvalidArgument,
+                    "'" + options.node +
+                        "' is not a node name: 1 to 64 letters, digits, '-', '_' and '.' are "
+                        "allowed, not '.' first");
+}
 
 }  // namespace
 
@@ -41,18 +45,20 @@ Status check_store_url(const std::string& url) {
 }
 
 Result<std::unique_ptr<BlobStore>> make_blob_store(const StoreOptions& options) {
-  const std::string& node = options.node;
-  if (node.empty() || node.size() > kNodeBytesMax || node.front() == '.' ||
-      !std::all_of(node.begin(), node.end(), is_node_char)) {
-    return make_error(Code::kInvalidArgument,
-                      "'" + node +
-                          "' is not a node name: 1 to 64 letters, digits, '-', '_' and '.' are "
-                          "allowed, not '.' first");
+  if (Status status = check_options(options); !status.ok()) return status.error();
+  if (is_nfs(options.url)) {
+    return make_nfs_store(*parse_nfs_url(options.url), options.node, options.node_incarnation);
   }
-  if (Status status = check_store_url(options.url); !status.ok()) return status.error();
-  const std::string_view url = options.url;
-  if (is_nfs(url)) return make_nfs_store(*parse_nfs_url(options.url), node, options.node_incarnation);
-  return make_directory_store(std::string(url.substr(kFileScheme.size())), node, options.node_incarnation);
+  return make_directory_store(options.url.substr(kFileScheme.size()), options.node, options.node_incarnation);
+}
+
+Result<std::unique_ptr<ClaimStore>> make_claim_store(const StoreOptions& options) {
+  if (Status status = check_options(options); !status.ok()) return status.error();
+  if (is_nfs(options.url)) {
+    return make_nfs_claims(*parse_nfs_url(options.url), options.node, options.node_incarnation);
+  }
+  return make_directory_claims(options.url.substr(kFileScheme.size()), options.node,
+                               options.node_incarnation);
 }
 
 }  // namespace cms::storage
