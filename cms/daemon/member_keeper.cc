@@ -42,6 +42,29 @@ void MemberKeeper::stop() {
   }
 }
 
+MembersFacts MemberKeeper::facts(Instant now) const {
+  MembersFacts facts;
+  facts.incarnation = me_.incarnation;
+  if (members_.written_at()) facts.written_ago = now - *members_.written_at();
+  facts.may_act = members_.may_act(now);
+  if (!status_.ok()) facts.trouble = status_.error().message();
+  for (const auto& [key, member] : members_.members()) {
+    if (!member.there) continue;
+    MembersFacts::Member one;
+    one.node = key.first;
+    one.incarnation = key.second;
+    using State = MembersFacts::Member::State;
+    one.state = members_.is_stale(core::Writer{key.first, key.second}, now) ? State::kStale
+                : member.record.resigned                                    ? State::kResigned
+                                                                            : State::kRenewed;
+    one.unchanged = now - member.changed_at;
+    one.readable = member.readable;
+    one.software = member.record.software;
+    facts.members.push_back(std::move(one));
+  }
+  return facts;
+}
+
 void MemberKeeper::on_time(Instant now, bool store_usable) {
   if (running_ || stopped_ || !store_usable || now < next_round_at_) return;
   next_round_at_ = now + core::kMemberRenewInterval;

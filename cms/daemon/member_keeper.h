@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "cms/core/members.h"
+#include "cms/daemon/member_facts.h"
 #include "cms/daemon/worker.h"
 #include "storage/claim_store.h"
 
@@ -25,8 +26,7 @@ class MemberKeeper {
   void on_time(Instant now, bool store_usable);
 
   const core::Members& members() const { return members_; }
-  // How the last round ended; kUnavailable before the first.
-  const Status& status() const { return status_; }
+  MembersFacts facts(Instant now) const;
 
  private:
   void round(Instant now);
@@ -36,7 +36,7 @@ class MemberKeeper {
   const core::Writer me_;
   const std::string software_;
   core::Members members_;
-  Status status_ = make_error(Code::kUnavailable, "the members' records have not been read yet");
+  Status status_ = make_error(Code::kUnavailable, "not yet written");  // How the last round ended.
   Instant next_round_at_{};
   bool running_ = false;
   bool stopped_ = false;

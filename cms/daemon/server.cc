@@ -21,6 +21,7 @@
 #include "cms/daemon/claims_log.h"
 #include "cms/daemon/index_keeper.h"
 #include "cms/daemon/last_calls.h"
+#include "cms/daemon/member_keeper.h"
 #include "cms/daemon/replaceable_index.h"
 #include "cms/daemon/retention_keeper.h"
 #include "cms/daemon/scrubber.h"
@@ -58,7 +59,8 @@ std::uint64_t resident_bytes() {
 class Server::Impl {
  public:
   Impl(const Config& config, std::unique_ptr<AdminLock> lock, std::unique_ptr<storage::BlobStore> store,
-       std::unique_ptr<storage::ClaimStore> claims, std::unique_ptr<ReplaceableIndex> index)
+       std::unique_ptr<storage::ClaimStore> claims, std::unique_ptr<ReplaceableIndex> index,
+       std::uint64_t incarnation)
       : config_(config),
         lock_(std::move(lock)),
         last_calls_([end = store->call_ender()] {
@@ -68,7 +70,7 @@ class Server::Impl {
         store_(std::move(store)),
         claims_(std::move(claims)),
         index_(std::move(index)),
-        core_(core_config(config)),
+        core_(core_config(config, incarnation)),
         notify_(net::make_notify_sub(context_)),
         control_(net::make_control_router(context_)),
         bulk_(net::make_bulk_router(context_)),
@@ -83,6 +85,8 @@ class Server::Impl {
         blob_server_(*store_, keeper_, scrubber_, outbox_),
         admin_service_({admin_, core_, keeper_, retention_, scrubber_, *store_, *index_, outbox_},
                        [this](Instant now) { return facts(now); }),
+        members_(*claims_, outbox_, core::Writer{config.name, incarnation},
+                 std::string("cmsd ") + CMS_VERSION),
         watch_(
             *store_, *claims_, outbox_,
             [this](Instant now, const Status& status, core::Effects& effects) {
@@ -98,6 +102,7 @@ class Server::Impl {
     last_calls_.arm(store_hangs_ ? Duration::zero() : kLastCallsMax);
     // The workers' answers name the core and the sockets: they end first.
     watch_.stop();
+    members_.stop();
     store_workers_.stop();
     blob_server_.stop();
     scrubber_.stop();
@@ -172,14 +177,14 @@ class Server::Impl {
   }
 
  private:
-  static core::CmsCoreConfig core_config(const Config& config) {
+  static core::CmsCoreConfig core_config(const Config& config, std::uint64_t incarnation) {
     core::CmsCoreConfig core;
     core.name = config.name;
     core.pull_budget_bytes = config.pull_budget_bytes;
     core.ecu_dead = config.ecu_dead;
     core.seed = random_u64();
     core.advertise_allowed = config.advertise_allowed;
-    core.incarnation = random_u64() | 1;
+    core.incarnation = incarnation;
     core.peer_count = config.peers.size();
     core.pull_every = config.pull_every;
     return core;
@@ -408,6 +413,7 @@ class Server::Impl {
     facts.pull_bytes_per_s = pull_rate_.bytes_per_s;
     facts.rss_bytes = resident_bytes();
     facts.retention = retention_.facts(now);
+    facts.members = members_.facts(now);
     return facts;
   }
 
@@ -440,6 +446,7 @@ class Server::Impl {
       watch_.suspect(now);  // Looks into quarantine as well.
     }
     watch_.on_time(now);
+    members_.on_time(now, watch_.status().ok());
     retention_.on_time(now, watch_.status().ok() && keeper_.progress().done);
     // Reconciling stops when the store goes away between two looks; it starts over by itself.
     if (watch_.status().ok() && !keeper_.progress().trouble.empty() && now >= next_reconcile_at_) {
@@ -584,6 +591,7 @@ class Server::Impl {
   Scrubber scrubber_;
   BlobServer blob_server_;
   AdminService admin_service_;
+  MemberKeeper members_;
   StoreWatch watch_;
 };
 
@@ -593,7 +601,8 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config) {
   storage::StoreOptions options;
   options.url = config.store_url;
   options.node = config.name;
-  options.node_incarnation = random_u64();
+  const std::uint64_t incarnation = random_u64() | 1;  // One for all that tells this life from others.
+  options.node_incarnation = incarnation;
   auto store = storage::make_blob_store(options);
   if (!store.ok()) return std::move(store).error();
   auto claims = storage::make_claim_store(options);
@@ -603,7 +612,7 @@ Result<std::unique_ptr<Server>> Server::create(const Config& config) {
   if (!(*index)->opening().empty()) spdlog::error("index: {}", (*index)->opening());
   try {
     auto impl = std::make_unique<Impl>(config, std::move(*lock), std::move(*store), std::move(*claims),
-                                       std::move(*index));
+                                       std::move(*index), incarnation);
     const Status opened = impl->open();
     if (!opened.ok()) return opened.error();
     return std::unique_ptr<Server>(new Server(std::move(impl)));
