@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 #include <csignal>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 
 #include "base/crash_point.h"
 #include "test/integration/fleet.h"
@@ -37,6 +40,44 @@ TEST(TwoCmsTest, EachCheckpointIsPulledByOneAndReplicatedToBoth) {
   }
   EXPECT_EQ(pulls, kPrograms);
   EXPECT_TRUE(indexes_agree(fleet, kPrograms, Facts::kAll));
+}
+
+// "live renewed" of each life of the other, as `cms-admin peers` shows it, in order of incarnation.
+std::multiset<std::string> lives_of_other(const CmsdProcess& cmsd) {
+  std::multiset<std::string> lives;
+  const auto peers = cmsd.admin({"peers", "--output", "json"});
+  const auto json = nlohmann::json::parse(peers.output, nullptr, false);
+  if (peers.exit_code != 0 || json.is_discarded()) return lives;
+  for (const auto& peer : json.at("peers")) {
+    const auto text = [&](const char* field) {
+      return peer.at(field).is_null() ? std::string("-") : peer.at(field).get<std::string>();
+    };
+    lives.insert(text("network") + " " + text("record"));
+  }
+  return lives;
+}
+
+testing::AssertionResult sees(const CmsdProcess& cmsd, const std::multiset<std::string>& expected) {
+  const auto start = TestClock::now();
+  std::multiset<std::string> seen;
+  do {
+    seen = lives_of_other(cmsd);
+    if (seen == expected) return testing::AssertionSuccess();
+  } while (since(start) < kPatience);
+  auto failure = testing::AssertionFailure();
+  for (const std::string& life : seen) failure << "'" << life << "' ";
+  return failure;
+}
+
+TEST(TwoCmsTest, EachIsSeenOnTheNetworkAndByItsRecordOnTheStore) {
+  const TempDir dir{memory_or_tmp()};
+  Fleet fleet(dir);
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(sees(fleet[i], {"live renewed"})) << fleet.log();
+  EXPECT_EQ(fleet[1].terminate(), 0);
+  EXPECT_TRUE(sees(fleet[0], {"silent resigned"})) << fleet.log();
+  fleet.start(1);
+  // Its former life is not heard of under that name any more, but its record is not dead at once.
+  EXPECT_TRUE(sees(fleet[0], {"- resigned", "live renewed"})) << fleet.log();
 }
 
 // ---- one dies while it pulls
