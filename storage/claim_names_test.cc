@@ -109,7 +109,7 @@ std::string hex_of(const std::string& bytes) {
 TEST(ClaimFile, HasTheBytesOfTheFormat) {
   const std::string text = encode_claim_file(
       "name", {ClaimFileKind::kMember, Id128{0x0102030405060708ULL, 0x090a0b0c0d0e0f10ULL}, "abc"});
-  ASSERT_EQ(text.size(), 512U);
+  ASSERT_EQ(text.size(), 1024U);
   EXPECT_EQ(hex_of(text.substr(0, 48)),
             "89434d53430d0a1a"  // magic
             "0100"
@@ -117,7 +117,7 @@ TEST(ClaimFile, HasTheBytesOfTheFormat) {
             "03000000"                            // version, kind, length
             "0102030405060708090a0b0c0d0e0f10"    // nonce
             "00000000000000000000000000000000");  // reserved
-  EXPECT_EQ(text.substr(64), "abc" + std::string(445, '\0'));
+  EXPECT_EQ(text.substr(64), "abc" + std::string(957, '\0'));
   const std::string covered = "name\n" + text.substr(0, 48) + text.substr(64);
   EXPECT_EQ(hex_of(text.substr(48, 16)), to_string(digest_of(covered.data(), covered.size())));
 }

@@ -13,7 +13,7 @@ namespace cms::storage {
 
 inline constexpr std::uint16_t kClaimFormatVersion = 1;
 // One sector of a disk, one WRITE of NFS: either all of it is there, or the digest shows it.
-inline constexpr std::size_t kClaimFileBytes = 512;
+inline constexpr std::size_t kClaimFileBytes = 1024;
 inline constexpr std::size_t kClaimFrameBytes = kClaimFileBytes - kRecordBytesMax;
 
 enum class ClaimFileKind : std::uint16_t { kRecord = 1, kMember = 2 };

@@ -42,7 +42,7 @@ inline constexpr std::uint32_t kLogShardCount = 256;
 std::uint32_t log_shard_of(const LogId& log);
 
 using Slot = std::uint64_t;                          // From 1; 0: none.
-inline constexpr std::size_t kRecordBytesMax = 448;  // With the frame around it 512, one write.
+inline constexpr std::size_t kRecordBytesMax = 960;  // With the frame around it 1024, one write.
 
 // What became of an append. An Error instead means: not appended, and never will be by this call.
 struct Appended {

@@ -8,6 +8,9 @@
 namespace cms::daemon {
 namespace {
 
+static_assert(wire::kMemberRecordBytesMax <= storage::kRecordBytesMax);
+static_assert(wire::kClaimRecordBytesMax <= storage::kRecordBytesMax);
+
 std::string text_of(const wire::MemberRecord& record) {
   const wire::Bytes bytes = wire::encode(record);
   return std::string(bytes.begin(), bytes.end());

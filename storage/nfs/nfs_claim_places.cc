@@ -6,6 +6,7 @@
 #include "base/time.h"
 #include "storage/blob_file_io.h"
 #include "storage/claim_names.h"
+#include "storage/claim_record_file.h"
 #include "storage/nfs/nfs_root.h"
 #include "storage/store_layout.h"
 
@@ -177,7 +178,7 @@ Result<SelfTest> run_nfs_self_test(NfsConnection& link, const NfsClaimPlaces& pl
   });
   const NfsHandle& file = found.handle;
 
-  const std::string bytes(512, 't');
+  const std::string bytes(kClaimFileBytes, 't');
   const std::uint64_t before_us = wall_time_us();
   const NfsReply written = tester.ask("write to it", [&](NfsConnection& to, NfsThen then) {
     nfs_write(to, file, 0, bytes.data(), bytes.size(), NfsStable::kFileSync, std::move(then));

@@ -161,11 +161,12 @@ void put_claims() {
   const storage::LogId ecu = storage::log_of(sample_blob_name().checkpoint.program.ecu_mac);
   const std::string name = kClaimFileName;
   using Kind = storage::ClaimFileKind;
-  const std::string record = encode_claim_file(name, {Kind::kRecord, Id128{1, 2}, "GENESIS"});
+  const std::string record = storage::encode_claim_file(name, {Kind::kRecord, Id128{1, 2}, "GENESIS"});
   put("claim_file", "ok-record", record);
   put("claim_file", "ok-full-record",
-      encode_claim_file(name, {Kind::kRecord, Id128{3, 4}, std::string(storage::kRecordBytesMax, 'x')}));
-  put("claim_file", "ok-member", encode_claim_file(name, {Kind::kMember, {}, "alive"}));
+      storage::encode_claim_file(name,
+                                 {Kind::kRecord, Id128{3, 4}, std::string(storage::kRecordBytesMax, 'x')}));
+  put("claim_file", "ok-member", storage::encode_claim_file(name, {Kind::kMember, {}, "alive"}));
   put("claim_file", "refused-cut", record.substr(0, 100));
   put("claim_file", "refused-longer", record + "x");
   put("claim_file", "refused-empty", std::string());
@@ -173,7 +174,7 @@ void put_claims() {
   altered[100] = 'x';
   put("claim_file", "refused-altered", altered);
   put("claim_file", "refused-other-name",
-      encode_claim_file("other", {Kind::kRecord, Id128{1, 2}, "GENESIS"}));
+      storage::encode_claim_file("other", {Kind::kRecord, Id128{1, 2}, "GENESIS"}));
 
   put("claim_name", "ok-lineage", storage::slot_file_name(lineage, 1));
   put("claim_name", "ok-ecu", storage::slot_file_name(ecu, 0xfedcba9876543210ULL));
