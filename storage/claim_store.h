@@ -105,7 +105,7 @@ class ClaimStore {
   // until it is settled, or the store destroyed.
   // kInvalidArgument: slot is 0, the record empty or above kRecordBytesMax, or no ECU has that id. kNoSpace,
   // kQuota. kCorrupt: the slot is taken by a file that cannot be used; kUnsupported: by one of a newer
-  // format. kLimit: kUnresolvedMax attempts are unresolved or under way.
+  // format, or the store has no hard links. kLimit: kUnresolvedMax attempts are unresolved or under way.
   virtual Result<Appended> append(const LogId& log, Slot slot, const std::string& record) = 0;
   // Of an unresolved attempt, by one thread at a time: as append. While the store is away it stays
   // kUnresolved; an Error says, as there, that it was not appended and never will be, and is told once.

@@ -189,6 +189,8 @@ class NfsClaims final : public ClaimSteps {
     const NfsReply linked = nfs_wait([&](NfsThen then) {
       nfs_link(*link, file, {(*places)->shard_of(draft.log), slot_name}, std::move(then));
     });
+    // A directory that was removed may have a handle that is good for that, and not be found stale.
+    if (linked.is_stale() || linked.is(NfsStatus::kNoEntry)) (void)open_store();
     if (!linked.ok()) return Try{Linked::kOpen, error_of(linked, "link")};
     CMS_CRASH_POINT("claims.nfs_linked");
     const NfsReply synced = nfs_wait([&](NfsThen then) { nfs_commit(*link, file, std::move(then)); });
