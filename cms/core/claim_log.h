@@ -80,7 +80,8 @@ enum class Epoch : std::uint8_t {
 // that is open fences nobody.
 Epoch judge_epoch(const wire::ClaimRecord* head, const ProgramKey& program, OwnerEpoch owner_epoch);
 
-// ---- checkpoints. `listed` is what the store has of the lineage, listed after `head` was read.
+// ---- checkpoints. `listed` is what the store has of the lineage, listed after `head` was read, and made durable
+// (BlobStore::make_durable): a name that is only listed may not last, and must not let another go.
 // What may be restored, the best first: those of the owner, the newest first; while it has none, what it
 // was restored from.
 std::vector<storage::BlobName> restorable(const wire::ClaimRecord& head,

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "cms/core/cms_core.h"
+#include "cms/core/placement.h"
 #include "cms/daemon/claims_facts.h"
 #include "cms/daemon/index_facts.h"
 #include "cms/daemon/member_facts.h"
@@ -155,9 +156,16 @@ CoreSnapshot snapshot_of(const core::CmsCore& core, Instant now, const DaemonFac
                          const wire::AdminRequest& request);
 
 // Anything but what changes something (retire, scrub, index_rebuild, pins, retention), which is the loop's,
-// and explain (admin_explain.h).
+// and explain.
 wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& snapshot,
                          storage::CheckpointIndex& index, storage::BlobStore& store);
+
+inline constexpr std::size_t kExplainTargetsMax = 300;  // Listed, the best first; all are counted.
+
+// Where a program would go now, and for each ECU why, or why not. `candidates`: as the core has them once the
+// ECUs were asked. kNotFound: nothing of the program is stored, or not that version.
+wire::AdminAnswer explain(const wire::AdminRequest& request, const std::vector<core::Candidate>& candidates,
+                          storage::CheckpointIndex& index, storage::BlobStore& store);
 
 // The JSON of the other questions; `rows`: of the index, when it can tell.
 std::string scrub_status_json(const DaemonFacts& facts);

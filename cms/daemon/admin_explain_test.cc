@@ -1,5 +1,3 @@
-#include "cms/daemon/admin_explain.h"
-
 #include "cms/daemon/admin_fixture_test.h"
 #include "storage/contract/samples.h"
 

@@ -3,8 +3,6 @@
 #include <memory>
 #include <utility>
 
-#include "cms/daemon/admin_explain.h"
-
 namespace cms::daemon {
 
 using wire::AdminAnswer;

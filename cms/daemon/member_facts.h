@@ -1,5 +1,5 @@
 #pragma once
-// What is told of the members' records: copied by the loop, shown by admin_peers.cc.
+// What is told of the members' records: copied by the loop, shown by admin_answers.cc.
 #include <cstdint>
 #include <optional>
 #include <string>

@@ -179,7 +179,7 @@ TEST_F(NfsSelfTest, ServerThatLinksWhatWasRemovedIsFoundOut) {
 TEST_F(NfsSelfTest, ServerThatOnlyCountsLinksIsFoundOut) {
   // It says that it made the first one, and did not.
   proxy().add(answer(Procedure::kLink, 0, 0, 1));
-  const auto failing = failing_with(answer(Procedure::kLink, 17, 0, 1));
+  const auto failing = failing_with(answer(Procedure::kLink, 17, 1, 1));
   ASSERT_EQ(failing.size(), 1U);
   EXPECT_TRUE(says(failing.at("hard links"), "has 1 names")) << failing.at("hard links");
 }

@@ -6,6 +6,7 @@
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <array>
 #include <csignal>
@@ -260,7 +261,11 @@ Status Ganesha::set_read_only(bool read_only) {
   return restart();
 }
 
-void Ganesha::pause() { process_->signal(SIGSTOP); }
+void Ganesha::pause() {
+  process_->signal(SIGSTOP);
+  siginfo_t info{};  // Until all its threads have stopped.
+  (void)::waitid(P_PID, static_cast<id_t>(process_->pid()), &info, WSTOPPED | WEXITED | WNOWAIT);
+}
 
 void Ganesha::resume() { process_->signal(SIGCONT); }
 
