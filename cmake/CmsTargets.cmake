@@ -63,6 +63,8 @@ function(cms_test name)
     set(arg_LABELS unit)
   endif()
   cms_program(${name} SOURCES ${arg_SOURCES} LINK ${arg_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
+  # After the build type's own: what is tested stays optimised, only the tests' own code does not.
+  target_compile_options(${name} PRIVATE ${CMS_TEST_OPTIMISATION})
   include(GoogleTest)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS ${arg_LABELS})
   foreach(source ${arg_SOURCES})
