@@ -62,6 +62,24 @@ TEST(FileName, IsNotQuotedWhenItIsRefused) {
   EXPECT_EQ(parse_file_name("\033[2J").error().context.find('\033'), std::string::npos);
 }
 
+TEST(StoreFormat, OtherTimersOfMembersAreRefusedAndAbsentOnesAreOurs) {
+  const std::string text = encode_format({kLayoutVersion, "0123456789abcdef0123456789abcdef"});
+  EXPECT_NE(text.find("member_self_ms = 3000\n"), std::string::npos) << text;
+  const std::size_t at = text.find("member_dead_ms = 12000\n");
+  ASSERT_NE(at, std::string::npos) << text;
+  EXPECT_TRUE(decode_format(text).ok());
+  EXPECT_TRUE(decode_format(text.substr(0, text.find("member_self_ms"))).ok()) << "a store of before";
+  std::string other = text;
+  other.replace(at, 22, "member_dead_ms = 20000");
+  const auto refused = decode_format(other);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, Code::kUnsupported);
+  EXPECT_NE(refused.error().context.find("member_dead_ms is 20000; this program has 12000"),
+            std::string::npos);
+  other.replace(at, 22, "member_dead_ms = soon!");
+  EXPECT_EQ(decode_format(other).error().code, Code::kCorrupt);
+}
+
 TEST(StoreFormat, RefusalsNameTheLineAndDoNotQuoteIt) {
   const std::string context = decode_format("# a store\n\n\033[2J\n").error().context;
   EXPECT_NE(context.find("line 3"), std::string::npos) << context;

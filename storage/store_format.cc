@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string_view>
+#include <utility>
 
 #include "base/ids.h"
 #include "storage/blob_store.h"
@@ -28,7 +29,9 @@ std::string encode_format(const StoreFormat& format) {
   return "# A store of checkpoints of the Checkpoint Management System. Written once; do not edit.\n"
          "layout_version = " +
          std::to_string(format.layout_version) + "\n" + "fleet_id = \"" + format.fleet_id + "\"\n" +
-         "shard_count = " + std::to_string(kShardCount) + "\n";
+         "shard_count = " + std::to_string(kShardCount) + "\n" +  //
+         "member_self_ms = " + std::to_string(kMemberSelfMs) + "\n" +
+         "member_dead_ms = " + std::to_string(kMemberDeadMs) + "\n";
 }
 
 Result<StoreFormat> decode_format(const std::string& text) {
@@ -60,6 +63,18 @@ Result<StoreFormat> decode_format(const std::string& text) {
   }
   const auto fleet_id = parse_id128(unquote(values["fleet_id"]));
   if (!fleet_id) return bad("fleet_id is missing or not 32 hexadecimal digits in quotes");
+  for (const auto& [key, ours] : {std::pair<std::string_view, std::uint64_t>{"member_self_ms", kMemberSelfMs},
+                                  {"member_dead_ms", kMemberDeadMs}}) {
+    const auto found = values.find(key);
+    if (found == values.end()) continue;
+    const auto value = parse_u64(found->second);
+    if (!value) return bad(std::string(key) + " is not a number");
+    if (*value != ours) {
+      return make_error(Code::kUnsupported, "FORMAT: " + std::string(key) + " is " + std::to_string(*value) +
+                                                "; this program has " + std::to_string(ours) +
+                                                ", and all that use a store must have the same");
+    }
+  }
   StoreFormat format;
   format.layout_version = *layout_version;
   format.fleet_id = to_string(*fleet_id);

@@ -29,10 +29,10 @@ inline constexpr Duration kMemberRenewInterval = std::chrono::seconds(1);  // T_
 // What a life that ended leaves is removed after so long; an earlier life of our own, by us, when it is stale.
 inline constexpr Duration kMemberForgetAfter = std::chrono::hours(1);
 
-// From FORMAT, so that all have the same (storage/store_format.h).
+// The store's (FORMAT), so that all that use it have the same: who has others is refused by it.
 struct MemberTimers {
-  Duration self_fence = std::chrono::seconds(3);    // T_self, from the sending of the last good write.
-  Duration member_dead = std::chrono::seconds(12);  // T_member
+  Duration self_fence{};   // T_self, from the sending of the last good write.
+  Duration member_dead{};  // T_member
 };
 
 class Members {

@@ -40,7 +40,7 @@ class MembersTest : public ::testing::Test {
   bool stale(const Writer& life = kOther) const { return members.is_stale(life, now); }
 
   Instant now{std::chrono::hours(1)};
-  Members members{kMe, MemberTimers{}};
+  Members members{kMe, MemberTimers{seconds(3), seconds(12)}};
 };
 
 TEST_F(MembersTest, EachRecordHasALargerCounter) {

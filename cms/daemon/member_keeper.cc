@@ -5,6 +5,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include "storage/store_format.h"
+
 namespace cms::daemon {
 namespace {
 
@@ -33,7 +35,8 @@ MemberKeeper::MemberKeeper(storage::ClaimStore& claims, Outbox& outbox, const co
       outbox_(outbox),
       me_(me),
       software_(std::move(software)),
-      members_(me, core::MemberTimers{}),
+      members_(me, core::MemberTimers{std::chrono::milliseconds(storage::kMemberSelfMs),
+                                      std::chrono::milliseconds(storage::kMemberDeadMs)}),
       worker_("members") {}
 
 void MemberKeeper::stop() {

@@ -22,7 +22,7 @@ class MemberKeeper {
   // Says in our record that we end, if the store answers; what is under way is waited for. Idempotent.
   void stop();
 
-  // Once a turn of the loop. `store_usable`: else only our own time runs on. Begins a round each second.
+  // Once a turn of the loop. `store_usable`: it can be reached; else only our own time runs on. Begins a round each second.
   void on_time(Instant now, bool store_usable);
 
   const core::Members& members() const { return members_; }

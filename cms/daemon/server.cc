@@ -446,7 +446,7 @@ class Server::Impl {
       watch_.suspect(now);  // Looks into quarantine as well.
     }
     watch_.on_time(now);
-    members_.on_time(now, watch_.status().ok());
+    members_.on_time(now, is_readable(watch_.status()));  // A full store has room for what is there.
     retention_.on_time(now, watch_.status().ok() && keeper_.progress().done);
     // Reconciling stops when the store goes away between two looks; it starts over by itself.
     if (watch_.status().ok() && !keeper_.progress().trouble.empty() && now >= next_reconcile_at_) {
