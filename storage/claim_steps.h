@@ -1,7 +1,7 @@
 #pragma once
 // The steps of ClaimStore that are the same on every medium: how a slot is given away, and how it is found
-// out who has it. An adapter says how a draft is linked, how its private name is removed, and how slots are
-// read; it decides nothing.
+// out who has it. An adapter says how drafts are linked, how their private names are removed, and how slots
+// are read, many of each together; it decides nothing.
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -16,6 +16,21 @@
 
 namespace cms::storage {
 
+// Drops from a listing of one directory of logs what is not of shard `log_shard`, which is counted, and
+// keeps the highest slot of each log.
+class LogLister {
+ public:
+  explicit LogLister(std::uint32_t log_shard) : log_shard_(log_shard) {}
+  void add(const std::string& file_name);
+  Slot head_of(const LogId& log) const;  // 0: none.
+  void tell(const std::function<void(const LogId&, Slot head)>& visit, std::uint64_t* unknown) const;
+
+ private:
+  const std::uint32_t log_shard_;
+  std::map<LogId, Slot> heads_;
+  std::uint64_t unknown_ = 0;
+};
+
 class ClaimSteps : public ClaimStore {
  public:
   ClaimSteps() = default;
@@ -23,9 +38,15 @@ class ClaimSteps : public ClaimStore {
   ClaimSteps& operator=(const ClaimSteps&) = delete;
 
   Result<Appended> append(const LogId& log, Slot slot, const std::string& record) final;
+  std::vector<Result<Appended>> append_many(const std::vector<Append>& appends) final;
   Result<Appended> settle(std::uint64_t attempt) final;
   Result<LogRecord> read(const LogId& log, Slot slot, Read how) final;
   Result<LogRecord> head(const LogId& log, Slot hint, Read how) final;
+  std::vector<Result<LogRecord>> heads(const std::vector<LogSlot>& logs, Read how) final;
+  Result<bool> has_slot(const LogId& log, Slot slot) final;
+  std::vector<Result<bool>> has_slots(const std::vector<LogSlot>& slots) final;
+  Status list_logs(std::uint32_t log_shard, const std::function<void(const LogId&, Slot head)>& visit,
+                   std::uint64_t* unknown) final;
 
  protected:
   // A record on its way to a slot. Its private name is unique for ever.
@@ -34,6 +55,7 @@ class ClaimSteps : public ClaimStore {
     Slot slot = 0;
     Id128 nonce{};
     std::string name;  // In our private directory.
+    std::string text;  // Of its file; empty once it is unresolved.
   };
   enum class Linked : std::uint8_t {
     kNever,  // No link was asked for, and none will be: `why`. The draft's name is the adapter's to remove.
@@ -45,17 +67,19 @@ class ClaimSteps : public ClaimStore {
     Error why{};
   };
 
-  // Writes and syncs `text` under the draft's name, then links that to the slot's, which is not replaced,
-  // then syncs that name. The draft's name is removed only when linked or never to be linked.
-  virtual Try link_draft(const Draft& draft, const std::string& text) = 0;
+  // All below, of many: answers stand in the order of the questions, as many.
+
+  // Writes and syncs each text under its draft's name, then links that to the slot's, which is not replaced,
+  // then syncs that name: no link before the sync of its own draft. A draft's name is removed only when
+  // linked or never to be linked. At most kAppendGroupMax, of distinct logs.
+  virtual std::vector<Try> link_drafts(const std::vector<Draft>& drafts) = 0;
   // Ok: the draft has no name of its own, and no link of it that has not been done can be done any more.
-  virtual Status remove_draft(const Draft& draft) = 0;
+  virtual std::vector<Status> remove_drafts(const std::vector<Draft>& drafts) = 0;
   // What the slot's file has, up to one byte more than it should; kNotFound: certainly nobody has the slot.
   // With kDurable its name and bytes are synced before return, in the same life of the server.
-  virtual Result<std::string> read_slot(const LogId& log, Slot slot, Read how) = 0;
-  virtual Result<bool> has_slot(const LogId& log, Slot slot) = 0;
-  // The highest slot of the log by a listing; 0: it has none.
-  virtual Result<Slot> highest_slot(const LogId& log) = 0;
+  virtual std::vector<Result<std::string>> read_slots(const std::vector<LogSlot>& slots, Read how) = 0;
+  virtual std::vector<Result<bool>> find_slots(const std::vector<LogSlot>& slots) = 0;
+  virtual Result<LogLister> list_shard(std::uint32_t log_shard) = 0;
   // "DIR/claims", for people.
   virtual std::string logs_path() const = 0;
   // Random, from one attempt to the next.
@@ -70,29 +94,25 @@ class ClaimSteps : public ClaimStore {
   Status reserve();
   void release();
 
-  Result<Appended> resolve(std::optional<std::uint64_t> attempt, const Draft& draft, const Error& why);
-  Result<Appended> keep(std::optional<std::uint64_t> attempt, const Draft& draft);
+  struct Attempt {
+    std::optional<std::uint64_t> number;  // It was unresolved before.
+    Draft draft;
+    Error why{};
+  };
+  void append_group(const std::vector<Append>& appends, const std::vector<std::size_t>& group,
+                    std::vector<Result<Appended>>& ends);
+  std::vector<Result<Appended>> resolve(const std::vector<Attempt>& attempts);
+  Result<Appended> keep(const Attempt& attempt);
+  Result<LogRecord> record_in(const LogSlot& at, const Result<std::string>& text) const;
+  // Those of `heads` that no hint helped: a listing for each of their shards.
+  void find_heads_by_listing(const std::vector<LogSlot>& logs, const std::vector<std::size_t>& unknown,
+                             Read how, std::vector<Result<LogRecord>>& heads);
   std::string path_of(const LogId& log, Slot slot) const;
 
   std::mutex mutex_;  // Guards the three below; never held across I/O.
   std::map<std::uint64_t, Draft> unresolved_;
   std::size_t reserved_ = 0;  // Those in unresolved_ too.
   std::uint64_t last_attempt_ = 0;
-};
-
-// Drops from a listing of one directory of logs what is not of shard `log_shard`, which is counted, and
-// keeps the highest slot of each log.
-class LogLister {
- public:
-  explicit LogLister(std::uint32_t log_shard) : log_shard_(log_shard) {}
-  void add(const std::string& file_name);
-  Slot head_of(const LogId& log) const;  // 0: none.
-  void tell(const std::function<void(const LogId&, Slot head)>& visit, std::uint64_t* unknown) const;
-
- private:
-  const std::uint32_t log_shard_;
-  std::map<LogId, Slot> heads_;
-  std::uint64_t unknown_ = 0;
 };
 
 // What stands in a member's file of this content; `path` is for people.

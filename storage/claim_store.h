@@ -44,6 +44,18 @@ std::uint32_t log_shard_of(const LogId& log);
 using Slot = std::uint64_t;                          // From 1; 0: none.
 inline constexpr std::size_t kRecordBytesMax = 960;  // With the frame around it 1024, one write.
 
+struct LogSlot {
+  LogId log{};
+  Slot slot = 0;
+};
+
+// One of many to be appended.
+struct Append {
+  LogId log{};
+  Slot slot = 0;
+  std::string record;
+};
+
 // What became of an append. An Error instead means: not appended, and never will be by this call.
 struct Appended {
   enum class End : std::uint8_t {
@@ -107,6 +119,12 @@ class ClaimStore {
   // kQuota. kCorrupt: the slot is taken by a file that cannot be used; kUnsupported: by one of a newer
   // format, or the store has no hard links. kLimit: kUnresolvedMax attempts are unresolved or under way.
   virtual Result<Appended> append(const LogId& log, Slot slot, const std::string& record) = 0;
+  // Each as append(), for the price of few: their steps are taken together, kAppendGroupMax at a time. In
+  // order of `appends`, as many. Those of one log go one after the other, in their order; after one that was
+  // not won none is begun for a higher slot of that log in this call, since that could leave a hole:
+  // kUnavailable. May take several timeouts of a call for each group.
+  virtual std::vector<Result<Appended>> append_many(const std::vector<Append>& appends) = 0;
+  static constexpr std::size_t kAppendGroupMax = 128;
   // Of an unresolved attempt, by one thread at a time: as append. While the store is away it stays
   // kUnresolved; an Error says, as there, that it was not appended and never will be, and is told once.
   // kNotFound: no such attempt is unresolved.
@@ -122,6 +140,13 @@ class ClaimStore {
   // The record in the highest slot. `hint`: a slot known to have been taken (0: none known); saves a
   // listing. kNotFound: the log is empty. kCorrupt, kUnsupported: as for read.
   virtual Result<LogRecord> head(const LogId& log, Slot hint, Read how) = 0;
+  // Each as head(), side by side: `logs` with the hint of each, any number; in their order, as many.
+  virtual std::vector<Result<LogRecord>> heads(const std::vector<LogSlot>& logs, Read how) = 0;
+  // Whether anybody has the slot, by one call to the store; false for what can be no slot. No record is read,
+  // and nothing is made durable: one that is seen may go again, one that is not was not there when asked.
+  virtual Result<bool> has_slot(const LogId& log, Slot slot) = 0;
+  // Each as has_slot(), side by side, any number; in their order, as many.
+  virtual std::vector<Result<bool>> has_slots(const std::vector<LogSlot>& slots) = 0;
   // Calls `visit` for each log of a shard with its highest slot, in no order; opens nothing. Files that
   // are not ours to read are counted in *`unknown` (may be null). kInvalidArgument: no such shard.
   virtual Status list_logs(std::uint32_t log_shard, const std::function<void(const LogId&, Slot head)>& visit,

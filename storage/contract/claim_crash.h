@@ -25,8 +25,12 @@ using OpenStores = std::function<OpenedStores(std::uint64_t node_incarnation)>;
 std::vector<std::string> claim_crash_points(const std::string& not_of);
 std::string name_of_crash_point(const ::testing::TestParamInfo<std::string>& point);
 
-// `path`: of the store, as this process sees it; it is empty. A failed expectation says what is wrong. The
+// Whether many appends at once come first in that life, or last.
+enum class Life { kOneByOne, kManyFirst };
+
+// `point`: as arm_crash_point has it. `path`: of the store, as this process sees it; it is empty. A failed expectation says what is wrong. The
 // calling process should have no threads.
-void expect_survivable_crash(const std::string& point, const OpenStores& open, const std::string& path);
+void expect_survivable_crash(const std::string& point, Life life, const OpenStores& open,
+                             const std::string& path);
 
 }  // namespace cms::storage::testing

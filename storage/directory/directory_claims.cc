@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
+#include <map>
 #include <set>
 #include <utility>
 #include <vector>
@@ -18,6 +20,7 @@
 #include "storage/claim_steps.h"
 #include "storage/directory/posix_file.h"
 #include "storage/directory/store_root.h"
+#include "storage/directory/sync_names.h"
 #include "storage/store_layout.h"
 
 namespace cms::storage {
@@ -33,6 +36,7 @@ struct Places {
   dev_t device = 0;
   ino_t inode = 0;
   std::string fleet_id;
+  bool syncfs_reports_errors = false;
 };
 
 // The first kClaimFileBytes + 1 bytes.
@@ -77,15 +81,6 @@ class DirectoryClaims final : public ClaimSteps {
   }
 
   Result<SelfTest> self_test() override;
-
-  Status list_logs(std::uint32_t log_shard, const std::function<void(const LogId&, Slot head)>& visit,
-                   std::uint64_t* unknown) override {
-    if (Status status = check_log_shard(log_shard); !status.ok()) return status;
-    const auto lister = list_shard(log_shard);
-    if (!lister) return lister.error();
-    lister->tell(visit, unknown);
-    return ok_status();
-  }
 
   Status write_member(const std::string& record) override {
     if (Status status = check_record_bytes(record); !status.ok()) return status;
@@ -144,79 +139,190 @@ class DirectoryClaims final : public ClaimSteps {
  private:
   using PlacesPtr = std::shared_ptr<const Places>;
 
-  Try link_draft(const Draft& draft, const std::string& text) override {
+  // Open directories of logs, by number.
+  using Shards = std::map<std::uint32_t, Result<UniqueFd>>;
+
+  // A draft on its way.
+  struct Going {
+    UniqueFd file;
+    bool link_asked = false;
+    Status status;  // Why it went no further.
+  };
+
+  std::vector<Try> link_drafts(const std::vector<Draft>& drafts) override {
     const auto places = writable();
-    if (!places) return Try{Linked::kNever, places.error()};
+    if (!places) return std::vector<Try>(drafts.size(), Try{Linked::kNever, places.error()});
     const int tmp = (*places)->tmp.get();
-    const std::string draft_path = tmp_path_ + "/" + draft.name;
-    auto shard = open_shard(**places, log_shard_of(draft.log));
-    if (!shard) return Try{Linked::kNever, shard.error()};
-    auto file = open_at(tmp, draft.name, O_WRONLY | O_CREAT | O_EXCL, draft_path);
-    if (!file) return Try{Linked::kNever, absent_is_unavailable(file.error()).error()};
-    CMS_CRASH_POINT("claims.directory_draft_created");
-    Status status = write_all(file->get(), text.data(), text.size(), 0, draft_path);
-    if (status.ok()) status = sync_data(file->get(), draft_path);
-    if (!status.ok()) {
-      (void)::unlinkat(tmp, draft.name.c_str(), 0);
-      return Try{Linked::kNever, status.error()};
+    const GroupSync sync((*places)->root.get(), path_, (*places)->syncfs_reports_errors, drafts.size());
+    Shards shards;
+    for (const Draft& draft : drafts) open_shard_once(**places, log_shard_of(draft.log), shards);
+    std::vector<Going> going(drafts.size());
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+      const auto& shard = shards.at(log_shard_of(drafts[i].log));
+      going[i].status = shard ? write_draft(tmp, drafts[i], going[i].file) : Status(shard.error());
     }
+    sync_drafts(sync, drafts, going);
     CMS_CRASH_POINT("claims.directory_draft_synced");
-    const std::string slot_name = slot_file_name(draft.log, draft.slot);
-    if (::linkat(tmp, draft.name.c_str(), shard->get(), slot_name.c_str(), 0) != 0) {
-      return Try{Linked::kOpen, error_from_errno(errno, "link")};
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+      going[i].file.reset();
+      if (!going[i].status.ok()) continue;
+      const int shard = shards.at(log_shard_of(drafts[i].log))->get();
+      const std::string slot_name = slot_file_name(drafts[i].log, drafts[i].slot);
+      going[i].link_asked = true;
+      if (::linkat(tmp, drafts[i].name.c_str(), shard, slot_name.c_str(), 0) != 0) {
+        going[i].status = error_from_errno(errno, "link");
+        continue;
+      }
+      CMS_CRASH_POINT("claims.directory_linked");
     }
-    CMS_CRASH_POINT("claims.directory_linked");
-    status = sync_dir(shard->get(), logs_path() + "/" + log_shard_name(log_shard_of(draft.log)));
-    if (!status.ok()) return Try{Linked::kOpen, status.error()};
+    sync_names(sync, shards, drafts, going);
     CMS_CRASH_POINT("claims.directory_won");
-    (void)::unlinkat(tmp, draft.name.c_str(), 0);  // If this fails it is swept at the next start.
-    return Try{Linked::kSure, {}};
+    std::vector<Try> tries(drafts.size());
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+      if (!going[i].status.ok()) tries[i].why = going[i].status.error();
+      if (going[i].link_asked) tries[i].linked = going[i].status.ok() ? Linked::kSure : Linked::kOpen;
+      if (tries[i].linked == Linked::kOpen) continue;    // Its name is what decides.
+      (void)::unlinkat(tmp, drafts[i].name.c_str(), 0);  // If this fails it is swept at the next start.
+    }
+    return tries;
   }
 
-  Status remove_draft(const Draft& draft) override {
+  Status write_draft(int tmp, const Draft& draft, UniqueFd& into) const {
+    const std::string path = tmp_path_ + "/" + draft.name;
+    auto file = open_at(tmp, draft.name, O_WRONLY | O_CREAT | O_EXCL, path);
+    if (!file) return absent_is_unavailable(file.error());
+    into = std::move(*file);
+    CMS_CRASH_POINT("claims.directory_draft_created");
+    return write_all(into.get(), draft.text.data(), draft.text.size(), 0, path);
+  }
+
+  void sync_drafts(const GroupSync& sync, const std::vector<Draft>& drafts, std::vector<Going>& going) const {
+    if (sync.possible()) {
+      const Status synced = sync.run();
+      for (Going& one : going) {
+        if (one.status.ok()) one.status = synced;
+      }
+      return;
+    }
+    for_each_in_parallel(going.size(), [&](std::size_t i) {
+      if (!going[i].status.ok()) return;
+      going[i].status = sync_data(going[i].file.get(), tmp_path_ + "/" + drafts[i].name);
+    });
+  }
+
+  // Of those that were linked.
+  void sync_names(const GroupSync& sync, const Shards& shards, const std::vector<Draft>& drafts,
+                  std::vector<Going>& going) const {
+    std::map<std::uint32_t, Status> synced;
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+      if (going[i].status.ok()) synced.emplace(log_shard_of(drafts[i].log), ok_status());
+    }
+    sync_shards_of(sync, shards, synced);
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+      if (going[i].status.ok()) going[i].status = synced.at(log_shard_of(drafts[i].log));
+    }
+  }
+
+  // The shards that are in `synced`; what came of each goes there. After a failed sync of all, which tells
+  // nothing of one, each by itself.
+  void sync_shards_of(const GroupSync& sync, const Shards& shards,
+                      std::map<std::uint32_t, Status>& synced) const {
+    if (synced.empty() || (sync.possible() && sync.run().ok())) return;
+    std::vector<std::pair<const std::uint32_t, Status>*> list;
+    for (auto& shard : synced) list.push_back(&shard);
+    for_each_in_parallel(list.size(), [&](std::size_t i) {
+      const auto& [number, fd] = *shards.find(list[i]->first);
+      list[i]->second = sync_dir(fd->get(), logs_path() + "/" + log_shard_name(number));
+    });
+  }
+
+  std::vector<Status> remove_drafts(const std::vector<Draft>& drafts) override {
     const auto places = writable();
-    if (!places) return places.error();
-    if (::unlinkat((*places)->tmp.get(), draft.name.c_str(), 0) == 0 || errno == ENOENT) return ok_status();
-    return error_from_errno(errno, "remove " + tmp_path_ + "/" + draft.name);
+    if (!places) return std::vector<Status>(drafts.size(), places.error());
+    std::vector<Status> removed(drafts.size());
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+      const std::string& name = drafts[i].name;
+      if (::unlinkat((*places)->tmp.get(), name.c_str(), 0) == 0 || errno == ENOENT) continue;
+      removed[i] = error_from_errno(errno, "remove " + tmp_path_ + "/" + name);
+    }
+    return removed;
   }
 
-  Result<std::string> read_slot(const LogId& log, Slot slot, Read how) override {
+  std::vector<Result<std::string>> read_slots(const std::vector<LogSlot>& slots, Read how) override {
+    std::vector<Result<std::string>> texts;
+    while (texts.size() < slots.size()) {  // In parts: each has a descriptor open.
+      const std::size_t count = std::min(slots.size() - texts.size(), kAppendGroupMax);
+      read_group(slots, count, how, texts);
+    }
+    return texts;
+  }
+
+  // The next `count` of `slots` for which there are no `texts`.
+  void read_group(const std::vector<LogSlot>& slots, std::size_t count, Read how,
+                  std::vector<Result<std::string>>& texts) const {
+    const std::size_t first = texts.size();
     const auto places = current();
-    if (!places) return places.error();
-    const auto shard = open_shard(**places, log_shard_of(log));
-    if (!shard) return shard.error();
-    const std::string path = logs_path() + "/" + slot_path(log, slot);
-    const auto file = open_at(shard->get(), slot_file_name(log, slot), O_RDONLY, path);
-    if (!file) return file.error();
-    const auto text = read_claim_file(file->get(), path);
-    if (!text || how == Read::kAsSeen) return text;
-    // Its writer has synced the bytes before it linked them; of a mount's server only this asks.
-    Status status = sync_data(file->get(), path);
-    if (status.ok()) status = sync_dir(shard->get(), path);
-    if (!status.ok()) return status.error();
-    return text;
+    if (!places) return texts.resize(first + count, places.error());
+    Shards shards;
+    std::vector<UniqueFd> files(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto& [log, slot] = slots[first + i];
+      const std::string path = logs_path() + "/" + slot_path(log, slot);
+      const auto& shard = open_shard_once(**places, log_shard_of(log), shards);
+      auto file = shard ? open_at(shard->get(), slot_file_name(log, slot), O_RDONLY, path)
+                        : Result<UniqueFd>(shard.error());
+      if (file) {
+        files[i] = std::move(*file);
+        texts.push_back(read_claim_file(files[i].get(), path));
+      } else {
+        texts.emplace_back(std::move(file).error());
+      }
+    }
+    if (how == Read::kAsSeen) return;
+    // Their writers have synced the bytes before they linked them; of a mount's server only this asks.
+    const GroupSync sync((*places)->root.get(), path_, (*places)->syncfs_reports_errors, count);
+    if (sync.possible() && sync.run().ok()) return;
+    std::vector<Status> synced(count);
+    for_each_in_parallel(count, [&](std::size_t i) {
+      const auto& [log, slot] = slots[first + i];
+      if (texts[first + i]) synced[i] = sync_data(files[i].get(), logs_path() + "/" + slot_path(log, slot));
+    });
+    std::map<std::uint32_t, Status> named;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (texts[first + i]) named.emplace(log_shard_of(slots[first + i].log), ok_status());
+    }
+    sync_shards_of(sync, shards, named);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!texts[first + i]) continue;
+      if (synced[i].ok()) synced[i] = named.at(log_shard_of(slots[first + i].log));
+      if (!synced[i].ok()) texts[first + i] = synced[i].error();
+    }
   }
 
-  Result<bool> has_slot(const LogId& log, Slot slot) override {
+  std::vector<Result<bool>> find_slots(const std::vector<LogSlot>& slots) override {
     const auto places = current();
-    if (!places) return places.error();
-    const auto shard = open_shard(**places, log_shard_of(log));
-    if (!shard) return shard.error();
-    const std::string name = slot_file_name(log, slot);
-    if (::faccessat(shard->get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return true;
-    if (errno == ENOENT) return false;
-    return error_from_errno(errno, "look for " + logs_path() + "/" + slot_path(log, slot));
-  }
-
-  Result<Slot> highest_slot(const LogId& log) override {
-    const auto lister = list_shard(log_shard_of(log));
-    if (!lister) return lister.error();
-    return lister->head_of(log);
+    if (!places) return std::vector<Result<bool>>(slots.size(), places.error());
+    Shards shards;
+    std::vector<Result<bool>> taken;
+    for (const auto& [log, slot] : slots) {
+      const auto& shard = open_shard_once(**places, log_shard_of(log), shards);
+      if (!shard) {
+        taken.emplace_back(shard.error());
+      } else if (::faccessat(shard->get(), slot_file_name(log, slot).c_str(), F_OK, AT_SYMLINK_NOFOLLOW) ==
+                 0) {
+        taken.emplace_back(true);
+      } else if (errno == ENOENT) {
+        taken.emplace_back(false);
+      } else {
+        taken.emplace_back(error_from_errno(errno, "look for " + logs_path() + "/" + slot_path(log, slot)));
+      }
+    }
+    return taken;
   }
 
   std::string logs_path() const override { return path_ + "/claims"; }
 
-  Result<LogLister> list_shard(std::uint32_t log_shard) {
+  Result<LogLister> list_shard(std::uint32_t log_shard) override {
     const auto places = current();
     if (!places) return places.error();
     const auto shard = open_shard(**places, log_shard);
@@ -236,6 +342,13 @@ class DirectoryClaims final : public ClaimSteps {
     auto shard = open_dir_at(places.claims.get(), name, logs_path() + "/" + name);
     if (!shard) return absent_is_unavailable(shard.error()).error();
     return shard;
+  }
+
+  const Result<UniqueFd>& open_shard_once(const Places& places, std::uint32_t log_shard,
+                                          Shards& shards) const {
+    auto shard = shards.find(log_shard);
+    if (shard == shards.end()) shard = shards.emplace(log_shard, open_shard(places, log_shard)).first;
+    return shard->second;
   }
 
   Result<PlacesPtr> current() const {
@@ -266,6 +379,7 @@ class DirectoryClaims final : public ClaimSteps {
     if (::fstat(places->root.get(), &info) != 0) return error_from_errno(errno, "stat " + path_);
     places->device = info.st_dev;
     places->inode = info.st_ino;
+    places->syncfs_reports_errors = syncfs_reports_errors(places->root.get());
     const auto text = read_format(places->root.get(), path_);
     if (!text && text.error().os_errno == ENOENT && !fleet_id_expected.empty()) {
       return no_longer_there(path_, fleet_id_expected);

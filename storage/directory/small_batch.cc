@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <set>
 #include <string>
 #include <utility>
@@ -36,7 +35,7 @@ class Group {
  public:
   Group(const StoreRoot& root, const SmallBlob* blobs, std::size_t count, std::uint64_t temp_number,
         Status* statuses)
-      : root_(root), items_(count) {
+      : root_(root), items_(count), sync_(root.root.get(), root.path, root.syncfs_reports_errors, count) {
     for (std::size_t i = 0; i < count; ++i) {
       Item& item = items_[i];
       item.blob = &blobs[i];
@@ -48,12 +47,6 @@ class Group {
   }
 
   void run() {
-    // Opened before the first write: syncfs reports the errors since then, and each opening has
-    // its own account, so that groups of other threads do not take ours away.
-    if (root_.syncfs_reports_errors && items_.size() > 1) {
-      auto fd = open_dir_at(root_.root.get(), ".", root_.path);
-      if (fd) sync_fd_ = std::move(*fd);  // else: file by file
-    }
     write_files();
     sync_files();
     rename_files();
@@ -67,18 +60,11 @@ class Group {
   }
 
  private:
-  // Whether one syncfs is allowed now.
-  bool may_sync_all() const { return sync_fd_.valid() && little_is_dirty(); }
-
   // Which of the group's blobs failed cannot be told after a syncfs: so all did.
   void sync_all() {
-    while (::syncfs(sync_fd_.get()) != 0) {
-      if (errno == EINTR) continue;
-      const Status failed = error_from_errno(errno, "syncfs " + root_.path);
-      for (Item& item : items_) {
-        if (item.status->ok()) *item.status = failed;
-      }
-      return;
+    const Status synced = sync_.run();
+    for (Item& item : items_) {
+      if (item.status->ok()) *item.status = synced;
     }
   }
 
@@ -110,7 +96,7 @@ class Group {
   }
 
   void sync_files() {
-    if (may_sync_all()) {
+    if (sync_.possible()) {
       sync_all();
     } else {
       // All at once to the device first: then the first journal commit finds little to wait for.
@@ -140,7 +126,7 @@ class Group {
   }
 
   void sync_names() {
-    if (may_sync_all()) {
+    if (sync_.possible()) {
       sync_all();
       return;
     }
@@ -167,7 +153,7 @@ class Group {
 
   const StoreRoot& root_;
   std::vector<Item> items_;
-  UniqueFd sync_fd_;  // Invalid: sync file by file.
+  const GroupSync sync_;
 };
 
 }  // namespace

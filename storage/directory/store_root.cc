@@ -174,8 +174,8 @@ bool sweep_tmp(int root_fd, const RootOptions& options) {
   return !dead.empty();
 }
 
-// Since Linux 5.8 syncfs fails when any page of the file system could not be written since the
-// descriptor was opened; of the file systems, those on which we rely on that are listed.
+}  // namespace
+
 bool syncfs_reports_errors(int fd) {
   constexpr decltype(statfs::f_type) kExt4 = 0xef53;
   constexpr decltype(statfs::f_type) kXfs = 0x58465342;
@@ -187,8 +187,6 @@ bool syncfs_reports_errors(int fd) {
   if (std::sscanf(kernel.release, "%d.%d", &major, &minor) != 2) return false;
   return (fs.f_type == kExt4 || fs.f_type == kXfs) && (major > 5 || (major == 5 && minor >= 8));
 }
-
-}  // namespace
 
 Result<std::string> read_format(int root_fd, const std::string& path) {
   auto file = open_at(root_fd, "FORMAT", O_RDONLY, path + "/FORMAT");

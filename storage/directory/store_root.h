@@ -25,8 +25,7 @@ struct StoreRoot {
   StoreFormat format;
   dev_t device = 0;
   ino_t inode = 0;
-  // syncfs on this file system tells of every write-back error (small_batch.cc).
-  bool syncfs_reports_errors = false;
+  bool syncfs_reports_errors = false;  // On this file system; as below.
 };
 
 struct RootOptions {
@@ -56,6 +55,11 @@ Status check_writable(const StoreRoot& root);
 // kNoSpace: fewer than `bytes` and a reserve are free.
 Status check_space(const StoreRoot& root, std::uint64_t bytes);
 Result<SpaceInfo> space_of(const StoreRoot& root);
+
+// Whether syncfs on the file system of `fd` tells of every write-back error. Since Linux 5.8 it fails when any
+// page of the file system could not be written since the descriptor was opened; of the file systems, those
+// on which we rely on that are listed.
+bool syncfs_reports_errors(int fd);
 
 std::string entry_path(const StoreRoot& root, const BlobName& name);
 

@@ -43,6 +43,20 @@ std::uint64_t dirty_bytes() {
 
 bool little_is_dirty() { return dirty_bytes() <= kForeignDirtyBytesMax; }
 
+GroupSync::GroupSync(int root, const std::string& path, bool reports_errors, std::size_t count)
+    : path_(path) {
+  if (!reports_errors || count < 2) return;
+  auto fd = open_dir_at(root, ".", path);
+  if (fd) fd_ = std::move(*fd);  // else: file by file
+}
+
+Status GroupSync::run() const {
+  while (::syncfs(fd_.get()) != 0) {
+    if (errno != EINTR) return error_from_errno(errno, "syncfs " + path_);
+  }
+  return ok_status();
+}
+
 void for_each_in_parallel(std::size_t count, const std::function<void(std::size_t)>& work) {
   std::atomic<std::size_t> next{0};
   const auto run = [&] {

@@ -292,7 +292,31 @@ Result<SelfTest> FakeClaims::self_test() {
   return test;
 }
 
-FakeClaims::Try FakeClaims::link_draft(const Draft& draft, const std::string& text) {
+std::vector<FakeClaims::Try> FakeClaims::link_drafts(const std::vector<Draft>& drafts) {
+  std::vector<Try> tries;
+  for (const Draft& draft : drafts) tries.push_back(link_draft(draft));
+  return tries;
+}
+
+std::vector<Status> FakeClaims::remove_drafts(const std::vector<Draft>& drafts) {
+  std::vector<Status> removed;
+  for (const Draft& draft : drafts) removed.push_back(remove_draft(draft));
+  return removed;
+}
+
+std::vector<Result<std::string>> FakeClaims::read_slots(const std::vector<LogSlot>& slots, Read how) {
+  std::vector<Result<std::string>> texts;
+  for (const LogSlot& at : slots) texts.push_back(read_slot(at, how));
+  return texts;
+}
+
+std::vector<Result<bool>> FakeClaims::find_slots(const std::vector<LogSlot>& slots) {
+  std::vector<Result<bool>> taken;
+  for (const LogSlot& at : slots) taken.push_back(find_slot(at));
+  return taken;
+}
+
+FakeClaims::Try FakeClaims::link_draft(const Draft& draft) {
   const std::lock_guard<std::mutex> lock(state_->mutex);
   if (Status status = member_->check_open(*state_); !status.ok()) return Try{Linked::kNever, status.error()};
   using Nas = FakeClaimNas::State;
@@ -308,7 +332,7 @@ FakeClaims::Try FakeClaims::link_draft(const Draft& draft, const std::string& te
     return Try{Linked::kNever, status.error()};
   }
   const File file = state_->drafts.at(path);
-  status = member_->ask(*state_, FakeClaimCall::kWriteDraft, [file, text](Nas&) {
+  status = member_->ask(*state_, FakeClaimCall::kWriteDraft, [file, text = draft.text](Nas&) {
     file->text = text;
     file->synced = true;
     return ok_status();
@@ -338,7 +362,8 @@ Status FakeClaims::remove_draft(const Draft& draft) {
       [path = member_->draft_path(draft.name)](FakeClaimNas::State& nas) { return nas.remove_draft(path); });
 }
 
-Result<std::string> FakeClaims::read_slot(const LogId& log, Slot slot, Read how) {
+Result<std::string> FakeClaims::read_slot(const LogSlot& at, Read how) {
+  const auto [log, slot] = at;
   const std::lock_guard<std::mutex> lock(state_->mutex);
   FakeClaimNas::State& nas = *state_;
   if (Status status = member_->check_open(nas); !status.ok()) return status.error();
@@ -350,27 +375,18 @@ Result<std::string> FakeClaims::read_slot(const LogId& log, Slot slot, Read how)
   status = member_->ask(nas, FakeClaimCall::kReadSlot, &nothing_to_do);
   if (status.ok() && how == Read::kDurable) {
     status = member_->ask(nas, FakeClaimCall::kSync,
-                          [file, log, slot](FakeClaimNas::State& own) { return own.sync(log, slot, file); });
+                          [file, at](FakeClaimNas::State& own) { return own.sync(at.log, at.slot, file); });
   }
   if (!status.ok()) return status.error();
   return file->text;
 }
 
-Result<bool> FakeClaims::has_slot(const LogId& log, Slot slot) {
+Result<bool> FakeClaims::find_slot(const LogSlot& at) {
   const std::lock_guard<std::mutex> lock(state_->mutex);
   if (Status status = member_->check_open(*state_); !status.ok()) return status.error();
   const Status status = member_->ask(*state_, FakeClaimCall::kLookUp, &nothing_to_do);
   if (!status.ok()) return status.error();
-  return state_->logs[log].count(slot) != 0;
-}
-
-Result<Slot> FakeClaims::highest_slot(const LogId& log) {
-  const std::lock_guard<std::mutex> lock(state_->mutex);
-  if (Status status = member_->check_open(*state_); !status.ok()) return status.error();
-  const Status status = member_->ask(*state_, FakeClaimCall::kList, &nothing_to_do);
-  if (!status.ok()) return status.error();
-  const auto& slots = state_->logs[log];
-  return slots.empty() ? 0 : slots.rbegin()->first;
+  return state_->logs[at.log].count(at.slot) != 0;
 }
 
 std::string FakeClaims::logs_path() const { return "fake/claims"; }
@@ -382,27 +398,21 @@ Id128 FakeClaims::new_nonce() {
   return digest_of(seed.data(), seed.size());
 }
 
-Status FakeClaims::list_logs(std::uint32_t log_shard,
-                             const std::function<void(const LogId&, Slot head)>& visit,
-                             std::uint64_t* unknown) {
-  if (Status status = check_log_shard(log_shard); !status.ok()) return status;
+Result<LogLister> FakeClaims::list_shard(std::uint32_t log_shard) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  if (Status status = member_->check_open(*state_); !status.ok()) return status.error();
+  const Status status = member_->ask(*state_, FakeClaimCall::kList, &nothing_to_do);
+  if (!status.ok()) return status.error();
   LogLister lister(log_shard);
-  {
-    const std::lock_guard<std::mutex> lock(state_->mutex);
-    if (Status status = member_->check_open(*state_); !status.ok()) return status;
-    const Status status = member_->ask(*state_, FakeClaimCall::kList, &nothing_to_do);
-    if (!status.ok()) return status;
-    for (const auto& [log, slots] : state_->logs) {
-      if (log_shard_of(log) != log_shard) continue;
-      for (const auto& [slot, file] : slots) lister.add(slot_file_name(log, slot));
-    }
-    const auto strays = state_->strays.find(log_shard);
-    if (strays != state_->strays.end()) {
-      for (const std::string& name : strays->second) lister.add(name);
-    }
+  for (const auto& [log, slots] : state_->logs) {
+    if (log_shard_of(log) != log_shard) continue;
+    for (const auto& [slot, file] : slots) lister.add(slot_file_name(log, slot));
   }
-  lister.tell(visit, unknown);  // It may call back into the store.
-  return ok_status();
+  const auto strays = state_->strays.find(log_shard);
+  if (strays != state_->strays.end()) {
+    for (const std::string& name : strays->second) lister.add(name);
+  }
+  return lister;
 }
 
 Status FakeClaims::write_member(const std::string& record) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "storage/claim_steps.h"
 
@@ -83,8 +84,6 @@ class FakeClaims final : public ClaimSteps {
 
   Status open_store() override;
   Result<SelfTest> self_test() override;
-  Status list_logs(std::uint32_t log_shard, const std::function<void(const LogId&, Slot head)>& visit,
-                   std::uint64_t* unknown) override;
   Status write_member(const std::string& record) override;
   Result<std::vector<MemberFile>> list_members() override;
   Status remove_member(const std::string& node, std::uint64_t node_incarnation) override;
@@ -97,13 +96,19 @@ class FakeClaims final : public ClaimSteps {
   void set_cut(bool cut);
 
  private:
-  Try link_draft(const Draft& draft, const std::string& text) override;
-  Status remove_draft(const Draft& draft) override;
-  Result<std::string> read_slot(const LogId& log, Slot slot, Read how) override;
-  Result<bool> has_slot(const LogId& log, Slot slot) override;
-  Result<Slot> highest_slot(const LogId& log) override;
+  std::vector<Try> link_drafts(const std::vector<Draft>& drafts) override;
+  std::vector<Status> remove_drafts(const std::vector<Draft>& drafts) override;
+  std::vector<Result<std::string>> read_slots(const std::vector<LogSlot>& slots, Read how) override;
+  std::vector<Result<bool>> find_slots(const std::vector<LogSlot>& slots) override;
+  Result<LogLister> list_shard(std::uint32_t log_shard) override;
   std::string logs_path() const override;
   Id128 new_nonce() override;
+
+  // Of each, with all its calls before those of the next.
+  Try link_draft(const Draft& draft);
+  Status remove_draft(const Draft& draft);
+  Result<std::string> read_slot(const LogSlot& at, Read how);
+  Result<bool> find_slot(const LogSlot& at);
 
   struct Member;  // In the .cc.
   const std::shared_ptr<FakeClaimNas::State> state_;

@@ -212,6 +212,90 @@ TEST_F(FakeClaimsTest, EveryCallOfAnAppendStruckInEveryWay) {
   EXPECT_GT(unresolved, 20) << "the walk does not reach what it is for";
 }
 
+// The same of many at once: what strikes one of them is nothing to the others.
+TEST_F(FakeClaimsTest, EveryCallOfManyAppendsStruckInEveryWay) {
+  const std::vector<LogId> logs = {log_in_shard(1, 1), log_in_shard(1, 2), log_in_shard(2, 1)};
+  Slot slot = 0;
+  int unresolved = 0;
+  int others_won = 0;
+  for (const Call call : {Call::kCreateDraft, Call::kWriteDraft, Call::kLink, Call::kSync, Call::kRemoveDraft,
+                          Call::kLookUp, Call::kReadSlot, Call::kAny}) {
+    for (const Fault fault : {Fault::kRefused, Fault::kRequestLost, Fault::kReplyLost, Fault::kLate}) {
+      for (const std::uint64_t skip : {0, 1, 2}) {
+        for (const std::uint64_t count : {1, 2, 5}) {
+          for (const bool links_struck_too : {false, true}) {
+            for (const bool crash : {false, true}) {
+              SCOPED_TRACE(::testing::Message()
+                           << "call " << int(call) << " fault " << int(fault) << " after " << skip << " x"
+                           << count << " links " << links_struck_too << " crash " << crash);
+              ++slot;
+              if (links_struck_too) a_.fail_next(Call::kLink, 3, Fault::kReplyLost);
+              a_.fail_next(call, count, fault, make_error(Code::kIo, "planned"), skip);
+              std::vector<Append> appends;
+              for (const LogId& log : logs) appends.push_back({log, slot, "a's"});
+              auto mine = a_.append_many(appends);
+              std::vector<bool> others;
+              for (const LogId& log : logs) {
+                const auto appended = b_.append(log, slot, "b's");
+                ASSERT_TRUE(appended.ok()) << appended.error().message();
+                others.push_back(appended->end == End::kWon);
+                others_won += others.back() ? 1 : 0;
+              }
+              for (auto& end : mine) {
+                if (end && end->end == End::kUnresolved) ++unresolved;
+                end = settled(a_, end);
+                ASSERT_TRUE(!end || end->end != End::kUnresolved);
+              }
+              for (const Call planned : {call, Call::kLink}) a_.fail_next(planned, 0, fault);
+              if (crash) {
+                nas_.crash(true);
+                ASSERT_TRUE(a_.open_store().ok());
+                ASSERT_TRUE(b_.open_store().ok());
+              }
+              nas_.run_late();
+              for (std::size_t i = 0; i < logs.size(); ++i) {
+                const bool won = mine[i] && mine[i]->end == End::kWon;
+                EXPECT_NE(won, others[i]) << "two winners, or none";
+                EXPECT_EQ(b_.read(logs[i], slot, Read::kAsSeen)->bytes, won ? "a's" : "b's");
+              }
+              if (HasFailure()) return;
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(unresolved, 20) << "the walk does not reach what it is for";
+  EXPECT_GT(others_won, 20);
+}
+
+TEST_F(FakeClaimsTest, NothingIsAppendedInOneCallAboveWhatIsUnresolved) {
+  a_.fail_next(Call::kSync, 2, Fault::kRequestLost);
+  const auto ends = a_.append_many({{kLog, 1, "1"}, {kLog, 2, "2"}});
+  EXPECT_EQ(ends[0]->end, End::kUnresolved);
+  ASSERT_FALSE(ends[1].ok()) << "a crash of the NAS would leave a hole";
+  EXPECT_EQ(ends[1].error().code, Code::kUnavailable);
+  EXPECT_EQ(seen(2), "not found");
+}
+
+TEST_F(FakeClaimsTest, ManyMoreThanMayBeUnresolvedCanBeAppendedAndThoseThatMayAreKept) {
+  std::vector<Append> appends;
+  constexpr std::size_t kCount = ClaimStore::kUnresolvedMax + 500;
+  for (std::size_t i = 0; i < kCount; ++i) appends.push_back({log_in_shard(3, i), 1, "x"});
+  for (const auto& end : a_.append_many(appends)) ASSERT_EQ(end->end, End::kWon);
+  for (Append& append : appends) append.slot = 2;
+  a_.fail_next(Call::kLink, UINT64_MAX, Fault::kRequestLost);
+  a_.fail_next(Call::kRemoveDraft, UINT64_MAX, Fault::kRequestLost);
+  const auto ends = a_.append_many(appends);
+  for (std::size_t i = 0; i < kCount; ++i) {
+    if (i < ClaimStore::kUnresolvedMax) {
+      ASSERT_EQ(ends[i]->end, End::kUnresolved) << i;
+    } else {
+      ASSERT_EQ(ends[i].error().code, Code::kLimit) << i;
+    }
+  }
+}
+
 TEST_F(FakeClaimsTest, UnresolvedAttemptsAreBounded) {
   a_.fail_next(Call::kLink, UINT64_MAX, Fault::kRequestLost);
   a_.fail_next(Call::kRemoveDraft, UINT64_MAX, Fault::kRequestLost);

@@ -13,6 +13,7 @@
 #include "storage/claim_steps.h"
 #include "storage/nfs/nfs_calls.h"
 #include "storage/nfs/nfs_claim_places.h"
+#include "storage/nfs/nfs_many.h"
 #include "storage/nfs/nfs_root.h"
 #include "storage/store_layout.h"
 
@@ -76,15 +77,6 @@ class NfsClaims final : public ClaimSteps {
     return tested;
   }
 
-  Status list_logs(std::uint32_t log_shard, const std::function<void(const LogId&, Slot head)>& visit,
-                   std::uint64_t* unknown) override {
-    if (Status status = check_log_shard(log_shard); !status.ok()) return status;
-    const auto lister = list_shard(log_shard);
-    if (!lister) return lister.error();
-    lister->tell(visit, unknown);
-    return ok_status();
-  }
-
   Status write_member(const std::string& record) override {
     if (Status status = check_record_bytes(record); !status.ok()) return status;
     const std::string name = member_file_name(node_, node_incarnation_);
@@ -117,15 +109,21 @@ class NfsClaims final : public ClaimSteps {
                                    names.push_back(std::move(*member));
                                });
     if (!listed.ok()) return listed.error();
-    std::vector<MemberFile> members;
+    std::vector<std::string> files;
+    std::vector<std::string> paths;
     for (const MemberName& member : names) {
-      const std::string name = member_file_name(member.node, member.node_incarnation);
-      const std::string path = path_ + "/nodes/" + name;
-      auto text = read_file([](const NfsClaimPlaces& places) -> const NfsHandle& { return places.nodes; },
-                            name, path, Read::kAsSeen);
-      if (!text && text.error().code == Code::kNotFound) continue;  // Removed meanwhile.
-      if (!text) return text.error();
-      members.push_back(member_file_of(member, path, *text));
+      files.push_back(member_file_name(member.node, member.node_incarnation));
+      paths.push_back(path_ + "/nodes/" + files.back());
+    }
+    const auto texts = read_files(
+        files, paths,
+        [](const NfsClaimPlaces& places, std::size_t) -> const NfsHandle& { return places.nodes; },
+        Read::kAsSeen);
+    std::vector<MemberFile> members;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (!texts[i] && texts[i].error().code == Code::kNotFound) continue;  // Removed meanwhile.
+      if (!texts[i]) return texts[i].error();
+      members.push_back(member_file_of(names[i], paths[i], *texts[i]));
     }
     return members;
   }
@@ -133,107 +131,219 @@ class NfsClaims final : public ClaimSteps {
   Status remove_member(const std::string& node, std::uint64_t node_incarnation) override {
     if (Status status = check_node_name(node); !status.ok()) return status;
     const std::string name = member_file_name(node, node_incarnation);
-    const auto removed = repeat(
-        [&](NfsConnection& link, const NfsClaimPlaces& places) { return remove(link, places.nodes, name); });
+    const auto removed =
+        each(1, [&](NfsConnection& link, const NfsClaimPlaces& places, std::size_t, NfsThen then) {
+          nfs_remove(link, {places.nodes, name}, std::move(then));
+        });
     if (!removed) return removed.error();
-    if (removed->ok() || removed->is(NfsStatus::kNoEntry)) return ok_status();
-    return error_of(*removed, "remove " + path_ + "/nodes/" + name);
+    if ((*removed)[0].ok() || (*removed)[0].is(NfsStatus::kNoEntry)) return ok_status();
+    return error_of((*removed)[0], "remove " + path_ + "/nodes/" + name);
   }
 
  private:
   using PlacesPtr = std::shared_ptr<const NfsClaimPlaces>;
   using DirectoryOf = std::function<const NfsHandle&(const NfsClaimPlaces&)>;
+  using DirectoryOfEach = std::function<const NfsHandle&(const NfsClaimPlaces&, std::size_t i)>;
 
   // ---- the steps
 
-  Try link_draft(const Draft& draft, const std::string& text) override {
-    auto places = writable();
-    if (!places) return Try{Linked::kNever, places.error()};
-    const auto got = pool_->get();
-    if (!got) return Try{Linked::kNever, got.error()};
-    const NfsLink& link = *got;
-    remove_litter(*link, **places);
-    NfsReply created = create(*link, (*places)->tmp, draft.name);
-    if (created.is_stale()) {
-      if (Status opened = open_store(); !opened.ok()) return Try{Linked::kNever, opened.error()};
-      places = writable();
-      if (!places) return Try{Linked::kNever, places.error()};
-      created = create(*link, (*places)->tmp, draft.name);
+  // A draft on its way, from the answer of one call to the next: CREATE, WRITE to the medium, LINK, COMMIT,
+  // and a REMOVE that nobody waits for. Its callbacks come one after the other.
+  struct Going {
+    const Draft* draft = nullptr;
+    NfsLink link;
+    PlacesPtr places;
+    std::string slot_name;
+    NfsHandle file;
+    std::uint64_t verifier = 0;
+    Try end{};
+    bool create_was_stale = false;
+    bool link_led_nowhere = false;
+    NfsInFlight* in_flight = nullptr;
+  };
+
+  std::vector<Try> link_drafts(const std::vector<Draft>& drafts) override {
+    std::vector<Going> going(drafts.size());
+    std::vector<std::size_t> left;
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+      going[i].draft = &drafts[i];
+      going[i].slot_name = slot_file_name(drafts[i].log, drafts[i].slot);
+      left.push_back(i);
     }
-    const auto never = [&](const NfsReply& reply, const char* what) {
-      drop(*link, **places, draft.name);
-      return Try{Linked::kNever,
-                 absent_is_unavailable(error_of(reply, std::string(what) + " " + path_ + "/tmp/" + tmp_name_ +
-                                                           "/" + draft.name))
-                     .error()};
-    };
-    // Nobody else has this name: if it exists, the request came twice.
-    if (created.is(NfsStatus::kExists) || (created.ok() && created.handle.empty())) {
-      created = nfs_wait_lookup(*link, {(*places)->tmp, draft.name});
+    for (int attempt = 0; attempt < 2 && !left.empty(); ++attempt) {
+      link_once(going, left);
+      left.clear();
+      // Refused, so that there is nothing of it; with other handles it may be done.
+      for (std::size_t i = 0; i < going.size(); ++i) {
+        if (std::exchange(going[i].create_was_stale, false)) left.push_back(i);
+      }
+      if (left.empty()) break;
+      const Status opened = open_store();
+      if (opened.ok()) continue;
+      for (const std::size_t i : left) going[i].end.why = opened.error();
+      break;
     }
-    if (!created.ok()) return never(created, "create");
-    const NfsHandle& file = created.handle;
+    std::vector<Try> tries;
+    bool lost_places = false;
+    for (Going& one : going) {
+      if (one.end.linked == Linked::kNever && one.link != nullptr) {
+        drop(*one.link, *one.places, one.draft->name);
+      }
+      lost_places = lost_places || one.link_led_nowhere;
+      tries.push_back(std::move(one.end));
+    }
+    if (lost_places) (void)open_store();
+    return tries;
+  }
+
+  void link_once(std::vector<Going>& going, const std::vector<std::size_t>& which) {
+    const auto places = writable();
+    NfsInFlight in_flight;
+    bool swept = false;
+    for (const std::size_t i : which) {
+      Going& one = going[i];
+      if (!places) {
+        one.end = Try{Linked::kNever, places.error()};
+        continue;
+      }
+      in_flight.wait_until_at_most(kNfsManyInFlight - 1);
+      const auto link = pool_->get();
+      if (!link) {
+        one.end = Try{Linked::kNever, link.error()};
+        continue;
+      }
+      if (!std::exchange(swept, true)) remove_litter(**link, **places);
+      one.link = *link;
+      one.places = *places;
+      one.in_flight = &in_flight;
+      in_flight.begin(1);
+      create_draft(one);
+    }
+    in_flight.wait_until_at_most(0);
+  }
+
+  // All that follow run on the connection's thread, or on the caller's when the connection is dead.
+  void create_draft(Going& one) {
+    nfs_create(*one.link, {one.places->tmp, one.draft->name}, [this, &one](const NfsReply& reply) {
+      one.create_was_stale = reply.is_stale();
+      // Nobody else has this name: if it exists, the request came twice.
+      if (reply.is(NfsStatus::kExists) || (reply.ok() && reply.handle.empty())) {
+        nfs_lookup(*one.link, {one.places->tmp, one.draft->name},
+                   [this, &one](const NfsReply& found) { write_draft(one, found); });
+      } else {
+        write_draft(one, reply);
+      }
+    });
+  }
+
+  void write_draft(Going& one, const NfsReply& created) {
+    if (!created.ok()) return never(one, created, "create");
+    one.file = created.handle;
     CMS_CRASH_POINT("claims.nfs_draft_created");
-    const NfsReply written = nfs_wait([&](NfsThen then) {
-      nfs_write(*link, file, 0, text.data(), text.size(), NfsStable::kFileSync, std::move(then));
+    const std::string& text = one.draft->text;
+    nfs_write(*one.link, one.file, 0, text.data(), text.size(), NfsStable::kFileSync,
+              [this, &one](const NfsReply& written) {
+                if (!written.ok()) return never(one, written, "write");
+                if (written.count != one.draft->text.size() || !written.file_synced) {
+                  return end(one, Linked::kNever,
+                             make_error(Code::kIo,
+                                        "write " + one.draft->name + ": the NFS server took only " +
+                                            std::to_string(written.count) + " bytes, or not to its medium"));
+                }
+                one.verifier = written.verifier;
+                CMS_CRASH_POINT("claims.nfs_draft_synced");
+                link_slot(one);
+              });
+  }
+
+  void link_slot(Going& one) {
+    nfs_link(*one.link, one.file, {one.places->shard_of(one.draft->log), one.slot_name},
+             [this, &one](const NfsReply& linked) {
+               // A directory that was removed may have a handle that is good for that, and not be found stale.
+               one.link_led_nowhere = linked.is_stale() || linked.is(NfsStatus::kNoEntry);
+               if (!linked.ok()) return end(one, Linked::kOpen, error_of(linked, "link"));
+               CMS_CRASH_POINT("claims.nfs_linked");
+               sync_slot(one);
+             });
+  }
+
+  void sync_slot(Going& one) {
+    nfs_commit(*one.link, one.file, [this, &one](const NfsReply& synced) {
+      if (!synced.ok()) return end(one, Linked::kOpen, error_of(synced, "commit"));
+      if (synced.verifier != one.verifier) {  // It may have lost the name.
+        return end(one, Linked::kOpen,
+                   make_error(Code::kUnavailable, "the NFS server has restarted meanwhile"));
+      }
+      CMS_CRASH_POINT("claims.nfs_won");
+      drop(*one.link, *one.places, one.draft->name);
+      end(one, Linked::kSure, {});
     });
-    if (!written.ok()) return never(written, "write");
-    if (written.count != text.size() || !written.file_synced) {
-      drop(*link, **places, draft.name);
-      return Try{Linked::kNever,
-                 make_error(Code::kIo, "write " + draft.name + ": the NFS server took only " +
-                                           std::to_string(written.count) + " bytes, or not to its medium")};
+  }
+
+  void never(Going& one, const NfsReply& reply, const char* what) {
+    end(one, Linked::kNever,
+        absent_is_unavailable(
+            error_of(reply, std::string(what) + " " + path_ + "/tmp/" + tmp_name_ + "/" + one.draft->name))
+            .error());
+  }
+
+  static void end(Going& one, Linked linked, Error why) {
+    one.end = Try{linked, std::move(why)};
+    one.in_flight->end(1);  // Last: the group goes when all have ended.
+  }
+
+  std::vector<Status> remove_drafts(const std::vector<Draft>& drafts) override {
+    if (const auto places = writable(); !places) return std::vector<Status>(drafts.size(), places.error());
+    const auto replies = each(
+        drafts.size(), [&](NfsConnection& link, const NfsClaimPlaces& places, std::size_t i, NfsThen then) {
+          if (places.tmp.empty()) return then(NfsReply());
+          nfs_remove(link, {places.tmp, drafts[i].name}, std::move(then));
+        });
+    if (!replies) return std::vector<Status>(drafts.size(), replies.error());
+    std::vector<Status> removed(drafts.size());
+    for (std::size_t i = 0; i < drafts.size(); ++i) {
+      const NfsReply& reply = (*replies)[i];
+      if (reply.ok() || reply.is(NfsStatus::kNoEntry)) continue;
+      removed[i] = error_of(reply, "remove " + drafts[i].name);
     }
-    CMS_CRASH_POINT("claims.nfs_draft_synced");
-    const std::string slot_name = slot_file_name(draft.log, draft.slot);
-    const NfsReply linked = nfs_wait([&](NfsThen then) {
-      nfs_link(*link, file, {(*places)->shard_of(draft.log), slot_name}, std::move(then));
-    });
-    // A directory that was removed may have a handle that is good for that, and not be found stale.
-    if (linked.is_stale() || linked.is(NfsStatus::kNoEntry)) (void)open_store();
-    if (!linked.ok()) return Try{Linked::kOpen, error_of(linked, "link")};
-    CMS_CRASH_POINT("claims.nfs_linked");
-    const NfsReply synced = nfs_wait([&](NfsThen then) { nfs_commit(*link, file, std::move(then)); });
-    if (!synced.ok()) return Try{Linked::kOpen, error_of(synced, "commit")};
-    if (synced.verifier != written.verifier) {
-      // It may have lost the name.
-      return Try{Linked::kOpen, make_error(Code::kUnavailable, "the NFS server has restarted meanwhile")};
+    return removed;
+  }
+
+  std::vector<Result<std::string>> read_slots(const std::vector<LogSlot>& slots, Read how) override {
+    std::vector<std::string> paths;
+    for (const auto& [log, slot] : slots) paths.push_back(logs_path() + "/" + slot_path(log, slot));
+    return read_files(
+        names_of(slots), paths,
+        [&](const NfsClaimPlaces& places, std::size_t i) -> const NfsHandle& {
+          return places.shard_of(slots[i].log);
+        },
+        how);
+  }
+
+  std::vector<Result<bool>> find_slots(const std::vector<LogSlot>& slots) override {
+    const std::vector<std::string> names = names_of(slots);
+    const auto replies = each(
+        slots.size(), [&](NfsConnection& link, const NfsClaimPlaces& places, std::size_t i, NfsThen then) {
+          nfs_lookup(link, {places.shard_of(slots[i].log), names[i]}, std::move(then));
+        });
+    if (!replies) return std::vector<Result<bool>>(slots.size(), replies.error());
+    std::vector<Result<bool>> taken;
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      const NfsReply& found = (*replies)[i];
+      if (found.ok() || found.is(NfsStatus::kNoEntry)) {
+        taken.emplace_back(found.ok());
+      } else {
+        taken.emplace_back(
+            error_of(found, "look for " + logs_path() + "/" + slot_path(slots[i].log, slots[i].slot)));
+      }
     }
-    CMS_CRASH_POINT("claims.nfs_won");
-    drop(*link, **places, draft.name);
-    return Try{Linked::kSure, {}};
+    return taken;
   }
 
-  Status remove_draft(const Draft& draft) override {
-    if (const auto places = writable(); !places) return places.error();
-    const auto removed = repeat([&](NfsConnection& link, const NfsClaimPlaces& places) {
-      return places.tmp.empty() ? NfsReply() : remove(link, places.tmp, draft.name);
-    });
-    if (!removed) return removed.error();
-    if (removed->ok() || removed->is(NfsStatus::kNoEntry)) return ok_status();
-    return error_of(*removed, "remove " + draft.name);
-  }
-
-  Result<std::string> read_slot(const LogId& log, Slot slot, Read how) override {
-    return read_file([&](const NfsClaimPlaces& places) -> const NfsHandle& { return places.shard_of(log); },
-                     slot_file_name(log, slot), logs_path() + "/" + slot_path(log, slot), how);
-  }
-
-  Result<bool> has_slot(const LogId& log, Slot slot) override {
-    const std::string name = slot_file_name(log, slot);
-    const auto found = repeat([&](NfsConnection& link, const NfsClaimPlaces& places) {
-      return nfs_wait_lookup(link, {places.shard_of(log), name});
-    });
-    if (!found) return found.error();
-    if (found->ok()) return true;
-    if (found->is(NfsStatus::kNoEntry)) return false;
-    return error_of(*found, "look for " + logs_path() + "/" + slot_path(log, slot));
-  }
-
-  Result<Slot> highest_slot(const LogId& log) override {
-    const auto lister = list_shard(log_shard_of(log));
-    if (!lister) return lister.error();
-    return lister->head_of(log);
+  static std::vector<std::string> names_of(const std::vector<LogSlot>& slots) {
+    std::vector<std::string> names;
+    for (const auto& [log, slot] : slots) names.push_back(slot_file_name(log, slot));
+    return names;
   }
 
   std::string logs_path() const override { return path_ + "/claims"; }
@@ -260,49 +370,71 @@ class NfsClaims final : public ClaimSteps {
     for (const std::string& name : pool_->litter()->take()) drop(link, places, name);
   }
 
-  // Of a call that may be repeated: on another connection when the first broke, with other handles when
-  // these lead nowhere any more.
-  Result<NfsReply> repeat(const std::function<NfsReply(NfsConnection&, const NfsClaimPlaces&)>& call) {
-    NfsReply reply;
-    for (int attempt = 0; attempt < 2; ++attempt) {
+  // Of calls, or short chains of calls, that may be repeated, side by side; `then` gets the last reply of one.
+  // Once more on another connection when the first broke, with other handles when these lead nowhere any more.
+  using BeginOne = std::function<void(NfsConnection&, const NfsClaimPlaces&, std::size_t i, NfsThen then)>;
+  Result<std::vector<NfsReply>> each(std::size_t count, const BeginOne& begin) {
+    std::vector<NfsReply> replies(count);
+    std::vector<std::size_t> left;
+    for (std::size_t i = 0; i < count; ++i) left.push_back(i);
+    for (int attempt = 0; attempt < 2 && !left.empty(); ++attempt) {
       const auto places = current();
       if (!places) return places.error();
-      const auto link = pool_->get();
-      if (!link) return link.error();
-      reply = call(**link, **places);
-      if (reply.answered && !reply.is_stale()) break;
-      if (reply.is_stale() && attempt == 0) (void)open_store();
+      auto got = nfs_for_each(*pool_, left.size(), [&](NfsConnection& link, std::size_t i, NfsThen then) {
+        begin(link, **places, left[i], std::move(then));
+      });
+      std::vector<std::size_t> stale;
+      for (std::size_t i = 0; i < left.size(); ++i) {
+        if (got[i].is_stale()) stale.push_back(left[i]);
+        replies[left[i]] = std::move(got[i]);
+      }
+      left = std::move(stale);
+      if (!left.empty() && attempt == 0) (void)open_store();
     }
-    return reply;
+    return replies;
   }
 
-  // The first kClaimFileBytes + 1 bytes of a file, all by one connection: what was looked up, read and
-  // synced is so in one life of the server.
-  Result<std::string> read_file(const DirectoryOf& directory_of, const std::string& name,
-                                const std::string& path, Read how) {
-    std::string text;
-    const auto read = [&](NfsConnection& link, const NfsClaimPlaces& places) {
-      text.assign(kClaimFileBytes + 1, '\0');
-      const NfsReply found = nfs_wait_lookup(link, {directory_of(places), name});
-      if (!found.ok()) return found;
-      std::size_t done = 0;
-      bool eof = false;
-      while (done < text.size() && !eof) {
-        const NfsReply got = nfs_wait([&](NfsThen then) {
-          nfs_read(link, found.handle, done, text.data() + done, text.size() - done, std::move(then));
+  // The first kClaimFileBytes + 1 bytes of each file, all of one by one connection: what was looked up, read
+  // and synced is so in one life of the server. `paths`: for people.
+  std::vector<Result<std::string>> read_files(const std::vector<std::string>& names,
+                                              const std::vector<std::string>& paths,
+                                              const DirectoryOfEach& directory_of, Read how) {
+    std::vector<std::string> texts(names.size());
+    const auto replies = each(
+        names.size(), [&](NfsConnection& link, const NfsClaimPlaces& places, std::size_t i, NfsThen then) {
+          nfs_lookup(link, {directory_of(places, i), names[i]},
+                     [&link, &text = texts[i], how, then = std::move(then)](const NfsReply& found) {
+                       if (!found.ok()) return then(found);
+                       text.assign(kClaimFileBytes + 1, '\0');
+                       read_on(link, found.handle, 0, text, how, then);
+                     });
         });
-        if (!got.ok()) return got;
-        done += got.count;
-        eof = got.eof || got.count == 0;
+    if (!replies) return std::vector<Result<std::string>>(names.size(), replies.error());
+    std::vector<Result<std::string>> read;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if ((*replies)[i].ok()) {
+        read.emplace_back(std::move(texts[i]));
+      } else {
+        read.emplace_back(error_of((*replies)[i], paths[i]));
       }
-      text.resize(done);
-      if (how == Read::kAsSeen) return found;
-      return nfs_wait([&](NfsThen then) { nfs_commit(link, found.handle, std::move(then)); });
-    };
-    const auto reply = repeat(read);
-    if (!reply) return reply.error();
-    if (!reply->ok()) return error_of(*reply, path);
-    return text;
+    }
+    return read;
+  }
+
+  // From `done` on. `text` must stay until `then` is called.
+  static void read_on(NfsConnection& link, const NfsHandle& file, std::size_t done, std::string& text,
+                      Read how, const NfsThen& then) {
+    nfs_read(link, file, done, text.data() + done, text.size() - done,
+             [&link, file, done, &text, how, then](const NfsReply& got) {
+               if (!got.ok()) return then(got);
+               const std::size_t all = done + got.count;
+               if (!got.eof && got.count > 0 && all < text.size()) {
+                 return read_on(link, file, all, text, how, then);
+               }
+               text.resize(all);
+               if (how == Read::kAsSeen) return then(got);
+               nfs_commit(link, file, then);
+             });
   }
 
   Status list(const DirectoryOf& directory_of, const std::string& path, const std::function<void()>& begin,
@@ -326,7 +458,7 @@ class NfsClaims final : public ClaimSteps {
     return listed;
   }
 
-  Result<LogLister> list_shard(std::uint32_t log_shard) {
+  Result<LogLister> list_shard(std::uint32_t log_shard) override {
     std::optional<LogLister> lister;
     const Status listed =
         list([&](const NfsClaimPlaces& places) -> const NfsHandle& { return places.shards[log_shard]; },

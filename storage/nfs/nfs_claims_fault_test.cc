@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "storage/claim_names.h"
@@ -72,17 +73,18 @@ class NfsClaimFaults : public ServerBehindProxy {
     }
     return appended;
   }
-  std::string seen(Slot slot, Read how = Read::kAsSeen) {
-    const auto record = b().read(kLog, slot, how);
+  std::string seen(Slot slot, Read how = Read::kAsSeen, const LogId& log = kLog) {
+    const auto record = b().read(log, slot, how);
     return record ? record->bytes : std::string(to_string(record.error().code));
   }
   // One of a and b has the slot, and both know.
-  void expect_one_winner(Slot slot, const Result<Appended>& mine, const Result<Appended>& others) {
+  void expect_one_winner(Slot slot, const Result<Appended>& mine, const Result<Appended>& others,
+                         const LogId& log = kLog) {
     ASSERT_TRUE(others.ok()) << others.error().message();
     ASSERT_NE(others->end, End::kUnresolved);
     const bool won = mine && mine->end == End::kWon;
     EXPECT_NE(won, others->end == End::kWon) << "two winners, or none";
-    EXPECT_EQ(seen(slot, Read::kDurable), won ? "a's" : "b's");
+    EXPECT_EQ(seen(slot, Read::kDurable, log), won ? "a's" : "b's");
   }
   void answer(Procedure procedure, Way way, std::uint32_t status, std::size_t times = 1) {
     Fault fault{Action::kAnswer};
@@ -175,6 +177,68 @@ TEST_F(NfsClaimWalk, AppendThatLoses) {
         EXPECT_TRUE(!mine || mine->end == End::kLost);
       },
       6);
+}
+
+// Three at once, one of which is lost from the start.
+TEST_F(NfsClaimWalk, ManyAppendsAtOnce) {
+  const std::vector<LogId> logs = {log_in_shard(0x70, 1), log_in_shard(0x71, 1), log_in_shard(0x71, 2)};
+  for (const bool late_before_others : {false, true}) {
+    walk(
+        [&] {
+          const Slot slot = next_slot();
+          std::vector<Append> appends;
+          for (const LogId& log : logs) appends.push_back({log, slot, "a's"});
+          const auto first = b().append(logs[1], slot, "b's");
+          auto mine = a().append_many(appends);
+          ASSERT_EQ(mine.size(), logs.size());
+          if (late_before_others) {
+            ASSERT_TRUE(proxy().release());
+          }
+          const std::vector<Result<Appended>> others = {b().append(logs[0], slot, "b's"), first,
+                                                        b().append(logs[2], slot, "b's")};
+          ASSERT_TRUE(proxy().release());
+          for (std::size_t i = 0; i < logs.size(); ++i) {
+            SCOPED_TRACE(i);
+            expect_one_winner(slot, settled(mine[i]), others[i], logs[i]);
+          }
+        },
+        2 * 5 + 6, late_before_others ? std::vector<WalkFault>{WalkFault::kRequestLate} : walked_faults());
+  }
+}
+
+TEST_F(NfsClaimWalk, ManySlotsAndHeads) {
+  std::vector<LogSlot> hints;
+  std::vector<LogSlot> next;
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    const LogId log = log_in_shard(0x60 + i, i);
+    for (Slot slot = 1; slot <= 2; ++slot) win(b(), log, slot, std::to_string(slot));
+    hints.push_back({log, i});  // None, too small, right.
+    next.push_back({log, i + 1});
+  }
+  std::vector<WalkFault> faults;
+  for (const WalkFault fault : walked_faults()) {
+    if (fault != WalkFault::kRequestLate) faults.push_back(fault);
+  }
+  walk(
+      [&] {
+        until_ok([&]() -> Status {
+          for (const auto& head : a().heads(hints, Read::kDurable)) {
+            if (!head) return head.error();
+            EXPECT_EQ(head->slot, 2U);
+            EXPECT_EQ(head->bytes, "2");
+          }
+          return ok_status();
+        });
+        until_ok([&]() -> Status {
+          const auto taken = a().has_slots(next);
+          for (std::size_t i = 0; i < taken.size(); ++i) {
+            if (!taken[i]) return taken[i].error();
+            EXPECT_EQ(*taken[i], i < 2) << i;
+          }
+          return ok_status();
+        });
+      },
+      12, faults);
 }
 
 TEST_F(NfsClaimWalk, HeadReadAndLists) {
@@ -413,6 +477,53 @@ TEST_F(NfsClaimFaults, WonSlotTakesFiveCallsAndALostOneSix) {
   EXPECT_EQ(a().append(kLog, 1, "a's")->end, End::kLost);
   EXPECT_EQ(calls(), (std::vector<Procedure>{Procedure::kCreate, Procedure::kWrite, Procedure::kLink,
                                              Procedure::kRemove, Procedure::kLookup, Procedure::kRead}));
+}
+
+TEST_F(NfsClaimFaults, AskingForASlotTakesOneCallAndForAKnownHeadFour) {
+  win(b(), kLog, 1, "b's");
+  proxy().reset_counts();
+  EXPECT_FALSE(*a().has_slot(kLog, 2));
+  EXPECT_EQ(calls(), std::vector<Procedure>{Procedure::kLookup});
+  proxy().reset_counts();
+  EXPECT_EQ(a().head(kLog, 1, Read::kDurable)->slot, 1U);
+  EXPECT_EQ(calls(), (std::vector<Procedure>{Procedure::kLookup, Procedure::kLookup, Procedure::kRead,
+                                             Procedure::kCommit}));
+}
+
+TEST_F(NfsClaimFaults, ManyGoSideBySide) {
+  constexpr std::size_t kCount = 20;
+  std::vector<Append> appends;
+  for (std::size_t i = 0; i < kCount; ++i) appends.push_back({log_in_shard(0x10, i), 1, "c's"});
+  const auto blobs = make_nfs_store(*parse_nfs_url(server().url()), "c", 1);
+  ASSERT_TRUE(blobs->open_store().ok());
+  const auto c = make_nfs_claims(*parse_nfs_url(proxy().url()), "c", 1);
+  ASSERT_TRUE(c->open_store().ok());
+  for (const Procedure procedure :
+       {Procedure::kCreate, Procedure::kWrite, Procedure::kLink, Procedure::kCommit}) {
+    for (Append& append : appends) append.slot = next_slot();
+    strike(procedure, Way::kRequest, Action::kHold, kCount);
+    std::vector<Result<Appended>> ends;
+    std::thread appender([&] { ends = c->append_many(appends); });
+    EXPECT_TRUE(proxy().wait_for_held(kCount)) << to_string(procedure);
+    EXPECT_TRUE(proxy().release());
+    appender.join();
+    for (const auto& end : ends) EXPECT_EQ(end->end, End::kWon) << to_string(procedure);
+  }
+}
+
+TEST_F(NfsClaimFaults, ServerThatGoesInTheMiddleOfManyLeavesNoneInDoubtForLong) {
+  constexpr std::size_t kCount = 40;
+  std::vector<Append> appends;
+  for (std::size_t i = 0; i < kCount; ++i) appends.push_back({log_in_shard(0x20, i), 1, "a's"});
+  Fault cut{Action::kCut};
+  proxy().add(FaultRule{Procedure::kLink, Way::kReply, cut, kCount / 2, 0});
+  auto ends = a().append_many(appends);
+  (void)proxy().pass_all();
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const auto end = settled(ends[i]);
+    EXPECT_EQ(seen(1, Read::kDurable, appends[i].log), end && end->end == End::kWon ? "a's" : "not found")
+        << i;
+  }
 }
 
 TEST_F(NfsClaimFaults, ShortWriteIsNoRecord) {

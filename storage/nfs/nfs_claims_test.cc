@@ -84,22 +84,31 @@ INSTANTIATE_TEST_SUITE_P(Nfs, ClaimStoreContract, ::testing::Values(+[]() -> std
 
 // ---- kill -9
 
-class NfsClaimsCrash : public ::testing::TestWithParam<std::string> {};
+class NfsClaimsCrash : public ::testing::TestWithParam<std::string> {
+ protected:
+  static void crash_in(Life life) {
+    const std::string directory = fresh_directory();
+    const OpenStores open = [&](std::uint64_t node_incarnation) {
+      OpenedStores stores;
+      stores.blobs = make_nfs_store(target_below(directory), "a", node_incarnation);
+      EXPECT_TRUE(stores.blobs->open_store().ok());
+      stores.claims = make_nfs_claims(target_below(directory), "a", node_incarnation);
+      return stores;
+    };
+    expect_survivable_crash(GetParam(), life, open, shared_server().export_path() + "/" + directory);
+  }
+};
 
-TEST_P(NfsClaimsCrash, LeavesEverySlotWholeOrAbsentAndNothingWonIsLost) {
-  const std::string directory = fresh_directory();
-  const OpenStores open = [&](std::uint64_t node_incarnation) {
-    OpenedStores stores;
-    stores.blobs = make_nfs_store(target_below(directory), "a", node_incarnation);
-    EXPECT_TRUE(stores.blobs->open_store().ok());
-    stores.claims = make_nfs_claims(target_below(directory), "a", node_incarnation);
-    return stores;
-  };
-  expect_survivable_crash(GetParam(), open, shared_server().export_path() + "/" + directory);
-}
+TEST_P(NfsClaimsCrash, LeavesEverySlotWholeOrAbsentAndNothingWonIsLost) { crash_in(Life::kOneByOne); }
+TEST_P(NfsClaimsCrash, AmongManyLeavesEachSlotWholeOrAbsent) { crash_in(Life::kManyFirst); }
 
 INSTANTIATE_TEST_SUITE_P(EveryPoint, NfsClaimsCrash,
                          ::testing::ValuesIn(claim_crash_points("claims.directory_")), &name_of_crash_point);
+// When some of many have gone that far.
+INSTANTIATE_TEST_SUITE_P(LaterPassages, NfsClaimsCrash,
+                         ::testing::Values("claims.nfs_draft_created:3", "claims.nfs_draft_synced:3",
+                                           "claims.nfs_linked:3", "claims.nfs_won:3"),
+                         &name_of_crash_point);
 
 // ---- the self-test, of servers as they should not be
 
