@@ -9,7 +9,7 @@ using internal::Offset;
 using internal::read_text;
 using internal::write_text;
 
-static_assert(static_cast<int>(fb::AdminMethod::MAX) == static_cast<int>(AdminMethod::kPeers));
+static_assert(static_cast<int>(fb::AdminMethod::MAX) == static_cast<int>(AdminMethod::kHistory));
 
 struct Body {
   fb::AdminBody type;

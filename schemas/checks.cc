@@ -284,7 +284,7 @@ Status check(const TransferError& error, Side side) {
 
 Status check(const AdminRequest& request, Side side) {
   Checker checker("AdminRequest", side);
-  checker.enumerator("method", request.method, AdminMethod::kPeers);
+  checker.enumerator("method", request.method, AdminMethod::kHistory);
   if (request.has_ecu_mac) checker.ecu_mac(request.ecu_mac);
   if (request.has_version) check_version(checker, request.version);
   checker.text("continue_after", request.continue_after, kNameBytesMax);

@@ -299,6 +299,9 @@ enum class AdminMethod : std::uint8_t {
   kIndexStatus = 12,
   kExplain = 13,
   kPeers = 14,
+  kEcuFailed = 15,  // Tells of the loss, or asks how far its restores are.
+  kRestores = 16,
+  kHistory = 17,
 };
 struct AdminRequest {
   std::uint64_t request_id = 0;

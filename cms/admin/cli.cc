@@ -91,8 +91,10 @@ class Program {
   void show_judged(const std::string& page, std::uint64_t& judged);
   int scrub(const std::optional<Key>& key);
   int rebuild_index();
+  int ecu_failed();
   // Asks until what was begun has ended, with its progress on a terminal.
-  int follow(wire::AdminMethod method, const std::function<Result<TaskState>(const std::string& json)>& read);
+  int follow(const wire::AdminRequest& request,
+             const std::function<Result<TaskState>(const std::string& json)>& read);
   Result<std::string> ask_once(const wire::AdminRequest& request);
   static wire::AdminRequest request_of(wire::AdminMethod method, const Key& key);
   void show_progress(std::uint64_t received_bytes, std::uint64_t size_bytes);
@@ -186,15 +188,13 @@ Result<std::string> Program::ask_once(const wire::AdminRequest& request) {
   return std::move(answer->json);
 }
 
-int Program::follow(wire::AdminMethod method,
+int Program::follow(const wire::AdminRequest& request,
                     const std::function<Result<TaskState>(const std::string& json)>& read) {
   const bool terminal = ::isatty(::fileno(err_)) != 0;
   const auto clear = [&] {
     if (terminal && progress_at_ != started_at_) std::fprintf(err_, "\r\033[K");
   };
   started_at_ = progress_at_ = Clock::now();
-  wire::AdminRequest request;
-  request.method = method;
   for (auto pause = std::chrono::milliseconds(10);; pause = std::min(2 * pause, kPollPauseMax)) {
     const auto json = ask_once(request);
     const auto task = json ? read(*json) : Result<TaskState>(json.error());
@@ -204,7 +204,7 @@ int Program::follow(wire::AdminMethod method,
     }
     if (task->ended) {
       clear();
-      const auto text = render(method, {task->json}, style_);
+      const auto text = render(request.method, {task->json}, style_);
       if (!text) return failed(text.error());
       const int printed = print(*text);
       return task->failure.empty() ? printed : complain(task->failure, kExitFailed);
@@ -227,8 +227,9 @@ int Program::scrub(const std::optional<Key>& key) {
   if (!begun) return failed(begun.error());
   const auto id = scrub_id(*begun);
   if (!id) return failed(id.error());
-  return follow(wire::AdminMethod::kScrubStatus,
-                [&](const std::string& json) { return scrub_state(json, *id); });
+  request = {};
+  request.method = wire::AdminMethod::kScrubStatus;
+  return follow(request, [&](const std::string& json) { return scrub_state(json, *id); });
 }
 
 int Program::rebuild_index() {
@@ -237,7 +238,20 @@ int Program::rebuild_index() {
   if (const auto exit_code = connect()) return *exit_code;
   const auto begun = ask_once(request);
   if (!begun) return failed(begun.error());
-  return follow(wire::AdminMethod::kIndexStatus, index_state);
+  request.method = wire::AdminMethod::kIndexStatus;
+  return follow(request, index_state);
+}
+
+int Program::ecu_failed() {
+  wire::AdminRequest request;
+  request.method = wire::AdminMethod::kEcuFailed;
+  request.has_ecu_mac = true;
+  request.ecu_mac = *parse_ecu_mac(options_.ecu_mac);
+  if (const auto exit_code = connect()) return *exit_code;
+  const auto begun = ask_once(request);
+  if (!begun) return failed(begun.error());
+  request.all = true;  // From now on only how far it is.
+  return follow(request, loss_state);
 }
 
 void Program::show_progress(std::uint64_t received_bytes, std::uint64_t size_bytes) {
@@ -349,6 +363,18 @@ int Program::run(int argc, const char* const* argv) {
     command->add_option("--ecu-mac", options_.ecu_mac, "Of this ECU only");
   checkpoints->add_option("--program", options_.program, "Of this program_id only");
   checkpoints->add_flag("--all", options_.all, "All versions, not only the newest");
+  CLI::App* ecu = app.add_subcommand("ecu", "What an operator tells of an ECU");
+  ecu->require_subcommand(1);
+  CLI::App* ecu_failed = ecu->add_subcommand(
+      "failed", "It is gone: all its programs go on elsewhere, each from its newest checkpoint. Ends when each runs "
+                "again or was refused; may be told again, and to every cmsd. By this you vouch that nothing runs there");
+  ecu_failed->add_option("ECU_MAC", options_.ecu_mac)->required();
+  CLI::App* restores = app.add_subcommand("restores", "What this cmsd restores and has restored since it began");
+  restores->add_option("--ecu-mac", options_.ecu_mac, "Of programs that this ECU lost only");
+  CLI::App* history = app.add_subcommand(
+      "history", "Who owned a program and who restored it: the claim log of its lineage, with times");
+  history->add_option("KEY", options_.key, "Of this program");
+  history->add_option("--ecu-mac", options_.ecu_mac, "Of every program that this ECU owns or owned");
   CLI::App* show = app.add_subcommand("show", "Everything that is known of a program or checkpoint");
   key_option(show);
   CLI::App* explain =
@@ -389,8 +415,8 @@ int Program::run(int argc, const char* const* argv) {
       const std::vector<std::string> others = app.remaining();
       return usage(
           (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
-          " allowed: status, peers, ecus, checkpoints, show, explain, get, retire, pin, unpin, retention, scrub, "
-          "index; "
+          " allowed: status, peers, ecus, checkpoints, ecu, restores, history, show, explain, get, retire, pin, "
+          "unpin, retention, scrub, index; "
           "more with --help");
     }
     return usage(error.what());
@@ -419,6 +445,12 @@ int Program::run(int argc, const char* const* argv) {
   if (peers->parsed()) return ask_list(wire::AdminMethod::kPeers);
   if (ecus->parsed()) return ask_list(wire::AdminMethod::kEcus);
   if (checkpoints->parsed()) return ask_list(wire::AdminMethod::kCheckpoints);
+  if (ecu->parsed()) return this->ecu_failed();
+  if (restores->parsed()) return ask_list(wire::AdminMethod::kRestores);
+  if (history->parsed() && options_.key.empty()) {
+    return options_.ecu_mac.empty() ? usage("history of what? allowed: KEY, or --ecu-mac ECU_MAC")
+                                    : ask_list(wire::AdminMethod::kHistory);
+  }
 
   if (retention->parsed() && options_.key.empty()) return this->retention(std::nullopt);
 
@@ -432,6 +464,7 @@ int Program::run(int argc, const char* const* argv) {
   if (pin->parsed()) return ask_key(wire::AdminMethod::kPin, *key);
   if (unpin->parsed()) return ask_key(wire::AdminMethod::kUnpin, *key);
   if (show->parsed()) return ask_key(wire::AdminMethod::kShow, *key);
+  if (history->parsed()) return ask_key(wire::AdminMethod::kHistory, *key);
   if (explain->parsed()) return ask_key(wire::AdminMethod::kExplain, *key);
   if (get->parsed()) return get_file(*key);
   if (scrub->parsed()) return this->scrub(*key);

@@ -3,108 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <utility>
+
+#include "cms/admin/render_parts.h"
 
 namespace cms::admin {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-// ---- values. What is missing or null is "-"; text is printed without control characters.
-
-std::string printable(std::string text) {
-  // U+0080 to U+009F, in UTF-8 c2 80 to c2 9f, are control characters too.
-  for (std::size_t i = 0; i + 1 < text.size(); ++i) {
-    const auto next = static_cast<unsigned char>(text[i + 1]);
-    if (static_cast<unsigned char>(text[i]) == 0xc2 && next >= 0x80 && next <= 0x9f) text.replace(i, 2, "??");
-  }
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  return text;
-}
-
-std::string text_of(const Json& value) {
-  if (value.is_null()) return "-";
-  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
-  const std::string text = value.is_string() ? value.get<std::string>()
-                                             : value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  return text.empty() ? "-" : printable(text);
-}
-
-const Json& field(const Json& object, const char* name) {
-  static const Json kNull;
-  const auto found = object.find(name);
-  return found == object.end() ? kNull : *found;
-}
-
-std::string text_at(const Json& object, const char* name) { return text_of(field(object, name)); }
-
-std::string size_at(const Json& object, const char* name) {
-  const Json& value = field(object, name);
-  return value.is_number_unsigned() ? human_size(value.get<std::uint64_t>()) : "-";
-}
-
-std::string age_at(const Json& object, const char* name) {
-  const Json& value = field(object, name);
-  return value.is_number_unsigned() ? human_age(value.get<std::uint64_t>()) : "-";
-}
-
-// ---- layout
-
-std::size_t width_of(const std::string& text) {  // Characters, not bytes.
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xc0) != 0x80; }));
-}
-
-class Table {
- public:
-  // A column whose title begins with '>' is aligned to the right.
-  explicit Table(std::vector<std::string> titles) : right_(titles.size()) {
-    for (std::size_t i = 0; i < titles.size(); ++i) {
-      right_[i] = titles[i].front() == '>';
-      if (right_[i]) titles[i].erase(0, 1);
-    }
-    rows_.push_back(std::move(titles));
-  }
-  void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
-  bool empty() const { return rows_.size() == 1; }
-  std::string text() const {
-    std::vector<std::size_t> widths(right_.size());
-    for (const auto& row : rows_) {
-      for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
-    }
-    std::string out;
-    for (const auto& row : rows_) {
-      std::string line;
-      for (std::size_t i = 0; i < row.size(); ++i) {
-        const std::string padding(widths[i] - width_of(row[i]), ' ');
-        line += (i > 0 ? "  " : "") + (right_[i] ? padding + row[i] : row[i] + padding);
-      }
-      line.erase(line.find_last_not_of(' ') + 1);
-      out += line + '\n';
-    }
-    return out;
-  }
-
- private:
-  std::vector<bool> right_;
-  std::vector<std::vector<std::string>> rows_;
-};
-
-std::string line(const std::string& name, const std::string& value) {
-  std::string left = name;
-  left.resize(std::max<std::size_t>(name.size() + 1, 22), ' ');
-  return left + value + '\n';
-}
-
-std::string coloured(const std::string& text, const std::string& word, const Style& style) {
-  if (!style.colour) return text;
-  const char* code = word == "ok" || word == "notice"          ? "\033[32m"
-                     : word == "degraded" || word == "warning" ? "\033[33m"
-                                                               : "\033[31m";
-  return code + text + "\033[0m";
-}
 
 // ---- the answers
 
@@ -413,11 +317,6 @@ std::string show_table(const Json& json) {
   return out;
 }
 
-std::string counts_text(const Json& counts) {
-  return text_at(counts, "checkpoints") + " checkpoints, " + size_at(counts, "bytes") + ", " +
-         text_at(counts, "corrupt") + " corrupt, " + text_at(counts, "unreadable") + " unreadable";
-}
-
 // Of one run.
 std::string scrub_table(const Json& run) {
   std::string out = line("scrub", text_at(run, "what") + ", " + text_at(run, "state"));
@@ -442,60 +341,11 @@ std::string index_table(const Json& json) {
   return out;
 }
 
-// What is nested deeper than any answer is left out, so that reading it cannot overrun the stack.
-Json parse_shallow(const std::string& text) {
-  const auto shallow = [](int depth, Json::parse_event_t, const Json&) { return depth <= 16; };
-  return Json::parse(text, shallow, false);
-}
-
-Error no_answer() {
-  return make_error(Code::kProtocol, "the answer of cmsd cannot be read; is it of another version?");
-}
-
-std::uint64_t number_at(const Json& object, const char* name) {
-  const Json& value = field(object, name);
-  return value.is_number_unsigned() ? value.get<std::uint64_t>() : 0;
-}
-
-std::string percent_of(std::uint64_t done, std::uint64_t total) {
-  std::string text = std::to_string(total == 0 ? 0 : std::min(done, total) * 100 / total) + "%";
-  return std::string(4 - std::min<std::size_t>(4, text.size()), ' ') + text;
-}
-
-std::string left_at(const Json& json) {
-  return field(json, "left_s").is_null() ? "" : ", " + age_at(json, "left_s") + " left";
-}
-
 std::string printed(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
-
-std::string human_size(std::uint64_t size_bytes) {
-  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-  std::size_t unit = 0;
-  double value = static_cast<double>(size_bytes);
-  // 1023.95 KiB would be printed as 1024.0 KiB.
-  while (value >= (unit == 0 ? 1024 : 1023.95) && unit + 1 < std::size(kUnits)) {
-    value /= 1024;
-    ++unit;
-  }
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
-  return text.data();
-}
-
-std::string human_age(std::uint64_t seconds) {
-  const auto two = [](std::uint64_t large, const char* large_unit, std::uint64_t small,
-                      const char* small_unit) {
-    return std::to_string(large) + large_unit + (small == 0 ? "" : " " + std::to_string(small) + small_unit);
-  };
-  if (seconds < 60) return std::to_string(seconds) + "s";
-  if (seconds < 3600) return two(seconds / 60, "m", seconds % 60, "s");
-  if (seconds < 86400) return two(seconds / 3600, "h", seconds % 3600 / 60, "m");
-  return two(seconds / 86400, "d", seconds % 86400 / 3600, "h");
-}
 
 Result<std::string> render(wire::AdminMethod method, const std::vector<std::string>& pages,
                            const Style& style) {
@@ -534,6 +384,9 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     case wire::AdminMethod::kIndexStatus: return index_table(whole);
     case wire::AdminMethod::kExplain: return explain_table(whole);
     case wire::AdminMethod::kPeers: return peers_table(whole);
+    case wire::AdminMethod::kEcuFailed:
+    case wire::AdminMethod::kRestores: return restores_table(whole);
+    case wire::AdminMethod::kHistory: return history_table(whole);
     case wire::AdminMethod::kRetire: break;
   }
   return "retired everything up to " + text_at(whole, "key") + "; older checkpoints are removed\n";
@@ -548,63 +401,6 @@ JudgedPage judged_of(const std::string& page) {
   if (const Json& all = field(json, "checkpoints"); all.is_number_unsigned())
     counts.checkpoints = all.get<std::uint64_t>();
   return counts;
-}
-
-Result<std::uint64_t> scrub_id(const std::string& json) {
-  const Json run = parse_shallow(json);
-  if (!run.is_object() || !field(run, "id").is_number_unsigned()) return no_answer();
-  return number_at(run, "id");
-}
-
-Result<TaskState> scrub_state(const std::string& json, std::uint64_t id) {
-  const Json status = parse_shallow(json);
-  if (!status.is_object() || !field(status, "runs").is_array()) return no_answer();
-  for (const Json& run : field(status, "runs")) {
-    if (!run.is_object() || !field(run, "id").is_number_unsigned() || number_at(run, "id") != id) continue;
-    TaskState task;
-    const std::string state = text_at(run, "state");
-    const bool all = !field(run, "shards_total").is_null();
-    task.ended = state == "done" || state == "broken off";
-    task.json = run.dump(-1, ' ', false, Json::error_handler_t::replace);
-    if (state == "broken off") {
-      task.failure = "broken off: " + text_at(run, "trouble");
-    } else if (task.ended && number_at(run, "corrupt") > 0) {
-      task.failure = text_at(run, "corrupt") + " damaged checkpoints were found and put into quarantine";
-    } else if (task.ended && number_at(run, "unreadable") > 0) {
-      task.failure = text_at(run, "unreadable") + " checkpoints could not be read";
-    } else if (task.ended && !all && number_at(run, "checkpoints_total") == 0) {
-      task.failure = "nothing is stored of " + text_at(run, "what");
-    }
-    task.progress = (all ? percent_of(number_at(run, "shards_done"), number_at(run, "shards_total"))
-                         : percent_of(number_at(run, "checkpoints"), number_at(run, "checkpoints_total"))) +
-                    "  " + (state == "waiting" ? "waits for another scrub or the store" : counts_text(run)) +
-                    "  " + size_at(run, "bytes_per_s") + "/s" + left_at(run);
-    return task;
-  }
-  return make_error(Code::kNotFound, "cmsd does not know of this scrub any more; was it started again?");
-}
-
-Result<TaskState> index_state(const std::string& json) {
-  const Json index = parse_shallow(json);
-  if (!index.is_object() || !field(index, "state").is_string()) return no_answer();
-  TaskState task;
-  const std::string state = text_at(index, "state");
-  const std::string trouble = text_at(index, "trouble");
-  task.json = json;
-  if (state == "ok") {
-    task.ended = true;
-  } else if (state == "waiting" && trouble != "-") {
-    task.ended = true;
-    task.failure = "broken off: " + trouble + "; cmsd goes on by itself when it can";
-  } else if (state == "completing") {
-    task.progress = "100%  " + text_at(index, "rows") + " rows; reading times and names, " +
-                    text_at(index, "rows_completed") + " read";
-  } else {
-    task.progress = percent_of(number_at(index, "shards_done"), number_at(index, "shards_total")) + "  " +
-                    text_at(index, "rows_added") + " rows  " + text_at(index, "rows_per_s") + "/s" +
-                    left_at(index);
-  }
-  return task;
 }
 
 std::string render_got(const Got& got, const std::string& path, double seconds,

@@ -32,6 +32,7 @@ struct TaskState {
 Result<std::uint64_t> scrub_id(const std::string& json);
 Result<TaskState> scrub_state(const std::string& json, std::uint64_t id);
 Result<TaskState> index_state(const std::string& json);
+Result<TaskState> loss_state(const std::string& json);  // Of an ECU whose programs are restored elsewhere.
 
 // `passed_over`: newer checkpoints that turned out to be damaged.
 std::string render_got(const Got& got, const std::string& path, double seconds,

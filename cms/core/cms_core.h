@@ -26,6 +26,7 @@
 #include "cms/core/fair_queue.h"
 #include "cms/core/peers.h"
 #include "cms/core/placement.h"
+#include "schemas/claim_record.h"
 
 namespace cms::core {
 
@@ -96,6 +97,12 @@ struct Counters {
   std::uint64_t quarantined = 0;  // Stored blobs that turned out to be damaged, found here.
 };
 
+// A lineage that a program key does not own any more: what comes under an older epoch is refused.
+struct Fence {
+  Lineage lineage{};
+  wire::ClaimOwner owner{};  // Who owns it instead.
+};
+
 class CmsCore {
  public:
   explicit CmsCore(CmsCoreConfig config);
@@ -121,12 +128,13 @@ class CmsCore {
   // Retention removed these from the store and the index, or a pin was put or taken away: the peers are told.
   void on_removed(const std::vector<storage::IndexRow>& rows, Effects& effects);
   void on_pinned(const CheckpointId& checkpoint, bool pinned, Effects& effects);
-  // kCorrupt: the bytes do not match the digest. kWithdrawn: the program's life ended meanwhile, and
-  // the blob has been removed again. Everything else: the store's trouble.
+  // kCorrupt: the bytes do not match the digest. kWithdrawn: the program's life ended meanwhile; kFenced:
+  // the lineage has another owner; of both the blob has been removed again. Everything else: the store's trouble.
   void on_transfer_failed(Instant now, TransferId transfer, const Error& error, Effects& effects);
   struct ProgramFacts {
     std::optional<Version> newest;
     std::optional<Version> withdrawn;
+    std::optional<Fence> fence;
   };
   void on_program_looked_up(Instant now, const ProgramKey& program, const Result<ProgramFacts>& facts,
                             Effects& effects);
@@ -134,6 +142,8 @@ class CmsCore {
                                const Result<Incarnation>& incarnation, Effects& effects);
   void on_withdrawn(Instant now, const WithdrawProgram& asked, const Result<Version>& up_to,
                     Effects& effects);
+  // The lineage has another owner: who publishes under the former one is told to stop it.
+  void on_owner_changed(Instant now, const ProgramKey& former, const Fence& fence, Effects& effects);
   // A stored blob turned out to be damaged; it has left the store and the index, which now says
   // `facts` of its program. Whoever still holds that checkpoint is asked to announce it again.
   // `found_here`: the peers are told.
@@ -228,6 +238,7 @@ class CmsCore {
     std::optional<Instant> unstored_since;
     std::uint32_t retries = 0;
     std::string trouble;  // Why the last try for `pending` failed; empty: none has.
+    std::optional<Fence> fence;
     Instant not_before{};
     std::optional<Instant> delayed_until;  // Its entry in delayed_.
     std::size_t session_count = 0;         // Living sessions that have announced it.
@@ -300,6 +311,8 @@ class CmsCore {
   void send_receipt(const Announcement& announcement, wire::ReceiptLevel level, Code code, std::string reason,
                     Effects& effects);
   void send_receipt(const SessionId& session, wire::Receipt receipt, Effects& effects);
+  // Whether it is refused for its epoch; then its publisher was told.
+  bool refuse_fenced(const Program& program, const Announcement& announcement, Effects& effects);
   void remember_failure(const CheckpointId& checkpoint, Code code, const std::string& reason);
   void note_stored(Program& program, const Version& version);
   void ask_retention(const std::set<ProgramKey>& programs, Effects& effects) const;

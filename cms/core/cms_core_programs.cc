@@ -154,6 +154,10 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
   }
   if (program.known == Program::Known::kAsking) return;
   const Version version = program.pending->version();
+  if (refuse_fenced(program, *program.pending, effects)) {
+    clear_pending(program);
+    return;
+  }
   if (program.withdrawn && version <= *program.withdrawn) {
     drop_pending(program, Code::kWithdrawn, "the program was withdrawn", effects);
     return;
@@ -203,6 +207,7 @@ void CmsCore::on_program_looked_up(Instant now, const ProgramKey& key, const Res
   };
   keep_newer(program.newest_stored, facts->newest);
   keep_newer(program.withdrawn, facts->withdrawn);
+  if (facts->fence) program.fence = facts->fence;
   // The answer may be from before a withdrawal that is known meanwhile.
   if (program.withdrawn && program.newest_stored && *program.newest_stored <= *program.withdrawn) {
     program.newest_stored.reset();
@@ -218,6 +223,43 @@ void CmsCore::forget_if_idle(const ProgramKey& key) {
   if (program.session_count != 0 || program.pending || program.transfer != 0) return;
   end_delay(key, program);
   programs_.erase(it);
+}
+
+// ---- owners
+
+bool CmsCore::refuse_fenced(const Program& program, const Announcement& announcement, Effects& effects) {
+  const wire::Notification& notification = announcement.notification;
+  if (!program.fence || notification.lineage != program.fence->lineage ||
+      notification.owner_epoch >= program.fence->owner.owner_epoch) {
+    return false;
+  }
+  send_receipt(announcement, ReceiptLevel::kFenced, Code::kFenced,
+               "the program goes on as " + to_string(program.fence->owner.program) + " (owner_epoch " +
+                   std::to_string(program.fence->owner.owner_epoch) + ")",
+               effects);
+  return true;
+}
+
+void CmsCore::on_owner_changed(Instant now, const ProgramKey& former, const Fence& fence, Effects& effects) {
+  const auto it = programs_.find(former);
+  if (it == programs_.end()) return;  // Nobody publishes it; the store's gate knows.
+  Program& program = it->second;
+  program.fence = fence;
+  // Also who has nothing that waits: what it published last may have been stored, and freed, long ago.
+  for (auto it_session = sessions_.lower_bound(SessionId{former.ecu_mac, 0});
+       it_session != sessions_.end() && it_session->first.ecu_mac == former.ecu_mac; ++it_session) {
+    const auto& [id, session] = *it_session;
+    if (session.programs.count(former.program_id) == 0) continue;
+    wire::Notification last;
+    last.program_id = former.program_id;
+    last.lineage = fence.lineage;
+    const bool stored = program.newest_stored && program.newest_stored->incarnation == id.incarnation;
+    last.seq = stored ? program.newest_stored->seq : session.applied_seq;
+    if (!program.pending || program.pending->session != id) {
+      refuse_fenced(program, Announcement{id, last, now}, effects);
+    }
+  }
+  consider(now, former, program, effects);
 }
 
 // ---- damage found in the store

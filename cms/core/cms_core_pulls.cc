@@ -248,9 +248,10 @@ void CmsCore::on_transfer_failed(Instant now, TransferId id, const Error& error,
   const auto it = transfers_.find(id);
   if (it == transfers_.end()) return;
   Transfer& transfer = it->second;
-  if (error.code == Code::kWithdrawn) {
+  if (error.code == Code::kWithdrawn || error.code == Code::kFenced) {
     const ProgramKey key = transfer.program;
-    send_receipt(transfer.announcement, ReceiptLevel::kDropped, Code::kWithdrawn, error.context, effects);
+    const ReceiptLevel level = error.code == Code::kFenced ? ReceiptLevel::kFenced : ReceiptLevel::kDropped;
+    send_receipt(transfer.announcement, level, error.code, error.context, effects);
     end_transfer(id, true, effects);
     consider(now, key, programs_.at(key), effects);
     forget_if_idle(key);

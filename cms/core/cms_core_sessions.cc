@@ -49,6 +49,8 @@ void CmsCore::on_control(Instant now, const PeerId& peer, const std::string& pee
     on_withdraw(*session, *withdraw, effects);
   } else if (const auto* metrics = std::get_if<wire::Metrics>(&message.body)) {
     on_metrics(now, *session, *metrics);
+  } else if (const auto* report = std::get_if<wire::RestoreReport>(&message.body)) {
+    effects.push_back(TargetReported{session->id, *report});
   } else if (std::holds_alternative<wire::Bye>(message.body)) {
     end_session(now, session->id, Code::kPublisherGone, "it said BYE", effects);
   } else {

@@ -133,6 +133,11 @@ struct NotePinned {
   CheckpointId checkpoint{};
   bool pinned = false;
 };
+// A target answers a command of a restore.
+struct TargetReported {
+  SessionId target{};
+  wire::RestoreReport report{};
+};
 struct RemoveBlobs {  // Not answered: what could not be removed is found again by reconciling.
   std::vector<storage::BlobName> names;
 };
@@ -147,7 +152,7 @@ using Effect =
     std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore, DropStore,
                  StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram, RemoveBlobs, SendPeer,
                  IndexStored, NoteWithdrawn, NoteQuarantined, NoteIncarnations, ReconcileStore,
-                 ApplyRetention, FreeSpace, NoteRemoved, NotePinned, GiveUp, LogEvent>;
+                 ApplyRetention, FreeSpace, NoteRemoved, NotePinned, TargetReported, GiveUp, LogEvent>;
 using Effects = std::vector<Effect>;
 
 }  // namespace cms::core

@@ -711,7 +711,10 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
     case wire::AdminMethod::kRetentionApply:
     case wire::AdminMethod::kScrub:
     case wire::AdminMethod::kIndexRebuild:
-    case wire::AdminMethod::kExplain: CMS_ASSERT(false); break;
+    case wire::AdminMethod::kExplain:
+    case wire::AdminMethod::kEcuFailed:
+    case wire::AdminMethod::kRestores:
+    case wire::AdminMethod::kHistory: CMS_ASSERT(false); break;
   }
   if (!status.ok()) {
     answer.code = status.error().code;

@@ -3,6 +3,8 @@
 #include <memory>
 #include <utility>
 
+#include "cms/daemon/admin_restores.h"
+
 namespace cms::daemon {
 
 using wire::AdminAnswer;
@@ -37,6 +39,14 @@ void AdminService::on_request(Instant now, const std::string& peer, const AdminR
     rebuild_index(peer, request);
   } else if (request.method == AdminMethod::kExplain) {
     explain(now, peer, request, effects);
+  } else if (request.method == AdminMethod::kEcuFailed) {
+    ecu_failed(now, peer, request, effects);
+  } else if (request.method == AdminMethod::kRestores) {
+    answer_with(peer, request,
+                restores_json(parts_.restores.core(),
+                              request.has_ecu_mac ? std::optional(request.ecu_mac) : std::nullopt, now));
+  } else if (request.method == AdminMethod::kHistory) {
+    history(peer, request);
   } else if (RetentionKeeper::answers(request.method)) {
     parts_.retention.on_request(request, [this, peer](const AdminAnswer& answer) { send(peer, answer); });
   } else if (worker_.queue_length() >= kAdminRequestsMax) {
@@ -57,6 +67,37 @@ void AdminService::answer_with(const std::string& peer, const AdminRequest& requ
   answer.request_id = request.request_id;
   answer.json = std::move(json);
   send(peer, answer);
+}
+
+void AdminService::ecu_failed(Instant now, const std::string& peer, const AdminRequest& request,
+                              core::Effects& effects) {
+  if (!request.has_ecu_mac || request.has_program_id) {
+    refuse(peer, request, Code::kInvalidArgument, "ecu failed takes an ecu_mac");
+    return;
+  }
+  if (!request.all) parts_.restores.fail_ecu(now, request.ecu_mac, effects);
+  auto json = loss_json(parts_.restores.core(), request.ecu_mac, now);
+  if (json.ok()) {
+    answer_with(peer, request, std::move(*json));
+  } else {
+    refuse(peer, request, json.error().code, json.error().context);
+  }
+}
+
+void AdminService::history(const std::string& peer, const AdminRequest& request) {
+  if (!request.has_ecu_mac) {
+    refuse(peer, request, Code::kInvalidArgument, "history needs an ecu_mac");
+    return;
+  }
+  parts_.restores.history(request.ecu_mac,
+                          request.has_program_id ? std::optional(request.program_id) : std::nullopt,
+                          [this, peer, request](const Result<ClaimWorker::History>& history) {
+                            if (history.ok()) {
+                              answer_with(peer, request, history_json(history->records, history->more));
+                            } else {
+                              refuse(peer, request, history.error().code, history.error().message());
+                            }
+                          });
 }
 
 void AdminService::scrub(const std::string& peer, const AdminRequest& request) {

@@ -12,6 +12,7 @@
 #include "cms/core/cms_core.h"
 #include "cms/daemon/admin_answers.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/restore_keeper.h"
 #include "cms/daemon/retention_keeper.h"
 #include "cms/daemon/scrubber.h"
 #include "cms/daemon/worker.h"
@@ -32,6 +33,7 @@ class AdminService {
     IndexKeeper& keeper;
     RetentionKeeper& retention;
     Scrubber& scrubber;
+    RestoreKeeper& restores;
     storage::BlobStore& store;
     storage::CheckpointIndex& index;
     Outbox& outbox;
@@ -56,6 +58,9 @@ class AdminService {
   void send(const std::string& peer, const wire::AdminAnswer& answer);
   void refuse(const std::string& peer, const wire::AdminRequest& request, Code code, std::string context);
   void answer_with(const std::string& peer, const wire::AdminRequest& request, std::string json);
+  void ecu_failed(Instant now, const std::string& peer, const wire::AdminRequest& request,
+                  core::Effects& effects);
+  void history(const std::string& peer, const wire::AdminRequest& request);
   void scrub(const std::string& peer, const wire::AdminRequest& request);
   void rebuild_index(const std::string& peer, const wire::AdminRequest& request);
   void retire(const std::string& peer, const wire::AdminRequest& request, core::Effects& effects);

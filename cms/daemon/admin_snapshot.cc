@@ -253,7 +253,10 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
     case wire::AdminMethod::kScrubStatus:
     case wire::AdminMethod::kIndexRebuild:
     case wire::AdminMethod::kIndexStatus:
-    case wire::AdminMethod::kExplain: break;
+    case wire::AdminMethod::kExplain:
+    case wire::AdminMethod::kEcuFailed:
+    case wire::AdminMethod::kRestores:
+    case wire::AdminMethod::kHistory: break;
   }
   return snapshot;
 }

@@ -12,8 +12,10 @@
 
 #include "cms/core/cms_core.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/lineage_gate.h"
 #include "cms/daemon/scrubber.h"
 #include "storage/contract/samples.h"
+#include "storage/fake/fake_claims.h"
 #include "storage/fake/fake_index.h"
 #include "storage/fake/fake_store.h"
 
@@ -35,9 +37,11 @@ class Parts {
       : store_(store),
         index_(opened(directory_.path() + "/index", std::move(open))),
         core(core_config()),
-        keeper(core, store, *index_, outbox, false),
+        gate(claims, core::Writer{"a", 1}),
+        keeper(core, store, *index_, gate, outbox, false),
         scrubber(std::move(scrub), store, *index_, keeper, outbox) {
     EXPECT_TRUE(store_.open_store().ok());
+    EXPECT_TRUE(claims.open_store().ok());
     keeper.on_store_looked_at();
     core.on_store_state(BootClock::now(), ok_status(), effects);
     core.on_time(BootClock::now(), wall_time_us(), effects);
@@ -131,6 +135,9 @@ class Parts {
   core::Effects effects;
   Outbox outbox;
   core::CmsCore core;
+  storage::FakeClaimNas claim_nas;
+  storage::FakeClaims claims{claim_nas, "a", 1};
+  LineageGate gate;
   IndexKeeper keeper;
   Scrubber scrubber;
 };

@@ -14,10 +14,11 @@ using storage::EntryKind;
 using storage::IndexRow;
 
 IndexKeeper::IndexKeeper(core::CmsCore& core, storage::BlobStore& store, ReplaceableIndex& index,
-                         Outbox& outbox, bool has_peers)
+                         LineageGate& gate, Outbox& outbox, bool has_peers)
     : core_(core),
       store_(store),
       index_(index),
+      gate_(gate),
       outbox_(outbox),
       has_peers_(has_peers),
       lister_(store, [this] { worker_.post([this] { take_listings(); }); }),
@@ -80,7 +81,7 @@ void IndexKeeper::look_up(core::LookUpProgram effect) {
   ask([this, effect] {
     const Status ensured = ensure_shard(effect.program);
     const auto facts =
-        ensured.ok() ? facts_of(effect.program) : Result<core::CmsCore::ProgramFacts>(ensured.error());
+        ensured.ok() ? judged_facts_of(effect.program) : Result<core::CmsCore::ProgramFacts>(ensured.error());
     outbox_.push([this, program = effect.program, facts](Instant now, core::Effects& effects) {
       core_.on_program_looked_up(now, program, facts, effects);
     });
@@ -95,6 +96,28 @@ Result<core::CmsCore::ProgramFacts> IndexKeeper::facts_of(const ProgramKey& prog
   const auto row = index_.program(program);
   if (!row.ok()) return row.error();
   if (*row) found.withdrawn = (*row)->withdrawn;
+  return found;
+}
+
+// The same, of which the publisher may be told: what was stored before a claim that overlooked it is not.
+Result<core::CmsCore::ProgramFacts> IndexKeeper::judged_facts_of(const ProgramKey& program) {
+  auto found = facts_of(program);
+  if (!found.ok() || !found->newest) return found;
+  const auto newest = index_.newest(program);
+  if (!newest.ok()) return newest.error();
+  if (!*newest) return found;
+  const storage::BlobName& name = (*newest)->name;
+  const auto word = gate_.word(name);
+  if (!word.ok()) return word.error();
+  switch (*word) {
+    case core::StoredWord::kSay: break;
+    case core::StoredWord::kWait:
+      return make_error(Code::kUnavailable, "a claim of the lineage of " + to_string(program) + " is open");
+    case core::StoredWord::kFenced:
+      found->newest.reset();
+      if (const auto head = gate_.known_head(name.lineage)) found->fence = core::Fence{name.lineage, head->owner};
+      break;
+  }
   return found;
 }
 

@@ -21,6 +21,7 @@
 
 #include "cms/core/cms_core.h"
 #include "cms/daemon/index_facts.h"
+#include "cms/daemon/lineage_gate.h"
 #include "cms/daemon/replaceable_index.h"
 #include "cms/daemon/shard_lister.h"
 #include "cms/daemon/worker.h"
@@ -55,8 +56,9 @@ class IndexKeeper {
   // A blob that could not be read for what it is: somebody has to look closer.
   using Suspect = std::function<void(const storage::BlobName& name, const Error& error)>;
 
-  IndexKeeper(core::CmsCore& core, storage::BlobStore& store, ReplaceableIndex& index, Outbox& outbox,
-              bool has_peers);
+  // All of these outlive this. `gate` is asked before a publisher is told that something is stored already.
+  IndexKeeper(core::CmsCore& core, storage::BlobStore& store, ReplaceableIndex& index, LineageGate& gate,
+              Outbox& outbox, bool has_peers);
   ~IndexKeeper() { stop(); }
   void stop();
   // Runs on the loop.
@@ -119,6 +121,7 @@ class IndexKeeper {
   void complete_next();
   Status complete_rows(const std::vector<storage::IndexRow>& rows);
   Result<core::CmsCore::ProgramFacts> facts_of(const ProgramKey& program);
+  Result<core::CmsCore::ProgramFacts> judged_facts_of(const ProgramKey& program);
   Result<std::optional<storage::IndexRow>> lasting_newest(const ProgramKey& program);
   void answer_waiting_hellos();
   Status mark_withdrawn(const ProgramKey& program, const Version& up_to);
@@ -132,6 +135,7 @@ class IndexKeeper {
   core::CmsCore& core_;
   storage::BlobStore& store_;
   ReplaceableIndex& index_;
+  LineageGate& gate_;
   Outbox& outbox_;
   Suspect suspect_;
   const bool has_peers_;

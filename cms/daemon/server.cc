@@ -21,8 +21,10 @@
 #include "cms/daemon/claims_log.h"
 #include "cms/daemon/index_keeper.h"
 #include "cms/daemon/last_calls.h"
+#include "cms/daemon/lineage_gate.h"
 #include "cms/daemon/member_keeper.h"
 #include "cms/daemon/replaceable_index.h"
+#include "cms/daemon/restore_keeper.h"
 #include "cms/daemon/retention_keeper.h"
 #include "cms/daemon/scrubber.h"
 #include "cms/daemon/store_watch.h"
@@ -78,15 +80,19 @@ class Server::Impl {
         peer_pub_(net::make_peer_pub(context_)),
         peer_sub_(net::make_peer_sub(context_)),
         started_at_(BootClock::now()),
-        store_workers_(StoreWorkers::Config{config.store_workers}, core_, *store_, *index_, outbox_),
-        keeper_(core_, *store_, *index_, outbox_, !config.peers.empty()),
+        gate_(*claims_, core::Writer{config.name, incarnation}),
+        store_workers_(StoreWorkers::Config{config.store_workers}, core_, *store_, *index_, gate_, outbox_,
+                       [this](const Lineage& lineage) { restores_.on_own_stored(lineage); }),
+        keeper_(core_, *store_, *index_, gate_, outbox_, !config.peers.empty()),
         retention_(core_, *store_, *index_, outbox_, keeper_, config.retention),
         scrubber_(scrubber_config(config), *store_, *index_, keeper_, outbox_),
         blob_server_(*store_, keeper_, scrubber_, outbox_),
-        admin_service_({admin_, core_, keeper_, retention_, scrubber_, *store_, *index_, outbox_},
-                       [this](Instant now) { return facts(now); }),
         members_(*claims_, outbox_, core::Writer{config.name, incarnation},
                  std::string("cmsd ") + CMS_VERSION),
+        restores_(restore_config(config, incarnation), core_, members_.members(),
+                  ClaimWorker::Parts{*claims_, *store_, *index_, gate_, keeper_, outbox_}),
+        admin_service_({admin_, core_, keeper_, retention_, scrubber_, restores_, *store_, *index_, outbox_},
+                       [this](Instant now) { return facts(now); }),
         watch_(
             *store_, *claims_, outbox_,
             [this](Instant now, const Status& status, core::Effects& effects) {
@@ -103,6 +109,7 @@ class Server::Impl {
     // The workers' answers name the core and the sockets: they end first.
     watch_.stop();
     members_.stop();
+    restores_.stop();
     store_workers_.stop();
     blob_server_.stop();
     scrubber_.stop();
@@ -157,6 +164,7 @@ class Server::Impl {
       core_.set_reading(blob_server_.reading());
       if (now >= core_.next_deadline()) core_.on_time(now, wall_time_us(), effects);
       core_.tell_peers(effects);
+      restores_.on_time(now, wall_time_us(), is_readable(watch_.status()), effects);
       admin_service_.on_time(now);
       carry_out(now, effects);
       look_after_store(now);
@@ -188,6 +196,14 @@ class Server::Impl {
     core.peer_count = config.peers.size();
     core.pull_every = config.pull_every;
     return core;
+  }
+
+  static core::RestoreConfig restore_config(const Config& config, std::uint64_t incarnation) {
+    core::RestoreConfig restore;
+    restore.me = core::Writer{config.name, incarnation};
+    restore.bulk_port = static_cast<std::uint16_t>(config.port_base + net::kBulkPort);
+    restore.seed = random_u64();
+    return restore;
   }
 
   static Scrubber::Config scrubber_config(const Config& config) {
@@ -240,8 +256,8 @@ class Server::Impl {
     }
     for (auto& [link, socket] : links_) items_.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
     constexpr Duration kLongest = std::chrono::milliseconds(500);
-    const Duration left =
-        std::clamp<Duration>(core_.next_deadline() - BootClock::now(), Duration::zero(), kLongest);
+    const Instant next = std::min(core_.next_deadline(), restores_.next_deadline());
+    const Duration left = std::clamp<Duration>(next - BootClock::now(), Duration::zero(), kLongest);
     net::poll(items_, std::chrono::ceil<std::chrono::milliseconds>(left));
     if ((items_[0].revents & ZMQ_POLLIN) != 0) outbox_.waker().drain();
     if ((items_[1].revents & ZMQ_POLLIN) != 0) take_signal();
@@ -526,6 +542,11 @@ class Server::Impl {
     keeper_.withdraw(effect, admin_service_.take_retirement(effect.ticket));
   }
   void carry_out_one(Instant, core::RemoveBlobs& effect) { keeper_.remove(std::move(effect)); }
+  void carry_out_one(Instant now, core::TargetReported& effect) {
+    core::Effects more;
+    restores_.on_report(now, effect, more);
+    if (!more.empty()) carry_out(now, more);
+  }
   void carry_out_one(Instant, core::ApplyRetention& effect) { retention_.apply(effect); }
   void carry_out_one(Instant, core::FreeSpace&) { retention_.free_space(); }
   void carry_out_one(Instant, core::NoteRemoved& effect) { retention_.note_removed(std::move(effect)); }
@@ -585,13 +606,15 @@ class Server::Impl {
   std::vector<zmq::pollitem_t> items_;
   std::vector<zmq::message_t> frames_;
   std::vector<Completion> completions_;
+  LineageGate gate_;
   StoreWorkers store_workers_;
   IndexKeeper keeper_;
   RetentionKeeper retention_;
   Scrubber scrubber_;
   BlobServer blob_server_;
-  AdminService admin_service_;
   MemberKeeper members_;
+  RestoreKeeper restores_;
+  AdminService admin_service_;
   StoreWatch watch_;
 };
 

@@ -13,9 +13,7 @@ using core::TransferId;
 using storage::BlobName;
 using storage::IndexRow;
 
-namespace {
-
-IndexRow row_of(const BlobName& name, const wire::Manifest& manifest) {
+storage::IndexRow row_of(const BlobName& name, const wire::Manifest& manifest) {
   IndexRow row;
   row.name = name;
   row.stored_bytes = storage::blob_file_bytes(manifest);
@@ -26,6 +24,10 @@ IndexRow row_of(const BlobName& name, const wire::Manifest& manifest) {
   row.blob_digest = manifest.blob_digest;
   return row;
 }
+
+namespace {
+
+constexpr Duration kParkedAgain = std::chrono::milliseconds(200);
 
 Error wrong_digest(const char* what, const Digest& got, const Digest& expected) {
   return make_error(Code::kCorrupt, std::string(what) + " has digest " + to_string(got) +
@@ -66,8 +68,15 @@ class StoreWorkers::Lane {
 };
 
 StoreWorkers::StoreWorkers(const Config& config, core::CmsCore& core, storage::BlobStore& store,
-                           storage::CheckpointIndex& index, Outbox& outbox)
-    : config_(config), core_(core), store_(store), index_(index), outbox_(outbox) {
+                           storage::CheckpointIndex& index, LineageGate& gate, Outbox& outbox,
+                           OwnStored own_stored)
+    : config_(config),
+      core_(core),
+      store_(store),
+      index_(index),
+      outbox_(outbox),
+      gate_(gate),
+      own_stored_(std::move(own_stored)) {
   CMS_ASSERT(config_.worker_count >= 1);
   for (std::size_t i = 0; i < config_.worker_count; ++i) {
     lanes_.push_back(std::make_unique<Lane>("store-" + std::to_string(i)));
@@ -151,6 +160,7 @@ void StoreWorkers::finish(core::FinishStore effect) {
     OpenBlob blob = std::move(it->second);
     lane.blobs.erase(it);
     IndexRow row;
+    wire::Policies policies;
     const auto store = [&]() -> Status {
       const Digest digest = blob_digest_of(blob.digests);
       if (digest != effect.blob_digest) return wrong_digest("the blob", digest, effect.blob_digest);
@@ -159,6 +169,7 @@ void StoreWorkers::finish(core::FinishStore effect) {
       if (!manifest.ok()) return manifest.error();
       CMS_CRASH_POINT("cmsd.before_index");
       row = row_of(blob.name, *manifest);
+      policies = manifest->notification.policies;
       const Status indexed = index_.put({row});
       if (!indexed.ok()) return indexed;
       CMS_CRASH_POINT("cmsd.after_index");
@@ -166,13 +177,67 @@ void StoreWorkers::finish(core::FinishStore effect) {
     };
     const Status stored = store();
     blob.writer.reset();
-    outbox_.push([this, id, row = std::move(row), stored](Instant now, core::Effects& effects) {
-      if (stored.ok()) {
-        core_.on_transfer_stored(now, id, row, effects);
-      } else {
-        core_.on_transfer_failed(now, id, stored.error(), effects);
+    if (stored.ok()) {
+      tell(judge({Judged{id, std::move(row), policies, BootClock::now()}}));
+    } else {
+      tell({Outcome{id, {}, stored}});
+    }
+  });
+}
+
+// ---- what may be said
+
+std::vector<StoreWorkers::Outcome> StoreWorkers::judge(std::vector<Judged> judged) {
+  std::vector<LineageGate::Asked> asked;
+  asked.reserve(judged.size());
+  for (const Judged& one : judged) asked.push_back(LineageGate::Asked{one.row.name, one.policies});
+  const auto words = gate_.words(asked);
+  std::vector<Outcome> outcomes;
+  std::vector<Judged> parked;
+  for (std::size_t i = 0; i < judged.size(); ++i) {
+    Judged& one = judged[i];
+    Status stored;
+    if (!words[i].ok()) {
+      stored = words[i].error();
+    } else if (*words[i] == core::StoredWord::kFenced) {
+      const BlobName& name = one.row.name;
+      // Nobody will restore it; what cannot be removed now is garbage to the next who looks.
+      if (store_.remove(name).ok()) (void)index_.remove({name});
+      stored = make_error(Code::kFenced, to_string(name.checkpoint.program) + " under owner_epoch " +
+                                             std::to_string(name.owner_epoch) +
+                                             " does not own its lineage any more: it goes on elsewhere");
+    } else if (*words[i] == core::StoredWord::kWait) {
+      if (BootClock::now() - one.since < kClaimWaitMax) {
+        parked.push_back(std::move(one));
+        continue;
       }
-    });
+      stored = make_error(Code::kUnavailable, "a claim of its lineage has been open for too long");
+    }
+    outcomes.push_back(Outcome{one.transfer, std::move(one.row), std::move(stored)});
+  }
+  if (!parked.empty()) {
+    const std::lock_guard lock(mutex_);
+    std::move(parked.begin(), parked.end(), std::back_inserter(parked_));
+    wake_.notify_one();
+  }
+  return outcomes;
+}
+
+void StoreWorkers::tell(std::vector<Outcome> outcomes) {
+  if (outcomes.empty()) return;
+  outbox_.push([this, outcomes = std::move(outcomes)](Instant now, core::Effects& effects) {
+    for (const Outcome& outcome : outcomes) {
+      if (!outcome.stored.ok()) {
+        core_.on_transfer_failed(now, outcome.transfer, outcome.stored.error(), effects);
+        continue;
+      }
+      core_.on_transfer_stored(now, outcome.transfer, outcome.row, effects);
+      const BlobName& name = outcome.row.name;
+      if (name.owner_epoch == 0) continue;
+      OwnerEpoch& told = own_told_[name.lineage];
+      if (told < name.owner_epoch) own_stored_(name.lineage);
+      told = name.owner_epoch;
+    }
   });
 }
 
@@ -196,7 +261,17 @@ void StoreWorkers::run_groups() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+      const auto wanted = [this] { return stopping_ || !waiting_.empty(); };
+      if (parked_.empty()) {
+        wake_.wait(lock, [&] { return wanted() || !parked_.empty(); });
+        if (!wanted()) continue;
+      } else if (!wake_.wait_for(lock, kParkedAgain, wanted)) {
+        std::vector<Judged> parked = std::move(parked_);
+        parked_.clear();
+        lock.unlock();
+        tell(judge(std::move(parked)));
+        continue;
+      }
       if (stopping_) return;
       std::size_t count = 0;
       std::size_t bytes = 0;
@@ -254,29 +329,19 @@ void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
     if (!stored[i].ok()) continue;
     results[places[i]] = indexed.ok() ? settle(store_, index_, blobs[i].name) : indexed;
   }
-
-  struct Outcome {
-    TransferId transfer;
-    IndexRow row;  // Empty where it was not stored.
-    Status stored;
-  };
-  std::vector<Outcome> outcomes;
-  outcomes.reserve(group.size());
-  for (std::size_t i = 0; i < group.size(); ++i) {
-    outcomes.push_back(Outcome{group[i].transfer, IndexRow{}, std::move(results[i])});
-  }
+  std::vector<Judged> judged;
   for (std::size_t i = 0, row = 0; i < blobs.size(); ++i) {
-    if (stored[i].ok()) outcomes[places[i]].row = std::move(rows[row++]);
+    if (!stored[i].ok()) continue;
+    IndexRow& own = rows[row++];
+    if (!results[places[i]].ok()) continue;
+    judged.push_back(Judged{group[places[i]].transfer, std::move(own), blobs[i].manifest.notification.policies,
+                            BootClock::now()});
   }
-  outbox_.push([this, outcomes = std::move(outcomes)](Instant now, core::Effects& effects) {
-    for (const Outcome& outcome : outcomes) {
-      if (outcome.stored.ok()) {
-        core_.on_transfer_stored(now, outcome.transfer, outcome.row, effects);
-      } else {
-        core_.on_transfer_failed(now, outcome.transfer, outcome.stored.error(), effects);
-      }
-    }
-  });
+  std::vector<Outcome> outcomes = judge(std::move(judged));
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    if (!results[i].ok()) outcomes.push_back(Outcome{group[i].transfer, IndexRow{}, std::move(results[i])});
+  }
+  tell(std::move(outcomes));
 }
 
 }  // namespace cms::daemon

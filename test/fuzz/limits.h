@@ -121,7 +121,7 @@ inline bool fits(const wire::TransferError& m) {
 
 // ---- admin
 inline bool fits(const wire::AdminRequest& m) {
-  return m.method <= wire::AdminMethod::kPeers && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+  return m.method <= wire::AdminMethod::kHistory && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
          (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after);
 }
 inline bool fits(const wire::AdminAnswer& m) {

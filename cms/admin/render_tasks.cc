@@ -1,0 +1,96 @@
+// What a cmsd does for a while, as it tells it when asked.
+#include <algorithm>
+#include <utility>
+
+#include "cms/admin/render_parts.h"
+
+namespace cms::admin {
+namespace {
+
+std::string percent_of(std::uint64_t done, std::uint64_t total) {
+  std::string text = std::to_string(total == 0 ? 0 : std::min(done, total) * 100 / total) + "%";
+  return std::string(4 - std::min<std::size_t>(4, text.size()), ' ') + text;
+}
+
+std::string left_at(const Json& json) {
+  return field(json, "left_s").is_null() ? "" : ", " + age_at(json, "left_s") + " left";
+}
+
+}  // namespace
+
+Result<std::uint64_t> scrub_id(const std::string& json) {
+  const Json run = parse_shallow(json);
+  if (!run.is_object() || !field(run, "id").is_number_unsigned()) return no_answer();
+  return number_at(run, "id");
+}
+
+Result<TaskState> scrub_state(const std::string& json, std::uint64_t id) {
+  const Json status = parse_shallow(json);
+  if (!status.is_object() || !field(status, "runs").is_array()) return no_answer();
+  for (const Json& run : field(status, "runs")) {
+    if (!run.is_object() || !field(run, "id").is_number_unsigned() || number_at(run, "id") != id) continue;
+    TaskState task;
+    const std::string state = text_at(run, "state");
+    const bool all = !field(run, "shards_total").is_null();
+    task.ended = state == "done" || state == "broken off";
+    task.json = run.dump(-1, ' ', false, Json::error_handler_t::replace);
+    if (state == "broken off") {
+      task.failure = "broken off: " + text_at(run, "trouble");
+    } else if (task.ended && number_at(run, "corrupt") > 0) {
+      task.failure = text_at(run, "corrupt") + " damaged checkpoints were found and put into quarantine";
+    } else if (task.ended && number_at(run, "unreadable") > 0) {
+      task.failure = text_at(run, "unreadable") + " checkpoints could not be read";
+    } else if (task.ended && !all && number_at(run, "checkpoints_total") == 0) {
+      task.failure = "nothing is stored of " + text_at(run, "what");
+    }
+    task.progress = (all ? percent_of(number_at(run, "shards_done"), number_at(run, "shards_total"))
+                         : percent_of(number_at(run, "checkpoints"), number_at(run, "checkpoints_total"))) +
+                    "  " + (state == "waiting" ? "waits for another scrub or the store" : counts_text(run)) +
+                    "  " + size_at(run, "bytes_per_s") + "/s" + left_at(run);
+    return task;
+  }
+  return make_error(Code::kNotFound, "cmsd does not know of this scrub any more; was it started again?");
+}
+
+Result<TaskState> index_state(const std::string& json) {
+  const Json index = parse_shallow(json);
+  if (!index.is_object() || !field(index, "state").is_string()) return no_answer();
+  TaskState task;
+  const std::string state = text_at(index, "state");
+  const std::string trouble = text_at(index, "trouble");
+  task.json = json;
+  if (state == "ok") {
+    task.ended = true;
+  } else if (state == "waiting" && trouble != "-") {
+    task.ended = true;
+    task.failure = "broken off: " + trouble + "; cmsd goes on by itself when it can";
+  } else if (state == "completing") {
+    task.progress = "100%  " + text_at(index, "rows") + " rows; reading times and names, " +
+                    text_at(index, "rows_completed") + " read";
+  } else {
+    task.progress = percent_of(number_at(index, "shards_done"), number_at(index, "shards_total")) + "  " +
+                    text_at(index, "rows_added") + " rows  " + text_at(index, "rows_per_s") + "/s" +
+                    left_at(index);
+  }
+  return task;
+}
+
+Result<TaskState> loss_state(const std::string& json) {
+  const Json loss = parse_shallow(json);
+  if (!loss.is_object() || !field(loss, "state").is_string()) return no_answer();
+  TaskState task;
+  task.json = json;
+  const std::uint64_t total = number_at(loss, "total");
+  const std::uint64_t ended = number_at(loss, "done") + number_at(loss, "refused");
+  task.ended = text_at(loss, "state") == "ended";
+  if (task.ended && number_at(loss, "refused") > 0) {
+    task.failure = text_at(loss, "refused") + " of " + text_at(loss, "total") + " programs could not be restored";
+  }
+  task.progress = percent_of(ended, total) + "  " + text_at(loss, "done") + " of " + text_at(loss, "total") +
+                  " programs run again, " + text_at(loss, "refused") + " refused  " + text_at(loss, "per_s") + "/s" +
+                  left_at(loss);
+  if (!field(loss, "trouble").is_null()) task.progress += "  (" + text_at(loss, "trouble") + ")";
+  return task;
+}
+
+}  // namespace cms::admin

@@ -1,0 +1,681 @@
+#include "cms/core/restore.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace cms::core {
+namespace {
+
+using wire::ClaimKind;
+using wire::ClaimRecord;
+using Stage = RestoreCore::Stage;
+
+// A program shows in the figures of its ECU only when it has been restored there.
+constexpr Duration kPlacementShows = std::chrono::seconds(5);
+constexpr Duration kPlacementForgotten = std::chrono::seconds(60);
+
+bool has_ended(Stage stage) { return stage == Stage::kDone || stage == Stage::kRefused; }
+
+bool appends(Stage stage) {
+  return stage == Stage::kClaiming || stage == Stage::kActing || stage == Stage::kFinishing ||
+         stage == Stage::kAborting || stage == Stage::kReleasing;
+}
+
+// Whether a claim of ours is open in this stage.
+bool holds_claim(Stage stage) {
+  return stage == Stage::kClaiming || stage == Stage::kFinding || stage == Stage::kPlacing ||
+         stage == Stage::kPreparing || stage == Stage::kActing || stage == Stage::kReleasing;
+}
+
+std::string ms(Instant from, Instant to) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(to - from).count()) + " ms";
+}
+
+// The most urgent first: the shortest deadline, then the highest priority. Who names no deadline comes last.
+auto urgency(const RestoreCore::Restore& restore) {
+  const wire::RealTime& real_time = restore.found->notification.real_time;
+  return std::tuple(real_time.deadline_us == 0, real_time.deadline_us, -std::int64_t{real_time.priority},
+                    restore.lineage);
+}
+
+Demand demand_of(const RestoreCore::Restore& restore) {
+  Demand demand;
+  demand.program = restore.replaces.program;
+  demand.size_bytes = restore.found->name.size_bytes;
+  demand.requirements = restore.found->notification.requirements;
+  demand.real_time = restore.found->notification.real_time;
+  return demand;
+}
+
+std::string no_target(const std::vector<TargetVerdict>& verdicts) {
+  if (verdicts.empty()) return "no ECU is connected";
+  constexpr std::size_t kToldMax = 4;
+  std::string why = "no eligible target:";
+  for (std::size_t i = 0; i < verdicts.size() && i < kToldMax; ++i) {
+    why += (i == 0 ? " " : "; ") + to_string(verdicts[i].session.ecu_mac) + ": " + verdicts[i].why;
+  }
+  if (verdicts.size() > kToldMax) why += "; and " + std::to_string(verdicts.size() - kToldMax) + " more";
+  return why;
+}
+
+}  // namespace
+
+RestoreCore::RestoreCore(RestoreConfig config, const Members& members)
+    : config_(std::move(config)), members_(members), prng_(config_.seed) {
+  CMS_ASSERT(config_.together_max > 0);
+}
+
+// ---- losses
+
+void RestoreCore::fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects) {
+  if (losses_.size() >= kLossCountMax && losses_.count(ecu_mac) == 0) {
+    const auto oldest = std::min_element(losses_.begin(), losses_.end(), [](const auto& a, const auto& b) {
+      return a.second.told_at < b.second.told_at;
+    });
+    losses_.erase(oldest);
+  }
+  Loss& loss = losses_[ecu_mac];
+  loss.told_at = now;
+  loss.scanned = false;
+  loss.next_scan_at = now;
+  loss.trouble.clear();
+  loss.lineages.clear();
+  if (const auto session = sessions_.find(ecu_mac); session != sessions_.end()) {
+    Incarnation& gone = gone_[ecu_mac];
+    gone = std::max(gone, session->second.incarnation);
+  }
+  effects.push_back(RestoreEvent{true, "ECU " + to_string(ecu_mac) + " is lost, as an operator says"});
+  if (scans_.count(ecu_mac) == 0) ask_scan(now, ecu_mac, effects);
+}
+
+bool RestoreCore::is_gone(const SessionId& session) const {
+  const auto gone = gone_.find(session.ecu_mac);
+  return gone != gone_.end() && session.incarnation <= gone->second;
+}
+
+void RestoreCore::ask_scan(Instant now, std::optional<EcuMac> ecu_mac, RestoreEffects& effects) {
+  scans_.emplace(ecu_mac, now);
+  effects.push_back(ScanLogs{ecu_mac});
+}
+
+void RestoreCore::look_for_losses(Instant now, RestoreEffects& effects) {
+  for (const auto& [ecu_mac, loss] : losses_) {
+    if (!loss.scanned && now >= loss.next_scan_at && scans_.count(ecu_mac) == 0) ask_scan(now, ecu_mac, effects);
+  }
+  // Open claims of those who have died: looked for when one does, and now and then.
+  std::size_t stale = 0;
+  for (const auto& [key, member] : members_.members()) {
+    if (members_.is_stale(Writer{key.first, key.second}, now)) ++stale;
+  }
+  if (stale > stale_count_) next_scan_at_ = now;
+  stale_count_ = stale;
+  if (now < next_scan_at_ || !members_.may_act(now) || scans_.count(std::nullopt) != 0) return;
+  next_scan_at_ = now + kLogScanInterval;
+  ask_scan(now, std::nullopt, effects);
+}
+
+void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked, const Result<std::vector<ClaimRecord>>& heads,
+                                  RestoreEffects& effects) {
+  const auto scan = scans_.find(asked.ecu_mac);
+  if (scan == scans_.end()) return;
+  const Instant asked_at = scan->second;
+  scans_.erase(scan);
+  const auto loss = asked.ecu_mac ? losses_.find(*asked.ecu_mac) : losses_.end();
+  if (!heads.ok()) {
+    if (loss == losses_.end()) {
+      next_scan_at_ = now + kRestoreRetry;
+      return;
+    }
+    loss->second.trouble = heads.error().message();
+    loss->second.next_scan_at = now + kRestoreRetry;
+    return;
+  }
+  for (const ClaimRecord& head : *heads) {
+    const bool is_open = head.kind == ClaimKind::kClaim || head.kind == ClaimKind::kAct;
+    if (!asked.ecu_mac) {
+      const Writer writer{head.writer, head.writer_incarnation};
+      const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
+      if (is_open && (mine || members_.is_stale(writer, now)) && open_.count(head.lineage) == 0) {
+        begin(now, head, head.reason, effects);
+      }
+      continue;
+    }
+    const EcuMac ecu_mac = *asked.ecu_mac;
+    const bool was_target = head.kind == ClaimKind::kAct && head.target.ecu_mac == ecu_mac;
+    if (head.kind == ClaimKind::kRetire || (head.owner.program.ecu_mac != ecu_mac && !was_target)) continue;
+    Incarnation& gone = gone_[ecu_mac];
+    gone = std::max(gone, was_target ? head.target.incarnation : head.owner.incarnation);
+    const bool owned = head.owner.program.ecu_mac == ecu_mac;
+    begin(now, head, owned ? wire::ClaimReason::kVouched : head.reason, effects);
+    if (loss != losses_.end()) loss->second.lineages.insert(head.lineage);
+  }
+  if (loss == losses_.end()) return;
+  loss->second.trouble.clear();
+  if (loss->second.told_at > asked_at) {
+    loss->second.next_scan_at = now;  // Told again since: what came in between has not been seen.
+    return;
+  }
+  loss->second.scanned = true;
+  effects.push_back(RestoreEvent{false, "ECU " + to_string(*asked.ecu_mac) + ": " +
+                                            std::to_string(loss->second.lineages.size()) +
+                                            " programs are to go on elsewhere"});
+}
+
+RestoreCore::Progress RestoreCore::progress_of(EcuMac ecu_mac) const {
+  Progress progress;
+  const auto loss = losses_.find(ecu_mac);
+  if (loss == losses_.end()) return progress;
+  progress.scanned = loss->second.scanned;
+  progress.total = loss->second.lineages.size();
+  for (const Lineage& lineage : loss->second.lineages) {
+    const auto restore = restores_.find(lineage);
+    if (restore == restores_.end() || restore->second.stage == Stage::kDone) {
+      ++progress.done;
+    } else if (restore->second.stage == Stage::kRefused || restore->second.stage == Stage::kNoTarget) {
+      ++progress.refused;
+    }
+  }
+  return progress;
+}
+
+void RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason reason, RestoreEffects& effects) {
+  const auto known = restores_.find(head.lineage);
+  if (known != restores_.end() && !has_ended(known->second.stage) && known->second.replaces == head.owner) {
+    Restore& restore = known->second;
+    if (restore.stage == Stage::kNoTarget || restore.stage == Stage::kWaiting) restore.next_at = now;
+    return;
+  }
+  // The worker's answer to what was asked for the former one would be taken for one to this.
+  if (known != restores_.end() && known->second.asked) return;
+  if (known == restores_.end() && restores_.size() >= kRestoreCountMax) {
+    for (auto it = restores_.begin(); it != restores_.end();) {
+      it = has_ended(it->second.stage) ? restores_.erase(it) : std::next(it);
+    }
+    if (restores_.size() >= kRestoreCountMax) return;  // The next scan brings it up again.
+  }
+  Restore restore;
+  restore.lineage = head.lineage;
+  restore.replaces = head.owner;
+  restore.reason = reason;
+  restore.began_at = now;
+  Restore& placed = restores_.insert_or_assign(head.lineage, std::move(restore)).first->second;
+  open_.insert(head.lineage);
+  read_head(now, placed, effects);
+}
+
+// ---- the log
+
+Stamp RestoreCore::stamp() {
+  std::uint64_t uid = prng_.next();
+  while (uid == 0) uid = prng_.next();
+  return Stamp{config_.me, uid, wall_us_};
+}
+
+void RestoreCore::go_to(Instant now, Restore& restore, Stage stage) {
+  restore.stage = stage;
+  restore.since = now;
+  restore.next_at = now;
+}
+
+void RestoreCore::wait(Instant now, Restore& restore, Stage stage, Duration pause, std::string why) {
+  go_to(now, restore, stage);
+  restore.next_at = now + pause;
+  restore.why = std::move(why);
+}
+
+void RestoreCore::read_head(Instant now, Restore& restore, RestoreEffects& effects) {
+  CMS_ASSERT(!restore.asked);
+  go_to(now, restore, Stage::kReading);
+  restore.asked = true;
+  effects.push_back(ReadHead{restore.lineage});
+}
+
+void RestoreCore::on_head(Instant now, const Lineage& lineage, const Result<Head>& head, RestoreEffects& effects) {
+  const auto found = restores_.find(lineage);
+  if (found == restores_.end() || !std::exchange(found->second.asked, false)) return;
+  Restore& restore = found->second;
+  if (!head.ok()) {
+    wait(now, restore, Stage::kWaiting, kRestoreRetry, head.error().message());
+    return;
+  }
+  restore.head = head->record;
+  restore.claim_uid = head->claim_uid;
+  restore.has_own_checkpoint = head->has_own_checkpoint;
+  judge_head(now, restore, effects);
+}
+
+void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effects) {
+  if (!restore.head) return end(now, restore, Stage::kRefused, "its log is empty: nothing of it was STORED", effects);
+  const ClaimRecord& head = *restore.head;
+  const Status replaces = check_replaces(&head, restore.replaces);
+  if (replaces.code() == Code::kFenced) return end_moved(now, restore, effects);
+  if (!replaces.ok()) return end(now, restore, Stage::kRefused, replaces.error().message(), effects);
+  const Writer writer{head.writer, head.writer_incarnation};
+  switch (turn_of(&head, config_.me, !members_.is_stale(writer, now))) {
+    case Turn::kNobodys:
+    case Turn::kOrphaned:
+      if (head.attempts >= kAttemptsMax) {
+        return end(now, restore, Stage::kRefused,
+                   std::to_string(head.attempts) + " claims in a row did not bring it to life", effects);
+      }
+      return go_to(now, restore, Stage::kQueued);
+    case Turn::kMine:
+      restore.claim_uid = head.uid;
+      restore.claimed_at = now;
+      return find(now, restore, effects);
+    case Turn::kOthers: return wait(now, restore, Stage::kWatching, kWatchOthers, "claimed by " + head.writer);
+    case Turn::kFinish: break;
+    case Turn::kUnbegun:
+    case Turn::kEnded: return;  // Both were answered above.
+  }
+  // Whoever ACT names may be told to run it, by any of us; who wrote it gets the time to do so.
+  if (restore.act_uid != head.uid) {
+    restore.act_uid = head.uid;
+    restore.act_seen_at = now;
+    restore.acted_at = now;
+  }
+  restore.target = head.target;
+  if (is_gone(head.target)) {
+    return abort(now, restore, wire::AbortProof::kVouched, "an operator says that its ECU is gone", effects);
+  }
+  const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
+  if (!mine && now - restore.act_seen_at < kOthersActGrace && !members_.is_stale(writer, now)) {
+    return wait(now, restore, Stage::kWatching, kWatchOthers, "being started by " + head.writer);
+  }
+  go_to(now, restore, Stage::kStarting);
+  send_go(now, restore, effects);
+}
+
+void RestoreCore::append(Instant now, Restore& restore, ClaimRecord record, Stage stage, RestoreEffects& effects) {
+  CMS_ASSERT(!restore.asked && appends(stage));
+  go_to(now, restore, stage);
+  restore.asked = true;
+  restore.appending = std::move(record);
+  effects.push_back(AppendRecord{restore.appending});
+}
+
+void RestoreCore::on_appended(Instant now, const Lineage& lineage, const Result<AppendEnd>& end,
+                              std::uint64_t attempt, RestoreEffects& effects) {
+  const auto found = restores_.find(lineage);
+  if (found == restores_.end() || !std::exchange(found->second.asked, false)) return;
+  Restore& restore = found->second;
+  restore.unresolved = 0;
+  if (!end.ok()) {
+    // It was not appended and never will be. The head tells what to do now.
+    wait(now, restore, Stage::kWaiting, kRestoreRetry, end.error().message());
+    return;
+  }
+  switch (*end) {
+    case AppendEnd::kWon:
+      restore.head = restore.appending;
+      return on_won(now, restore, effects);
+    case AppendEnd::kLost: return read_head(now, restore, effects);
+    case AppendEnd::kUnresolved:
+      restore.unresolved = attempt;
+      restore.next_at = now + kRestoreRetry;
+      restore.why = "the store has not said who has slot " + std::to_string(restore.appending.slot);
+      return;
+  }
+}
+
+void RestoreCore::on_won(Instant now, Restore& restore, RestoreEffects& effects) {
+  const ClaimRecord& head = *restore.head;
+  switch (head.kind) {
+    case ClaimKind::kClaim:
+      restore.claim_uid = head.uid;
+      restore.claimed_at = now;
+      restore.skip = head.attempts > kAttemptsBeforeOlder ? 1 : 0;
+      return find(now, restore, effects);
+    case ClaimKind::kAct:
+      restore.acted_at = now;
+      go_to(now, restore, Stage::kStarting);
+      restore.heard_at = now;
+      return send_go(now, restore, effects);
+    case ClaimKind::kDone: return end_moved(now, restore, effects);
+    case ClaimKind::kRelease:
+      if (restore.after_release == Stage::kRefused) {
+        return this->end(now, restore, Stage::kRefused, restore.why, effects);
+      }
+      return wait(now, restore, Stage::kNoTarget, kNoTargetRetry, restore.why);
+    case ClaimKind::kAbort: return judge_head(now, restore, effects);
+    case ClaimKind::kGenesis:
+    case ClaimKind::kRetire: break;
+  }
+  CMS_ASSERT(false);
+}
+
+void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
+  if (!members_.may_act(now)) return;
+  std::size_t held = 0;
+  for (const Lineage& lineage : open_) {
+    if (holds_claim(restores_.at(lineage).stage)) ++held;
+  }
+  for (const Lineage& lineage : open_) {
+    Restore& restore = restores_.at(lineage);
+    if (restore.stage != Stage::kQueued) continue;
+    if (held >= config_.together_max) return;
+    ++held;
+    append(now, restore, claim(stamp(), *restore.head, restore.reason, restore.has_own_checkpoint), Stage::kClaiming,
+           effects);
+  }
+}
+
+void RestoreCore::release(Instant now, Restore& restore, Stage after, std::string why, RestoreEffects& effects) {
+  restore.after_release = after;
+  restore.why = why;
+  effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " is not restored: " + why});
+  append(now, restore, core::release(stamp(), *restore.head, std::move(why)), Stage::kReleasing, effects);
+}
+
+void RestoreCore::abort(Instant now, Restore& restore, wire::AbortProof proof, std::string why,
+                        RestoreEffects& effects) {
+  effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " was not started on " +
+                                           to_string(restore.target.ecu_mac) + ": " + why});
+  restore.unable.insert(restore.target.ecu_mac);
+  append(now, restore, core::abort(stamp(), *restore.head, proof, std::move(why)), Stage::kAborting, effects);
+}
+
+void RestoreCore::end(Instant now, Restore& restore, Stage stage, std::string why, RestoreEffects& effects) {
+  go_to(now, restore, stage);
+  restore.ended_at = now;
+  restore.why = std::move(why);
+  open_.erase(restore.lineage);
+  if (stage == Stage::kRefused) {
+    effects.push_back(
+        RestoreEvent{true, to_string(restore.replaces.program) + " cannot be restored: " + restore.why});
+  }
+}
+
+void RestoreCore::end_moved(Instant now, Restore& restore, RestoreEffects& effects) {
+  const wire::ClaimOwner owner = restore.head->owner;
+  restore.runs_as = owner.program;
+  const bool by_us = restore.stage == Stage::kFinishing && restore.head->kind == ClaimKind::kDone;
+  if (by_us) restore.started_at = now;
+  effects.push_back(OwnerChanged{restore.lineage, restore.replaces, owner});
+  if (by_us) {
+    std::string text = to_string(restore.replaces.program) + " runs as " + to_string(owner.program) + ", " +
+                       ms(restore.began_at, now) + " after its loss was told";
+    if (restore.placed_at != Instant{} && restore.claimed_at != Instant{}) {
+      text += " (claimed after " + ms(restore.began_at, restore.claimed_at) + ", placed " +
+              ms(restore.claimed_at, restore.placed_at) + ", prepared " + ms(restore.placed_at, restore.prepared_at) +
+              ", ACT " + ms(restore.prepared_at, restore.acted_at) + ", started and DONE " +
+              ms(restore.acted_at, now) + ")";
+    }
+    effects.push_back(RestoreEvent{false, std::move(text)});
+  }
+  end(now, restore, Stage::kDone, {}, effects);
+}
+
+// ---- the checkpoint
+
+void RestoreCore::find(Instant now, Restore& restore, RestoreEffects& effects) {
+  CMS_ASSERT(!restore.asked);
+  go_to(now, restore, Stage::kFinding);
+  restore.asked = true;
+  effects.push_back(FindCheckpoint{*restore.head, restore.skip});
+}
+
+void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Found>& found, RestoreEffects& effects) {
+  const auto known = restores_.find(lineage);
+  if (known == restores_.end() || !std::exchange(known->second.asked, false)) return;
+  Restore& restore = known->second;
+  if (found.ok()) {
+    restore.found = *found;
+    go_to(now, restore, Stage::kPlacing);
+    effects.push_back(AskTargets{});
+    return;
+  }
+  if (found.error().code == Code::kNotFound || found.error().code == Code::kWithdrawn) {
+    return release(now, restore, Stage::kRefused, found.error().message(), effects);
+  }
+  restore.why = found.error().message();
+  restore.next_at = now + kRestoreRetry;
+}
+
+// ---- the target
+
+bool RestoreCore::is_there(const SessionId& session) const {
+  const auto known = sessions_.find(session.ecu_mac);
+  return known != sessions_.end() && known->second == session;
+}
+
+void RestoreCore::add_reservations(Instant now, std::vector<Candidate>& candidates) const {
+  std::map<EcuMac, Candidate*> by_ecu;
+  for (Candidate& candidate : candidates) by_ecu.emplace(candidate.session.ecu_mac, &candidate);
+  for (const Placement& placement : placements_) {
+    const auto found = by_ecu.find(placement.ecu_mac);
+    if (found == by_ecu.end()) continue;
+    if (placement.at + kPlacementShows < now - found->second->metrics_age) continue;
+    found->second->reserved.ram_bytes += placement.reservation.ram_bytes;
+    found->second->reserved.cpu_permille += placement.reservation.cpu_permille;
+  }
+}
+
+std::uint64_t RestoreCore::bytes_under_way() const {
+  std::uint64_t bytes = 0;
+  for (const Lineage& lineage : open_) {
+    const Restore& restore = restores_.at(lineage);
+    if (restore.stage == Stage::kPreparing) bytes += restore.found->name.size_bytes;
+  }
+  return bytes;
+}
+
+void RestoreCore::place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
+                            RestoreEffects& effects) {
+  std::vector<Restore*> waiting;
+  bool figures_are_new = false;  // Nobody waits yet longer than an answer takes.
+  for (const Lineage& lineage : open_) {
+    Restore& restore = restores_.at(lineage);
+    if (restore.stage == Stage::kPlacing) waiting.push_back(&restore);
+  }
+  if (waiting.empty()) return;
+  effects.push_back(AskTargets{});
+  for (const Restore* restore : waiting) {
+    if (awaited == 0 || now - restore->since >= kPlaceWaitMax / 3) figures_are_new = true;
+  }
+  if (!figures_are_new) return;
+  std::sort(waiting.begin(), waiting.end(),
+            [](const Restore* a, const Restore* b) { return urgency(*a) < urgency(*b); });
+  candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
+                                  [this](const Candidate& candidate) { return is_gone(candidate.session); }),
+                   candidates.end());
+  std::uint64_t bytes = bytes_under_way();
+  for (Restore* restore : waiting) {
+    const std::uint64_t size_bytes = restore->found->name.size_bytes;
+    if (bytes > 0 && bytes + size_bytes > config_.budget_bytes) return;  // None overtakes a more urgent one.
+    std::vector<Candidate> counted = candidates;
+    add_reservations(now, counted);
+    if (place(now, *restore, counted, effects)) bytes += size_bytes;
+  }
+}
+
+bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
+                        RestoreEffects& effects) {
+  std::vector<Candidate> able;
+  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(able), [&](const Candidate& candidate) {
+    return restore.unable.count(candidate.session.ecu_mac) == 0;
+  });
+  const Demand demand = demand_of(restore);
+  restore.verdicts = rank(demand, able);
+  const TargetVerdict* best = restore.verdicts.empty() ? nullptr : &restore.verdicts.front();
+  if (best != nullptr && best->ineligible == Ineligible::kNo) {
+    restore.target = best->session;
+    restore.placed_at = now;
+    restore.received_bytes = 0;
+    restore.heard_at = now;
+    restore.moved_at = now;
+    if (placements_.size() >= kPlacementCountMax) placements_.erase(placements_.begin());
+    placements_.push_back(
+        Placement{best->session.ecu_mac, {ram_bytes_of(demand), cpu_permille_of(demand.real_time)}, now});
+    go_to(now, restore, Stage::kPreparing);
+    send_prepare(now, restore, effects);
+    return true;
+  }
+  if (now - restore.since < kPlaceWaitMax) return false;
+  std::string why = no_target(restore.verdicts);
+  if (!restore.unable.empty()) {
+    why += "; " + std::to_string(restore.unable.size()) + " could not";
+    restore.unable.clear();
+  }
+  release(now, restore, Stage::kNoTarget, std::move(why), effects);
+  return false;
+}
+
+wire::ClaimRef RestoreCore::claim_of(const Restore& restore) const {
+  return wire::ClaimRef{restore.lineage, restore.head->claim_slot, restore.claim_uid};
+}
+
+void RestoreCore::command(Restore& restore, wire::ControlBody body, RestoreEffects& effects) const {
+  effects.push_back(SendToTarget{restore.target, std::move(body)});
+}
+
+void RestoreCore::send_prepare(Instant now, Restore& restore, RestoreEffects& effects) {
+  restore.next_at = now + kCommandRepeat;
+  command(restore,
+          wire::Prepare{claim_of(restore), restore.found->session, restore.found->notification, config_.bulk_port},
+          effects);
+}
+
+void RestoreCore::send_go(Instant now, Restore& restore, RestoreEffects& effects) {
+  restore.next_at = now + kCommandRepeat;
+  command(restore, wire::Go{claim_of(restore), restore.head->slot, restore.head->uid}, effects);
+}
+
+void RestoreCore::next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects) {
+  effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " goes to another target than " +
+                                           to_string(restore.target.ecu_mac) + ": " + why});
+  command(restore, wire::Discard{claim_of(restore)}, effects);
+  restore.unable.insert(restore.target.ecu_mac);
+  restore.why = std::move(why);
+  go_to(now, restore, Stage::kPlacing);
+}
+
+void RestoreCore::on_report(Instant now, const SessionId& from, const wire::RestoreReport& report,
+                            RestoreEffects& effects) {
+  const auto found = restores_.find(report.claim.lineage);
+  if (found == restores_.end()) return;
+  Restore& restore = found->second;
+  if (!restore.head || !(from == restore.target)) return;
+  if (report.claim.slot != restore.head->claim_slot || report.claim.uid != restore.claim_uid) return;
+  if (restore.stage == Stage::kPreparing) {
+    restore.heard_at = now;
+    switch (report.state) {
+      case wire::RestoreState::kUnknown: return;
+      case wire::RestoreState::kPulling:
+        if (report.received_bytes > restore.received_bytes) {
+          restore.received_bytes = report.received_bytes;
+          restore.moved_at = now;
+        }
+        return;
+      case wire::RestoreState::kPrepared:
+        restore.received_bytes = report.received_bytes;
+        restore.prepared_at = now;
+        go_to(now, restore, Stage::kActing);
+        return step(now, restore, effects);
+      case wire::RestoreState::kRunning:
+        return next_target(now, restore, "it says that it runs what it was not told to run", effects);
+      case wire::RestoreState::kRefused:
+      case wire::RestoreState::kDiscarded:
+        return next_target(now, restore, report.context.empty() ? "it refused" : report.context, effects);
+    }
+    return;
+  }
+  if (restore.stage != Stage::kStarting || restore.asked || report.act_uid != restore.head->uid) return;
+  restore.heard_at = now;
+  if (report.state == wire::RestoreState::kRunning) {
+    append(now, restore, done(stamp(), *restore.head, report.program_id), Stage::kFinishing, effects);
+  } else if (report.state == wire::RestoreState::kRefused || report.state == wire::RestoreState::kDiscarded) {
+    abort(now, restore, wire::AbortProof::kRefused, report.context.empty() ? "it refused" : report.context, effects);
+  }
+}
+
+// ---- time
+
+void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
+  if (restore.asked || now < restore.next_at) return;
+  switch (restore.stage) {
+    case Stage::kWatching:
+    case Stage::kWaiting:
+    case Stage::kNoTarget: return read_head(now, restore, effects);
+    case Stage::kFinding: return find(now, restore, effects);
+    case Stage::kPreparing:
+      if (!is_there(restore.target)) return next_target(now, restore, "its session has ended", effects);
+      if (is_gone(restore.target)) return next_target(now, restore, "an operator says that it is gone", effects);
+      if (now - restore.heard_at >= kTargetSilenceMax) return next_target(now, restore, "no answer", effects);
+      if (now - restore.moved_at >= kTargetStuckMax) return next_target(now, restore, "it does not get on", effects);
+      return send_prepare(now, restore, effects);
+    case Stage::kActing:
+      if (restore.unresolved != 0) break;
+      if (!members_.may_act(now)) {
+        restore.next_at = now + kRestoreRetry;  // Others may be taking over; the log will tell.
+        return;
+      }
+      return append(now, restore,
+                    act(stamp(), *restore.head, restore.target, claim_blob_of(restore.found->name)), Stage::kActing,
+                    effects);
+    case Stage::kStarting:
+      if (is_gone(restore.target)) {
+        return abort(now, restore, wire::AbortProof::kVouched, "an operator says that its ECU is gone", effects);
+      }
+      send_go(now, restore, effects);
+      // It may have answered another of us.
+      if (now - restore.since >= kOthersActGrace) read_head(now, restore, effects);
+      return;
+    case Stage::kClaiming:
+    case Stage::kFinishing:
+    case Stage::kAborting:
+    case Stage::kReleasing: break;
+    case Stage::kReading:
+    case Stage::kQueued:
+    case Stage::kPlacing:
+    case Stage::kDone:
+    case Stage::kRefused: return;
+  }
+  if (restore.unresolved == 0) return;
+  restore.asked = true;
+  restore.next_at = now + kRestoreRetry;
+  effects.push_back(SettleAppend{restore.lineage, restore.unresolved});
+}
+
+void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates,
+                          std::size_t awaited, RestoreEffects& effects) {
+  wall_us_ = wall_us;
+  sessions_.clear();
+  for (const Candidate& candidate : candidates) sessions_.emplace(candidate.session.ecu_mac, candidate.session);
+  look_for_losses(now, effects);
+  // A step may end a restore, and so take it out of open_.
+  const std::vector<Lineage> open(open_.begin(), open_.end());
+  for (const Lineage& lineage : open) step(now, restores_.at(lineage), effects);
+  claim_queued(now, effects);
+  place_all(now, candidates, awaited, effects);
+  placements_.erase(std::remove_if(placements_.begin(), placements_.end(),
+                                   [now](const Placement& one) { return now - one.at > kPlacementForgotten; }),
+                    placements_.end());
+}
+
+std::string_view to_string(Stage stage) {
+  switch (stage) {
+    case Stage::kReading: return "reading the log";
+    case Stage::kQueued: return "queued";
+    case Stage::kWatching: return "watched";
+    case Stage::kClaiming: return "claiming";
+    case Stage::kFinding: return "finding the checkpoint";
+    case Stage::kPlacing: return "looking for a target";
+    case Stage::kPreparing: return "preparing";
+    case Stage::kActing: return "acting";
+    case Stage::kStarting: return "starting";
+    case Stage::kFinishing: return "finishing";
+    case Stage::kAborting: return "aborting";
+    case Stage::kReleasing: return "releasing";
+    case Stage::kWaiting: return "waiting";
+    case Stage::kNoTarget: return "no target";
+    case Stage::kDone: return "done";
+    case Stage::kRefused: return "refused";
+  }
+  return "?";
+}
+
+}  // namespace cms::core

@@ -1,0 +1,272 @@
+#pragma once
+// RestoreCore carries programs on from lost ECUs: it claims a lineage in its log, finds the checkpoint, picks
+// a target, has it restored there paused, and only then lets it run and writes down who owns it
+// (docs/adr/0010-claim-log.md has the order of the records, claim_log.h what may follow what).
+//
+// Inputs are calls with the time; what is to be done comes back as effects. It decides nothing from what it
+// remembers: before it acts on a log it has read its head or won its highest slot, and an append that lost, or of
+// which the outcome is not known, is followed by reading the head anew. So any number of CMS instances may be
+// at work on one lineage, and any of them may die between two steps: what it began is in the log, and
+// whoever finds an open claim whose writer is dead goes on.
+//
+// Threads: none; one caller at a time. No I/O, no clock. Bounds: kRestoreCountMax lineages, of which the ended
+// ones are forgotten first; bytes on their way to targets by RestoreConfig.
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/prng.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "cms/core/claim_log.h"
+#include "cms/core/members.h"
+#include "cms/core/placement.h"
+#include "schemas/claim_record.h"
+#include "schemas/messages.h"
+#include "storage/blob_store.h"
+
+namespace cms::core {
+
+inline constexpr std::size_t kRestoreCountMax = 65536;
+inline constexpr std::size_t kLossCountMax = 1024;  // Lost ECUs that are remembered.
+inline constexpr std::size_t kPlacementCountMax = 4096;
+// Of a lineage whose log, checkpoint or target could not be had: then it is tried again.
+inline constexpr Duration kRestoreRetry = std::chrono::milliseconds(500);
+inline constexpr Duration kWatchOthers = std::chrono::milliseconds(250);  // Between two looks at another's claim.
+inline constexpr Duration kCommandRepeat = std::chrono::milliseconds(300);
+// So long another's ACT is left to who wrote it.
+inline constexpr Duration kOthersActGrace = std::chrono::seconds(1);
+inline constexpr Duration kTargetSilenceMax = std::chrono::seconds(3);  // Without a report: another target.
+inline constexpr Duration kTargetStuckMax = std::chrono::seconds(60);   // Reports, but nothing changes.
+inline constexpr Duration kPlaceWaitMax = std::chrono::seconds(3);  // For a target: then the claim is given back.
+inline constexpr Duration kNoTargetRetry = std::chrono::seconds(5);
+inline constexpr Duration kLogScanInterval = std::chrono::seconds(30);  // For open claims of the dead.
+// After so many claims in a row the next older checkpoint is taken, where there is one; the newest may be
+// what kills the program.
+inline constexpr std::uint32_t kAttemptsBeforeOlder = 3;
+inline constexpr std::uint32_t kAttemptsMax = 16;  // Then an operator has to look.
+
+struct RestoreConfig {
+  Writer me;
+  std::uint64_t budget_bytes = 512U * 1024 * 1024;  // On their way to targets; one is always allowed.
+  std::size_t together_max = 64;                    // Claims of ours that are open at once.
+  std::uint16_t bulk_port = 0;                      // Where targets fetch.
+  std::uint64_t seed = 0;                           // Of records' uids.
+};
+
+// ---- effects
+// The heads of all logs in which that ECU owns a program, or is the target of ACT; without one: of all
+// in which a claim is open. on_logs_scanned.
+struct ScanLogs {
+  std::optional<EcuMac> ecu_mac{};
+};
+struct ReadHead {  // Durably. on_head.
+  Lineage lineage{};
+};
+struct AppendRecord {  // on_appended.
+  wire::ClaimRecord record{};
+};
+struct SettleAppend {  // on_appended.
+  Lineage lineage{};
+  std::uint64_t attempt = 0;
+};
+// The best checkpoint that can be restored, listed from the store now, made durable and its footer read; the
+// `skip` best ones are passed over. on_found.
+struct FindCheckpoint {
+  wire::ClaimRecord head{};
+  std::size_t skip = 0;
+};
+struct SendToTarget {
+  SessionId target{};
+  wire::ControlBody body{};
+};
+struct AskTargets {};  // For their figures: CmsCore::ask_metrics.
+// The lineage has another owner: who sends under the former one is fenced.
+struct OwnerChanged {
+  Lineage lineage{};
+  wire::ClaimOwner from{};
+  wire::ClaimOwner to{};
+};
+struct RestoreEvent {  // For the log.
+  bool warning = false;
+  std::string text{};
+};
+using RestoreEffect = std::variant<ScanLogs, ReadHead, AppendRecord, SettleAppend, FindCheckpoint, SendToTarget,
+                                   AskTargets, OwnerChanged, RestoreEvent>;
+using RestoreEffects = std::vector<RestoreEffect>;
+
+class RestoreCore {
+ public:
+  // `members` outlives this: who may act, and whose life has ended.
+  RestoreCore(RestoreConfig config, const Members& members);
+
+  // ---- inputs: people
+  // An operator vouches that nothing runs on that ECU any more: all its programs are restored elsewhere.
+  // Again for the same one: what is open or was refused is tried again.
+  void fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects);
+
+  // ---- inputs: answers of the workers
+  void on_logs_scanned(Instant now, const ScanLogs& asked, const Result<std::vector<wire::ClaimRecord>>& heads,
+                       RestoreEffects& effects);
+  struct Head {
+    std::optional<wire::ClaimRecord> record{};  // Absent: the log is empty.
+    std::uint64_t claim_uid = 0;                // Of ACT: the uid of the CLAIM that it follows from.
+    // The index says that something of this owner was stored. A hint: it only counts attempts.
+    bool has_own_checkpoint = false;
+  };
+  void on_head(Instant now, const Lineage& lineage, const Result<Head>& head, RestoreEffects& effects);
+  enum class AppendEnd : std::uint8_t { kWon, kLost, kUnresolved };
+  void on_appended(Instant now, const Lineage& lineage, const Result<AppendEnd>& end, std::uint64_t attempt,
+                   RestoreEffects& effects);
+  struct Found {
+    storage::BlobName name{};
+    SessionId session{};  // That published it.
+    wire::Notification notification{};
+    std::size_t older = 0;  // How many there are behind it.
+  };
+  // kNotFound: nothing can be restored; kWithdrawn: the program has ended for good.
+  void on_found(Instant now, const Lineage& lineage, const Result<Found>& found, RestoreEffects& effects);
+
+  // ---- inputs: targets
+  void on_report(Instant now, const SessionId& from, const wire::RestoreReport& report, RestoreEffects& effects);
+
+  // ---- inputs: time
+  // `candidates`, of this moment: as CmsCore::candidates. `awaited`: ECUs whose figures are on their way.
+  void on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates, std::size_t awaited,
+               RestoreEffects& effects);
+  // Whether on_time has anything to do soon; else once a second is enough.
+  bool busy() const { return !open_.empty() || !scans_.empty(); }
+  // What this CMS has placed on an ECU that its figures do not show yet.
+  void add_reservations(Instant now, std::vector<Candidate>& candidates) const;
+
+  // ---- for status pages
+  enum class Stage : std::uint8_t {
+    kReading,    // The log's head.
+    kQueued,     // For its turn: others are more urgent, or the budget is used up.
+    kWatching,   // Another CMS is at work on it.
+    kClaiming,   // CLAIM is being appended.
+    kFinding,    // The checkpoint.
+    kPlacing,    // A target is looked for.
+    kPreparing,  // The target pulls it and restores it, paused.
+    kActing,     // ACT is being appended.
+    kStarting,   // Go was sent; the target's answer is awaited.
+    kFinishing,  // DONE is being appended.
+    kAborting,   // ABORT is being appended.
+    kReleasing,  // RELEASE is being appended.
+    kWaiting,    // For what could not be had just now: see `why`.
+    kNoTarget,   // No ECU can take it: given back, and tried again by and by.
+    kDone,
+    kRefused,  // It cannot be done: see `why`.
+  };
+  struct Restore {
+    Lineage lineage{};
+    wire::ClaimOwner replaces{};
+    wire::ClaimReason reason = wire::ClaimReason::kNone;
+    Stage stage = Stage::kReading;
+    std::optional<wire::ClaimRecord> head{};
+    std::uint64_t claim_uid = 0;
+    bool has_own_checkpoint = false;
+    std::optional<Found> found{};
+    std::size_t skip = 0;
+    SessionId target{};
+    std::set<EcuMac> unable{};  // Targets that could not, in this claim or the one before.
+    std::uint64_t received_bytes = 0;
+    std::string why{};  // Of kWaiting and kRefused, or what the last target said.
+    ProgramKey runs_as{};
+    std::vector<TargetVerdict> verdicts{};  // Of the last time that a target was looked for.
+    Instant began_at{};
+    Instant claimed_at{};
+    Instant placed_at{};
+    Instant prepared_at{};
+    Instant acted_at{};
+    Instant started_at{};  // It ran from here on.
+    Instant ended_at{};
+    Instant since{};     // In this stage.
+    Instant next_at{};   // When on_time looks at it again.
+    Instant heard_at{};  // Of the target.
+    Instant moved_at{};  // When the target last got on.
+    std::uint64_t unresolved = 0;  // An append whose outcome is not known.
+    wire::ClaimRecord appending{};  // While asked, or unresolved, in a stage that appends.
+    Stage after_release{};          // What comes after kReleasing.
+    std::uint64_t act_uid = 0;      // Another's ACT that is watched,
+    Instant act_seen_at{};          //   and since when.
+    bool asked = false;             // The worker has a question or an append of it.
+  };
+  struct Loss {
+    Instant told_at{};
+    bool scanned = false;   // All logs were looked at since it was told.
+    Instant next_scan_at{};  // While it is not.
+    std::string trouble{};
+    std::set<Lineage> lineages{};
+  };
+  struct Progress {
+    bool scanned = false;
+    std::size_t total = 0;
+    std::size_t done = 0;
+    std::size_t refused = 0;  // Those without a target among them.
+  };
+  Progress progress_of(EcuMac ecu_mac) const;
+  const std::map<Lineage, Restore>& restores() const { return restores_; }
+  const std::map<EcuMac, Loss>& losses() const { return losses_; }
+  // The life of an ECU that ended up to this incarnation: an operator said so.
+  bool is_gone(const SessionId& session) const;
+
+ private:
+  void begin(Instant now, const wire::ClaimRecord& head, wire::ClaimReason reason, RestoreEffects& effects);
+  void look_for_losses(Instant now, RestoreEffects& effects);
+  void ask_scan(Instant now, std::optional<EcuMac> ecu_mac, RestoreEffects& effects);
+  void step(Instant now, Restore& restore, RestoreEffects& effects);
+  void go_to(Instant now, Restore& restore, Stage stage);
+  void read_head(Instant now, Restore& restore, RestoreEffects& effects);
+  void judge_head(Instant now, Restore& restore, RestoreEffects& effects);
+  void append(Instant now, Restore& restore, wire::ClaimRecord record, Stage stage, RestoreEffects& effects);
+  void on_won(Instant now, Restore& restore, RestoreEffects& effects);
+  void claim_queued(Instant now, RestoreEffects& effects);
+  void find(Instant now, Restore& restore, RestoreEffects& effects);
+  void place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited, RestoreEffects& effects);
+  bool place(Instant now, Restore& restore, const std::vector<Candidate>& candidates, RestoreEffects& effects);
+  void next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects);
+  void command(Restore& restore, wire::ControlBody body, RestoreEffects& effects) const;
+  void send_prepare(Instant now, Restore& restore, RestoreEffects& effects);
+  void send_go(Instant now, Restore& restore, RestoreEffects& effects);
+  // What comes after it: kNoTarget, kRefused.
+  void release(Instant now, Restore& restore, Stage after, std::string why, RestoreEffects& effects);
+  void abort(Instant now, Restore& restore, wire::AbortProof proof, std::string why, RestoreEffects& effects);
+  void wait(Instant now, Restore& restore, Stage stage, Duration pause, std::string why);
+  void end(Instant now, Restore& restore, Stage stage, std::string why, RestoreEffects& effects);
+  void end_moved(Instant now, Restore& restore, RestoreEffects& effects);
+  wire::ClaimRef claim_of(const Restore& restore) const;
+  bool is_there(const SessionId& session) const;
+  std::uint64_t bytes_under_way() const;
+  Stamp stamp();
+
+  const RestoreConfig config_;
+  const Members& members_;
+  Prng prng_;
+  std::uint64_t wall_us_ = 0;
+  std::map<Lineage, Restore> restores_;
+  std::set<Lineage> open_;  // Of restores_: neither done nor refused.
+  std::map<EcuMac, Loss> losses_;
+  std::map<EcuMac, Incarnation> gone_;  // Of an ECU that was lost: its sessions up to here.
+  struct Placement {
+    EcuMac ecu_mac{};
+    Reservation reservation{};
+    Instant at{};
+  };
+  std::vector<Placement> placements_;
+  std::map<EcuMac, SessionId> sessions_;              // As on_time was last told.
+  std::map<std::optional<EcuMac>, Instant> scans_;    // Asked for and not answered, and when.
+  Instant next_scan_at_{};                            // For open claims of the dead.
+  std::size_t stale_count_ = 0;                       // Of the members, at the last look.
+};
+
+std::string_view to_string(RestoreCore::Stage stage);  // "preparing"
+
+}  // namespace cms::core

@@ -1,0 +1,131 @@
+#include "cms/daemon/admin_restores.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "cms/daemon/admin_words.h"
+
+namespace cms::daemon {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using core::RestoreCore;
+using Stage = RestoreCore::Stage;
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+std::int64_t ms_between(Instant from, Instant to) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(to - from).count();
+}
+
+Json restore_json(const RestoreCore::Restore& restore, Instant now) {
+  const bool ended = restore.ended_at != Instant{};
+  Json json{{"program", to_string(restore.replaces.program)},
+            {"lineage", to_string(restore.lineage)},
+            {"reason", std::string(wire::to_string(restore.reason))},
+            {"state", std::string(core::to_string(restore.stage))}};
+  json["runs_as"] = restore.runs_as == ProgramKey{} ? Json() : Json(to_string(restore.runs_as));
+  json["target"] = restore.target == SessionId{} ? Json() : Json(to_string(restore.target.ecu_mac));
+  json["checkpoint"] = restore.found ? Json(to_string(restore.found->name.checkpoint)) : Json();
+  json["size_bytes"] = restore.found ? Json(restore.found->name.size_bytes) : Json();
+  json["received_bytes"] = restore.received_bytes;
+  json["attempts"] = restore.head ? Json(restore.head->attempts) : Json();
+  json["took_ms"] = ms_between(restore.began_at, ended ? restore.ended_at : now);
+  // Each step, in ms after it began; null: not come to.
+  const auto step = [&](const char* name, Instant at) {
+    json[name] = at == Instant{} ? Json() : Json(ms_between(restore.began_at, at));
+  };
+  step("claimed_ms", restore.claimed_at);
+  step("placed_ms", restore.placed_at);
+  step("prepared_ms", restore.prepared_at);
+  step("acted_ms", restore.acted_at);
+  step("started_ms", restore.started_at);
+  json["why"] = restore.why.empty() ? Json() : Json(restore.why);
+  return json;
+}
+
+Json list_json(std::vector<const RestoreCore::Restore*> found, Instant now) {
+  std::stable_sort(found.begin(), found.end(), [](const auto* a, const auto* b) {
+    return (a->stage == Stage::kDone) < (b->stage == Stage::kDone);
+  });
+  Json list = Json::array();
+  for (std::size_t i = 0; i < std::min(found.size(), kRestoresShownMax); ++i) list.push_back(restore_json(*found[i], now));
+  return list;
+}
+
+std::string what_of(const wire::ClaimRecord& record) {
+  switch (record.kind) {
+    case wire::ClaimKind::kClaim:
+      return std::string(wire::to_string(record.reason)) + ", attempt " + std::to_string(record.attempts);
+    case wire::ClaimKind::kAct:
+      return "may run on " + to_string(record.target.ecu_mac) + " from " + to_string(record.checkpoint->checkpoint);
+    case wire::ClaimKind::kDone: return "from " + to_string(record.base->checkpoint);
+    case wire::ClaimKind::kAbort: return std::string(wire::to_string(record.proof)) + ": " + record.text;
+    case wire::ClaimKind::kGenesis:
+    case wire::ClaimKind::kRelease:
+    case wire::ClaimKind::kRetire: break;
+  }
+  return record.text;
+}
+
+}  // namespace
+
+Result<std::string> loss_json(const RestoreCore& restores, EcuMac ecu_mac, Instant now) {
+  const auto loss = restores.losses().find(ecu_mac);
+  if (loss == restores.losses().end()) {
+    return make_error(Code::kNotFound, "nobody told this cmsd that " + to_string(ecu_mac) + " is lost");
+  }
+  const RestoreCore::Progress progress = restores.progress_of(ecu_mac);
+  const std::size_t ended = progress.done + progress.refused;
+  const bool all = progress.scanned && ended == progress.total;
+  const double seconds = std::chrono::duration<double>(now - loss->second.told_at).count();
+  const double rate = seconds > 0 ? static_cast<double>(ended) / seconds : 0;
+  Json json{{"ecu_mac", to_string(ecu_mac)},
+            {"state", all ? "ended" : progress.scanned ? "restoring" : "reading the claim logs"},
+            {"total", progress.total},
+            {"done", progress.done},
+            {"refused", progress.refused},
+            {"per_s", static_cast<std::uint64_t>(rate)}};
+  json["left_s"] = rate > 0 && !all
+                       ? Json(static_cast<std::uint64_t>(static_cast<double>(progress.total - ended) / rate))
+                       : Json();
+  json["trouble"] = loss->second.trouble.empty() ? Json() : Json(loss->second.trouble);
+  std::vector<const RestoreCore::Restore*> found;
+  for (const Lineage& lineage : loss->second.lineages) {
+    const auto restore = restores.restores().find(lineage);
+    if (restore != restores.restores().end()) found.push_back(&restore->second);
+  }
+  json["restores"] = list_json(std::move(found), now);
+  return dump(json);
+}
+
+std::string restores_json(const RestoreCore& restores, std::optional<EcuMac> ecu_mac, Instant now) {
+  std::vector<const RestoreCore::Restore*> found;
+  for (const auto& [lineage, restore] : restores.restores()) {
+    if (!ecu_mac || restore.replaces.program.ecu_mac == *ecu_mac) found.push_back(&restore);
+  }
+  Json json{{"count", found.size()}};
+  json["restores"] = list_json(std::move(found), now);
+  return dump(json);
+}
+
+std::string history_json(const std::vector<wire::ClaimRecord>& records, bool more) {
+  Json list = Json::array();
+  for (const wire::ClaimRecord& record : records) {
+    const auto at = time_text(record.written_at_us);
+    list.push_back(Json{{"at", at ? Json(*at) : Json()},
+                        {"at_us", record.written_at_us},
+                        {"lineage", to_string(record.lineage)},
+                        {"slot", record.slot},
+                        {"kind", std::string(wire::to_string(record.kind))},
+                        {"by", record.writer},
+                        {"owner", to_string(record.owner.program)},
+                        {"owner_epoch", record.owner.owner_epoch},
+                        {"attempts", record.attempts},
+                        {"what", what_of(record)}});
+  }
+  return dump(Json{{"records", std::move(list)}, {"more", more}});
+}
+
+}  // namespace cms::daemon

@@ -1,0 +1,25 @@
+#pragma once
+// The JSON of what restores are asked for: a lost ECU, the restores of this cmsd, claim logs.
+//
+// Threads: pure functions.
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "cms/core/restore.h"
+#include "schemas/claim_record.h"
+
+namespace cms::daemon {
+
+inline constexpr std::size_t kRestoresShownMax = 2000;  // Of one answer, those that are not done first.
+
+// How far the restores of a lost ECU are. kNotFound: nobody said that it is lost.
+Result<std::string> loss_json(const core::RestoreCore& restores, EcuMac ecu_mac, Instant now);
+// All, or those of programs that this ECU lost.
+std::string restores_json(const core::RestoreCore& restores, std::optional<EcuMac> ecu_mac, Instant now);
+std::string history_json(const std::vector<wire::ClaimRecord>& records, bool more);
+
+}  // namespace cms::daemon

@@ -1,0 +1,326 @@
+#include "cms/daemon/claim_worker.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "base/crash_point.h"
+#include "cms/daemon/store_workers.h"
+
+namespace cms::daemon {
+
+using core::RestoreCore;
+using storage::BlobName;
+using storage::ClaimStore;
+using storage::IndexRow;
+using wire::ClaimRecord;
+
+ClaimWorker::ClaimWorker(const Parts& parts) : parts_(parts), scanner_("claim-scan") {
+  for (std::size_t i = 0; i < kClaimLaneCount; ++i) {
+    lanes_.push_back(std::make_unique<Worker>("claim-" + std::to_string(i)));
+  }
+}
+
+void ClaimWorker::stop() {
+  scanner_.stop();
+  for (const auto& lane : lanes_) lane->stop();
+}
+
+template <typename T, typename Job>
+void ClaimWorker::post(Worker& worker, Job job, Then<T> then) {
+  worker.post([this, job = std::move(job), then = std::move(then)]() mutable {
+    Result<T> answer = job();
+    parts_.outbox.push([then = std::move(then), answer = std::move(answer)](Instant now, core::Effects& effects) {
+      then(now, effects, answer);
+    });
+  });
+}
+
+// ---- logs
+
+Status ClaimWorker::for_each_head(const std::function<void(const ClaimRecord&)>& visit) {
+  for (std::uint32_t shard = 0; shard < storage::kLogShardCount; ++shard) {
+    if (scanner_.stopping()) return make_error(Code::kCancelled, "this cmsd ends");
+    std::vector<storage::LogSlot> unknown;
+    const Status listed = parts_.claims.list_logs(
+        shard,
+        [&](const storage::LogId& log, storage::Slot head) {
+          if (log.kind != storage::LogId::Kind::kLineage) return;
+          // Records never change: one that was read is as it was.
+          const auto known = parts_.gate.known_head(log.id);
+          if (known && known->slot >= head) {
+            visit(*known);
+          } else {
+            unknown.push_back(storage::LogSlot{log, head});
+          }
+        },
+        nullptr);
+    if (!listed.ok()) return listed;
+    const auto heads = parts_.claims.heads(unknown, ClaimStore::Read::kAsSeen);
+    for (std::size_t i = 0; i < heads.size(); ++i) {
+      auto head = heads[i].ok() ? claim_record_of(*heads[i]) : Result<ClaimRecord>(heads[i].error());
+      if (head.ok()) {
+        visit(*head);
+      } else if (head.error().code == Code::kCorrupt || head.error().code == Code::kUnsupported) {
+        // That lineage is for a person to look at; the others must not wait for it.
+        spdlog::error("{} cannot be used: {}", storage::to_string(unknown[i].log), head.error().message());
+      } else {
+        return head.error();
+      }
+    }
+  }
+  return ok_status();
+}
+
+Result<std::vector<ClaimRecord>> ClaimWorker::scan_now(const core::ScanLogs& asked) {
+  std::vector<ClaimRecord> found;
+  const Status scanned = for_each_head([&](const ClaimRecord& head) {
+    const bool open = head.kind == wire::ClaimKind::kClaim || head.kind == wire::ClaimKind::kAct;
+    const bool wanted = !asked.ecu_mac ? open
+                                       : head.owner.program.ecu_mac == *asked.ecu_mac ||
+                                             (head.kind == wire::ClaimKind::kAct &&
+                                              head.target.ecu_mac == *asked.ecu_mac);
+    if (wanted) found.push_back(head);
+  });
+  if (!scanned.ok()) return scanned.error();
+  return found;
+}
+
+void ClaimWorker::scan(const core::ScanLogs& asked, Then<std::vector<ClaimRecord>> then) {
+  post<std::vector<ClaimRecord>>(scanner_, [this, asked] { return scan_now(asked); }, std::move(then));
+}
+
+Result<RestoreCore::Head> ClaimWorker::head_now(const Lineage& lineage) {
+  RestoreCore::Head head;
+  auto record = parts_.gate.read_head(lineage);
+  if (!record.ok()) return record.error();
+  head.record = std::move(*record);
+  if (!head.record) return head;
+  if (head.record->kind == wire::ClaimKind::kAct) {
+    const auto text =
+        parts_.claims.read(storage::log_of(lineage), head.record->claim_slot, ClaimStore::Read::kAsSeen);
+    if (!text.ok()) return text.error();
+    const auto claim = claim_record_of(*text);
+    if (!claim.ok()) return claim.error();
+    head.claim_uid = claim->uid;
+  }
+  const auto newest = parts_.index.newest(head.record->owner.program);
+  head.has_own_checkpoint = newest.ok() && *newest && (*newest)->name.lineage == lineage &&
+                            (*newest)->name.owner_epoch == head.record->owner.owner_epoch;
+  return head;
+}
+
+void ClaimWorker::read_head(const Lineage& lineage, Then<RestoreCore::Head> then) {
+  post<RestoreCore::Head>(lane_of(lineage), [this, lineage] { return head_now(lineage); }, std::move(then));
+}
+
+namespace {
+
+Result<ClaimWorker::Appended> end_of(const Result<storage::Appended>& appended) {
+  if (!appended.ok()) return appended.error();
+  switch (appended->end) {
+    case storage::Appended::End::kWon: return ClaimWorker::Appended{RestoreCore::AppendEnd::kWon, 0};
+    case storage::Appended::End::kLost: return ClaimWorker::Appended{RestoreCore::AppendEnd::kLost, 0};
+    case storage::Appended::End::kUnresolved: break;
+  }
+  return ClaimWorker::Appended{RestoreCore::AppendEnd::kUnresolved, appended->attempt};
+}
+
+}  // namespace
+
+void ClaimWorker::append(const ClaimRecord& record, Then<Appended> then) {
+  post<Appended>(
+      lane_of(record.lineage),
+      [this, record]() -> Result<Appended> {
+        switch (record.kind) {
+          case wire::ClaimKind::kClaim: CMS_CRASH_POINT("cmsd.before_claim"); break;
+          case wire::ClaimKind::kAct: CMS_CRASH_POINT("cmsd.before_act"); break;
+          case wire::ClaimKind::kDone: CMS_CRASH_POINT("cmsd.before_done"); break;
+          default: break;
+        }
+        const auto end = end_of(parts_.claims.append(storage::log_of(record.lineage), record.slot, text_of(record)));
+        if (end.ok() && end->end == RestoreCore::AppendEnd::kWon) parts_.gate.note_head(record);
+        switch (record.kind) {
+          case wire::ClaimKind::kClaim: CMS_CRASH_POINT("cmsd.after_claim"); break;
+          case wire::ClaimKind::kAct: CMS_CRASH_POINT("cmsd.after_act"); break;
+          case wire::ClaimKind::kDone: CMS_CRASH_POINT("cmsd.after_done"); break;
+          default: break;
+        }
+        return end;
+      },
+      std::move(then));
+}
+
+void ClaimWorker::settle(const Lineage& lineage, std::uint64_t attempt, Then<Appended> then) {
+  post<Appended>(
+      lane_of(lineage), [this, attempt] { return end_of(parts_.claims.settle(attempt)); }, std::move(then));
+}
+
+// ---- checkpoints
+
+Result<std::vector<BlobName>> ClaimWorker::list_lineage(const Lineage& lineage) {
+  std::vector<BlobName> names;
+  const Status listed = parts_.store.list(
+      storage::shard_of(lineage),
+      [&](const storage::StoredEntry& entry) {
+        if (entry.name.lineage == lineage) names.push_back(entry.name);
+      },
+      nullptr);
+  if (!listed.ok()) return listed.error();
+  // A name that is only listed may go again in a crash of the store's host; what is decided by it may not.
+  std::vector<BlobName> blobs;
+  std::copy_if(names.begin(), names.end(), std::back_inserter(blobs),
+               [](const BlobName& name) { return name.kind == storage::EntryKind::kBlob; });
+  const auto durable = parts_.store.make_durable(blobs);
+  for (std::size_t i = 0; i < blobs.size(); ++i) {
+    if (durable[i].ok()) continue;
+    if (durable[i].code() != Code::kNotFound) return durable[i].error();
+    names.erase(std::find(names.begin(), names.end(), blobs[i]));
+  }
+  return names;
+}
+
+// Only the two newest are offered: a remover that paused since before the claim may still take an older one.
+Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& asked) {
+  constexpr std::size_t kOfferedMax = 2;
+  const auto listed = list_lineage(asked.head.lineage);
+  if (!listed.ok()) return listed.error();
+  std::optional<Version> withdrawn;
+  for (const BlobName& name : *listed) {
+    if (name.kind != storage::EntryKind::kTombstone) continue;
+    if (name.checkpoint.program != asked.head.owner.program) continue;
+    withdrawn = std::max(withdrawn.value_or(Version{}), name.checkpoint.version);
+  }
+  const ProgramKey& owner = asked.head.owner.program;
+  std::vector<BlobName> candidates = core::restorable(asked.head, *listed);
+  if (candidates.empty()) {
+    return make_error(withdrawn ? Code::kWithdrawn : Code::kNotFound,
+                      withdrawn ? to_string(owner) + " was withdrawn" : "nothing of " + to_string(owner) + " is stored");
+  }
+  if (withdrawn && candidates.front().checkpoint.program == owner &&
+      candidates.front().checkpoint.version <= *withdrawn) {
+    return make_error(Code::kWithdrawn, to_string(owner) + " was withdrawn");
+  }
+  candidates.erase(std::unique(candidates.begin(), candidates.end(),
+                               [](const BlobName& a, const BlobName& b) { return a.checkpoint == b.checkpoint; }),
+                   candidates.end());
+  if (candidates.size() > kOfferedMax) candidates.resize(kOfferedMax);
+  std::string damaged;
+  for (std::size_t i = std::min(asked.skip, candidates.size() - 1); i < candidates.size(); ++i) {
+    const auto reader = parts_.store.open(candidates[i]);
+    if (!reader.ok()) {
+      if (reader.error().code != Code::kCorrupt && reader.error().code != Code::kUnsupported) return reader.error();
+      damaged = reader.error().message();
+      continue;
+    }
+    const wire::Manifest& manifest = (*reader)->manifest();
+    // A target fetches it by its checkpoint; the index of who never heard of it has no row.
+    const auto added = parts_.index.add_missing({row_of(candidates[i], manifest)});
+    if (!added.ok()) return added.error();
+    RestoreCore::Found found;
+    found.name = candidates[i];
+    found.session = manifest.session;
+    found.notification = manifest.notification;
+    found.older = candidates.size() - 1 - i;
+    return found;
+  }
+  return make_error(Code::kNotFound, "what is stored of " + to_string(owner) + " is damaged: " + damaged);
+}
+
+void ClaimWorker::find(const core::FindCheckpoint& asked, Then<RestoreCore::Found> then) {
+  post<RestoreCore::Found>(lane_of(asked.head.lineage), [this, asked] { return find_now(asked); }, std::move(then));
+}
+
+Result<std::vector<IndexRow>> ClaimWorker::remove_garbage_now(const Lineage& lineage) {
+  const auto listed = list_lineage(lineage);
+  if (!listed.ok()) return listed.error();
+  const auto head = parts_.gate.read_head(lineage);  // After the listing.
+  if (!head.ok()) return head.error();
+  std::vector<BlobName> garbage = core::garbage(*head ? &**head : nullptr, *listed);
+  // What a person has pinned stays.
+  garbage.erase(std::remove_if(garbage.begin(), garbage.end(),
+                               [&](const BlobName& name) {
+                                 return std::find(listed->begin(), listed->end(), storage::pin_name_of(name)) !=
+                                        listed->end();
+                               }),
+                garbage.end());
+  std::vector<IndexRow> rows;
+  if (garbage.empty()) return rows;
+  const Status removed = parts_.keeper.remove_now(garbage);
+  if (!removed.ok()) return removed.error();
+  for (const BlobName& name : garbage) {
+    IndexRow row;
+    row.name = name;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+void ClaimWorker::remove_garbage(const Lineage& lineage, Then<std::vector<IndexRow>> then) {
+  // Among removals and reconciling, which must not overtake each other.
+  parts_.keeper.post([this, lineage, then = std::move(then)]() mutable {
+    auto removed = remove_garbage_now(lineage);
+    parts_.outbox.push(
+        [then = std::move(then), removed = std::move(removed)](Instant now, core::Effects& effects) {
+          then(now, effects, removed);
+        });
+  });
+}
+
+// ---- history
+
+Result<ClaimWorker::History> ClaimWorker::history_now(EcuMac ecu_mac, std::optional<ProgramId> program_id) {
+  History history;
+  std::vector<ClaimRecord> heads;
+  const auto touches = [&](const ClaimRecord& record) {
+    const auto is_it = [&](const ProgramKey& key) {
+      return key.ecu_mac == ecu_mac && (!program_id || key.program_id == *program_id);
+    };
+    return is_it(record.owner.program) || (record.base && is_it(record.base->checkpoint.program)) ||
+           (record.checkpoint && is_it(record.checkpoint->checkpoint.program)) ||
+           (!program_id && record.target.ecu_mac == ecu_mac);
+  };
+  std::set<Lineage> own;
+  if (program_id) {
+    const ProgramKey key{ecu_mac, *program_id};
+    own.insert(lineage_of(key));
+    const auto newest = parts_.index.newest(key);
+    if (newest.ok() && *newest) own.insert((*newest)->name.lineage);
+    for (const Lineage& lineage : own) {
+      auto head = parts_.gate.read_head(lineage);
+      if (!head.ok()) return head.error();
+      if (*head) heads.push_back(**head);
+    }
+  }
+  if (heads.empty()) {  // Or it runs under that key only just now, with nothing stored yet.
+    const Status scanned = for_each_head([&](const ClaimRecord& head) { heads.push_back(head); });
+    if (!scanned.ok()) return scanned.error();
+  }
+  for (const ClaimRecord& head : heads) {
+    std::vector<ClaimRecord> log;
+    bool wanted = own.count(head.lineage) != 0;
+    for (storage::Slot slot = 1; slot <= head.slot; ++slot) {
+      const auto text = parts_.claims.read(storage::log_of(head.lineage), slot, ClaimStore::Read::kAsSeen);
+      if (!text.ok()) return text.error();
+      auto record = claim_record_of(*text);
+      if (!record.ok()) return record.error();
+      wanted = wanted || touches(*record);
+      log.push_back(std::move(*record));
+    }
+    if (!wanted) continue;
+    if (history.records.size() + log.size() > kHistoryRecordsMax) {
+      history.more = true;
+      break;
+    }
+    std::move(log.begin(), log.end(), std::back_inserter(history.records));
+  }
+  return history;
+}
+
+void ClaimWorker::history(EcuMac ecu_mac, std::optional<ProgramId> program_id, Then<History> then) {
+  post<History>(scanner_, [this, ecu_mac, program_id] { return history_now(ecu_mac, program_id); }, std::move(then));
+}
+
+}  // namespace cms::daemon

@@ -1,0 +1,151 @@
+#include "cms/daemon/lineage_gate.h"
+
+#include <utility>
+
+#include "base/crash_point.h"
+#include "base/time.h"
+
+namespace cms::daemon {
+
+using core::StoredWord;
+using storage::ClaimStore;
+using wire::ClaimRecord;
+
+Result<ClaimRecord> claim_record_of(const storage::LogRecord& record) {
+  auto decoded = wire::decode_claim_record(record.bytes.data(), record.bytes.size());
+  if (decoded.ok() && (storage::log_of(decoded->lineage) != record.log || decoded->slot != record.slot)) {
+    return make_error(Code::kCorrupt, storage::to_string(record.log) + ", slot " + std::to_string(record.slot) +
+                                          ": a record of lineage " + to_string(decoded->lineage) + ", slot " +
+                                          std::to_string(decoded->slot));
+  }
+  return decoded;
+}
+
+std::string text_of(const ClaimRecord& record) {
+  const wire::Bytes bytes = wire::encode(record);
+  return std::string(bytes.begin(), bytes.end());
+}
+
+std::optional<ClaimRecord> LineageGate::known_head(const Lineage& lineage) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = heads_.find(lineage);
+  return found == heads_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void LineageGate::note_head(const ClaimRecord& head) {
+  const std::lock_guard lock(mutex_);
+  const auto found = heads_.find(head.lineage);
+  if (found != heads_.end()) {
+    if (found->second.slot < head.slot) found->second = head;
+  } else if (heads_.size() < kGateHeadsMax) {
+    heads_.emplace(head.lineage, head);
+  }
+}
+
+Result<std::optional<ClaimRecord>> LineageGate::read_head(const Lineage& lineage) {
+  const storage::LogId log = storage::log_of(lineage);
+  const auto known = known_head(lineage);
+  const auto record = claims_.head(log, known ? known->slot : 1, ClaimStore::Read::kDurable);
+  if (!record.ok()) {
+    if (record.error().code == Code::kNotFound && !known) return std::optional<ClaimRecord>();
+    return record.error();
+  }
+  auto head = claim_record_of(*record);
+  if (!head.ok()) return head.error();
+  note_head(*head);
+  return std::optional(std::move(*head));
+}
+
+// The head as it is now: what is remembered, when nothing has come behind it.
+Result<std::optional<ClaimRecord>> LineageGate::current_head(const Lineage& lineage) {
+  const auto known = known_head(lineage);
+  const storage::Slot next = known ? known->slot + 1 : 1;
+  const auto taken = claims_.has_slot(storage::log_of(lineage), next);
+  if (!taken.ok()) return taken.error();
+  if (!*taken) return known;
+  return read_head(lineage);
+}
+
+// Who else writes it first is as good.
+Status LineageGate::begin_logs(const std::vector<const Asked*>& asked) {
+  std::vector<storage::Append> appends;
+  std::vector<ClaimRecord> records;
+  for (const Asked* one : asked) {
+    const storage::BlobName& name = one->name;
+    const core::Stamp stamp{me_, random_u64() | 1, wall_time_us()};
+    const SessionId session{name.checkpoint.program.ecu_mac, name.checkpoint.version.incarnation};
+    records.push_back(core::genesis(stamp, name.lineage, session, name.checkpoint.program.program_id,
+                                    one->policies.on_isolation, one->policies.on_loss));
+    appends.push_back(storage::Append{storage::log_of(name.lineage), 1, text_of(records.back())});
+  }
+  CMS_CRASH_POINT("cmsd.before_genesis");
+  const auto ends = claims_.append_many(appends);
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    if (!ends[i].ok()) return ends[i].error();
+    if (ends[i]->end == storage::Appended::End::kWon) {
+      note_head(records[i]);
+    } else if (ends[i]->end == storage::Appended::End::kUnresolved) {
+      // Whether it has slot 1 is seen by whoever looks next; to settle it only takes its draft away.
+      (void)claims_.settle(ends[i]->attempt);
+    }
+  }
+  return ok_status();
+}
+
+std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& asked) {
+  std::vector<Result<StoredWord>> words(asked.size(), make_error(Code::kUnavailable, "not looked at"));
+  std::vector<const Asked*> unbegun;
+  std::vector<storage::LogSlot> looks;
+  for (const Asked& one : asked) {
+    const auto known = known_head(one.name.lineage);
+    looks.push_back(storage::LogSlot{storage::log_of(one.name.lineage), known ? known->slot + 1 : 1});
+    if (!known && one.name.owner_epoch == 0) unbegun.push_back(&one);
+  }
+  // An append to a slot that is taken costs more than a look, and most of these are new.
+  if (!unbegun.empty()) {
+    std::vector<storage::LogSlot> firsts;
+    for (const Asked* one : unbegun) firsts.push_back(storage::LogSlot{storage::log_of(one->name.lineage), 1});
+    const auto taken = claims_.has_slots(firsts);
+    std::vector<const Asked*> to_begin;
+    for (std::size_t i = 0; i < taken.size(); ++i) {
+      if (taken[i].ok() && !*taken[i]) to_begin.push_back(unbegun[i]);
+    }
+    if (!to_begin.empty()) (void)begin_logs(to_begin);  // Whom it failed has an empty log below.
+  }
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    const auto known = known_head(asked[i].name.lineage);
+    looks[i].slot = known ? known->slot + 1 : 1;
+  }
+  const auto taken = claims_.has_slots(looks);
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    const storage::BlobName& name = asked[i].name;
+    if (!taken[i].ok()) {
+      words[i] = taken[i].error();
+      continue;
+    }
+    std::optional<ClaimRecord> head = known_head(name.lineage);
+    if (*taken[i]) {
+      auto read = read_head(name.lineage);
+      if (!read.ok()) {
+        words[i] = read.error();
+        continue;
+      }
+      head = std::move(*read);
+    }
+    if (!head && name.owner_epoch == 0) {
+      words[i] = make_error(Code::kUnavailable, "the claim log of " + to_string(name.checkpoint.program) +
+                                                    " could not be begun");
+      continue;
+    }
+    words[i] = core::stored_word(head ? &*head : nullptr, name);
+  }
+  return words;
+}
+
+Result<StoredWord> LineageGate::word(const storage::BlobName& name) {
+  auto head = current_head(name.lineage);
+  if (!head.ok()) return head.error();
+  return core::stored_word(*head ? &**head : nullptr, name);
+}
+
+}  // namespace cms::daemon

@@ -1,0 +1,57 @@
+#pragma once
+// LineageGate says of a checkpoint whose name is durable in the store whether STORED may be said of it: it looks
+// up the next slot of the lineage's claim log, and reads the log when there is one (docs/adr/0010). Of a
+// lineage that is new it writes the first record, GENESIS, before anything of it is called STORED.
+//
+// Threads: any; calls block on I/O. Bounds: kGateHeadsMax heads are remembered; of others the log is read again.
+#include <cstddef>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "base/prng.h"
+#include "base/result.h"
+#include "cms/core/claim_log.h"
+#include "storage/blob_store.h"
+#include "storage/claim_store.h"
+
+namespace cms::daemon {
+
+inline constexpr std::size_t kGateHeadsMax = 32768;
+
+// A record of a log as plain values. kCorrupt: not of that log and slot.
+Result<wire::ClaimRecord> claim_record_of(const storage::LogRecord& record);
+std::string text_of(const wire::ClaimRecord& record);
+
+class LineageGate {
+ public:
+  // `claims` outlives this.
+  LineageGate(storage::ClaimStore& claims, core::Writer me) : claims_(claims), me_(std::move(me)) {}
+
+  struct Asked {
+    storage::BlobName name;
+    wire::Policies policies;  // For GENESIS.
+  };
+  // One answer for each. Errors: the store's; nothing may be said then.
+  std::vector<Result<core::StoredWord>> words(const std::vector<Asked>& asked);
+  // The same of one that was stored earlier, perhaps by another.
+  Result<core::StoredWord> word(const storage::BlobName& name);
+
+  // The head of the lineage's log as it was last read or written here; never older than an earlier answer.
+  std::optional<wire::ClaimRecord> known_head(const Lineage& lineage) const;
+  void note_head(const wire::ClaimRecord& head);
+  // Reads it, durably; absent: the log is empty.
+  Result<std::optional<wire::ClaimRecord>> read_head(const Lineage& lineage);
+
+ private:
+  Result<std::optional<wire::ClaimRecord>> current_head(const Lineage& lineage);
+  Status begin_logs(const std::vector<const Asked*>& asked);
+
+  storage::ClaimStore& claims_;
+  const core::Writer me_;
+  mutable std::mutex mutex_;  // Guards heads_; never held across I/O.
+  std::map<Lineage, wire::ClaimRecord> heads_;
+};
+
+}  // namespace cms::daemon

@@ -1,0 +1,148 @@
+#include "cms/daemon/restore_keeper.h"
+
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+namespace cms::daemon {
+namespace {
+
+// While something is under way; else its second is enough.
+constexpr Duration kBusyInterval = std::chrono::milliseconds(20);
+constexpr Duration kIdleInterval = std::chrono::seconds(1);
+
+}  // namespace
+
+RestoreKeeper::RestoreKeeper(const core::RestoreConfig& config, core::CmsCore& core, const core::Members& members,
+                             const ClaimWorker::Parts& parts)
+    : core_(core), restores_(config, members), worker_(parts) {}
+
+void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, bool store_usable, core::Effects& effects) {
+  if (now < next_at_) return;
+  next_at_ = now + (restores_.busy() ? kBusyInterval : kIdleInterval);
+  if (!store_usable) return;  // What is open waits; the store is all that claims stand on.
+  core::RestoreEffects todo;
+  restores_.on_time(now, wall_us, core_.candidates(now), core_.metrics_awaited(now), todo);
+  carry_out(now, todo, effects);
+}
+
+void RestoreKeeper::fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects) {
+  core::RestoreEffects todo;
+  restores_.fail_ecu(now, ecu_mac, todo);
+  carry_out(now, todo, effects);
+  next_at_ = now;
+}
+
+void RestoreKeeper::on_report(Instant now, const core::TargetReported& report, core::Effects& effects) {
+  core::RestoreEffects todo;
+  restores_.on_report(now, report.target, report.report, todo);
+  carry_out(now, todo, effects);
+}
+
+void RestoreKeeper::on_own_stored(const Lineage& lineage) {
+  worker_.remove_garbage(lineage, [this, lineage](Instant, core::Effects& effects,
+                                                  const Result<std::vector<storage::IndexRow>>& removed) {
+    if (removed.ok()) {
+      core_.on_removed(*removed, effects);
+      if (!removed->empty()) {
+        spdlog::info("lineage {}: {} checkpoints of former owners were removed", to_string(lineage), removed->size());
+      }
+    } else {
+      spdlog::warn("lineage {}: what former owners left cannot be removed: {}", to_string(lineage),
+                   removed.error().message());
+    }
+  });
+}
+
+void RestoreKeeper::history(EcuMac ecu_mac, std::optional<ProgramId> program_id,
+                            std::function<void(const Result<ClaimWorker::History>&)> then) {
+  worker_.history(ecu_mac, program_id,
+                  [then = std::move(then)](Instant, core::Effects&, const Result<ClaimWorker::History>& history) {
+                    then(history);
+                  });
+}
+
+// ---- effects
+
+void RestoreKeeper::carry_out(Instant now, core::RestoreEffects& todo, core::Effects& effects) {
+  for (const core::RestoreEffect& effect : todo) {
+    std::visit([&](const auto& one) { carry_out_one(now, one, effects); }, effect);
+  }
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::ScanLogs& effect, core::Effects&) {
+  worker_.scan(effect, [this, effect](Instant now, core::Effects& effects,
+                                      const Result<std::vector<wire::ClaimRecord>>& heads) {
+    core::RestoreEffects todo;
+    restores_.on_logs_scanned(now, effect, heads, todo);
+    carry_out(now, todo, effects);
+    next_at_ = now;
+  });
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::ReadHead& effect, core::Effects&) {
+  worker_.read_head(effect.lineage, [this, lineage = effect.lineage](
+                                        Instant now, core::Effects& effects,
+                                        const Result<core::RestoreCore::Head>& head) {
+    core::RestoreEffects todo;
+    restores_.on_head(now, lineage, head, todo);
+    carry_out(now, todo, effects);
+    next_at_ = now;
+  });
+}
+
+ClaimWorker::Then<ClaimWorker::Appended> RestoreKeeper::when_appended(const Lineage& lineage) {
+  return [this, lineage](Instant now, core::Effects& effects, const Result<ClaimWorker::Appended>& appended) {
+    core::RestoreEffects todo;
+    if (appended.ok()) {
+      restores_.on_appended(now, lineage, appended->end, appended->attempt, todo);
+    } else {
+      restores_.on_appended(now, lineage, appended.error(), 0, todo);
+    }
+    carry_out(now, todo, effects);
+    next_at_ = now;
+  };
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::AppendRecord& effect, core::Effects&) {
+  worker_.append(effect.record, when_appended(effect.record.lineage));
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::SettleAppend& effect, core::Effects&) {
+  worker_.settle(effect.lineage, effect.attempt, when_appended(effect.lineage));
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::FindCheckpoint& effect, core::Effects&) {
+  worker_.find(effect, [this, lineage = effect.head.lineage](Instant now, core::Effects& effects,
+                                                             const Result<core::RestoreCore::Found>& found) {
+    core::RestoreEffects todo;
+    restores_.on_found(now, lineage, found, todo);
+    carry_out(now, todo, effects);
+    next_at_ = now;
+  });
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::SendToTarget& effect, core::Effects& effects) {
+  const auto session = core_.sessions().find(effect.target);
+  if (session == core_.sessions().end()) return;  // Repeated, or given up when it stays away.
+  effects.push_back(
+      core::SendControl{session->second.peer, wire::ControlMessage{effect.target.incarnation, effect.body}});
+}
+
+void RestoreKeeper::carry_out_one(Instant now, const core::AskTargets&, core::Effects& effects) {
+  core_.ask_metrics(now, effects);
+}
+
+void RestoreKeeper::carry_out_one(Instant now, const core::OwnerChanged& effect, core::Effects& effects) {
+  core_.on_owner_changed(now, effect.from.program, core::Fence{effect.lineage, effect.to}, effects);
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::RestoreEvent& effect, core::Effects&) {
+  if (effect.warning) {
+    spdlog::warn("{}", effect.text);
+  } else {
+    spdlog::info("{}", effect.text);
+  }
+}
+
+}  // namespace cms::daemon

@@ -1,0 +1,55 @@
+#pragma once
+// RestoreKeeper is the shell of RestoreCore in cmsd: its questions go to ClaimWorker, its commands to the
+// targets over the control channel, and what it found out to the CmsCore.
+//
+// Threads: loop only.
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "cms/core/cms_core.h"
+#include "cms/core/restore.h"
+#include "cms/daemon/claim_worker.h"
+
+namespace cms::daemon {
+
+class RestoreKeeper {
+ public:
+  // All of these outlive this.
+  RestoreKeeper(const core::RestoreConfig& config, core::CmsCore& core, const core::Members& members,
+                const ClaimWorker::Parts& parts);
+  ~RestoreKeeper() { stop(); }
+  void stop() { worker_.stop(); }  // Idempotent.
+
+  // Once a turn of the loop. `store_usable`: it can be reached.
+  void on_time(Instant now, std::uint64_t wall_us, bool store_usable, core::Effects& effects);
+  Instant next_deadline() const { return next_at_; }
+  void on_report(Instant now, const core::TargetReported& report, core::Effects& effects);
+  // The first checkpoint of an owner that a restore made is stored: those of former owners go.
+  void on_own_stored(const Lineage& lineage);
+
+  void fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects);
+  void history(EcuMac ecu_mac, std::optional<ProgramId> program_id,
+               std::function<void(const Result<ClaimWorker::History>&)> then);
+  const core::RestoreCore& core() const { return restores_; }
+
+ private:
+  void carry_out(Instant now, core::RestoreEffects& todo, core::Effects& effects);
+  void carry_out_one(Instant now, const core::ScanLogs& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::ReadHead& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::AppendRecord& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::SettleAppend& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::FindCheckpoint& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::SendToTarget& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::AskTargets& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::OwnerChanged& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::RestoreEvent& effect, core::Effects& effects);
+  ClaimWorker::Then<ClaimWorker::Appended> when_appended(const Lineage& lineage);
+
+  core::CmsCore& core_;
+  core::RestoreCore restores_;
+  Instant next_at_{};
+  ClaimWorker worker_;  // Last: its end precedes that of what it uses.
+};
+
+}  // namespace cms::daemon
