@@ -3,6 +3,7 @@
 
 option(CMS_WERROR "Treat warnings as errors (the presets turn it on)" OFF)
 option(CMS_FUZZ "Link the targets of test/fuzz with libFuzzer (the preset fuzz; needs clang)" OFF)
+option(CMS_UNIT_TESTS "Build the tests that are labelled unit" ON)
 set(CMS_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined")
 
 # Flags for all our targets; nothing is global, so nothing of ours reaches other people's code.
@@ -65,15 +66,18 @@ function(cms_test name)
   if(NOT arg_LABELS)
     set(arg_LABELS unit)
   endif()
+  foreach(source ${arg_SOURCES})
+    get_filename_component(path ${source} ABSOLUTE)
+    set_property(GLOBAL APPEND PROPERTY CMS_TEST_SOURCES ${path})
+  endforeach()
+  if(arg_LABELS STREQUAL unit AND NOT CMS_UNIT_TESTS)
+    return()
+  endif()
   cms_program(${name} SOURCES ${arg_SOURCES} LINK ${arg_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
   # After the build type's own: what is tested stays optimised, only the tests' own code does not.
   target_compile_options(${name} PRIVATE ${CMS_TEST_OPTIMISATION})
   include(GoogleTest)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS ${arg_LABELS})
-  foreach(source ${arg_SOURCES})
-    get_filename_component(path ${source} ABSOLUTE)
-    set_property(GLOBAL APPEND PROPERTY CMS_TEST_SOURCES ${path})
-  endforeach()
 endfunction()
 
 # A test file that is not in the build is an error: it would be green for ever.

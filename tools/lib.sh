@@ -53,13 +53,14 @@ build_and_test() {
   failed=$((failed + failures))
 }
 
-# Where nobody sits at a debugger (CI), nothing is written down for one; and the tests' own code, which takes longer to
-# compile than to run, is not optimised.
+# Where nobody sits at a debugger (CI), nothing is written down for one; the tests' own code, which takes longer to
+# compile than to run, is not optimised; and unit tests are built once, with the sanitizers, not in the dev build too.
 build_preset() {
   local options=()
   if [[ -n ${CI:-} ]]; then
     options=(-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1
       -DCMS_TEST_OPTIMISATION=-O0)
+    [[ $1 != dev ]] || options+=(-DCMS_UNIT_TESTS=OFF)
   fi
   cmake --preset "$1" "${options[@]}" && cmake --build --preset "$1"
 }
