@@ -176,6 +176,7 @@ void RestoreTarget::on_prepare(Instant now, CmsIndex cms, const wire::Prepare& p
   }
   if (Status room = check_room(prepare); !room.ok()) {
     record_end(cms, claim, 0, State::kRefused, room.code(), room.error().context, effects);
+    start_transfers(now, effects);
     return;
   }
   Restore& restore = renew(lineages_[claim.lineage], claim, cms);
@@ -193,7 +194,7 @@ void RestoreTarget::on_prepare(Instant now, CmsIndex cms, const wire::Prepare& p
   start_transfers(now, effects);
 }
 
-void RestoreTarget::on_go(Instant, CmsIndex cms, const wire::Go& go, RestoreEffects& effects) {
+void RestoreTarget::on_go(Instant now, CmsIndex cms, const wire::Go& go, RestoreEffects& effects) {
   CMS_ASSERT(cms < kCmsCountMax);
   const auto it = lineages_.find(go.claim.lineage);
   if (it == lineages_.end() || !same(it->second.restore.claim, go.claim)) {
@@ -203,6 +204,7 @@ void RestoreTarget::on_go(Instant, CmsIndex cms, const wire::Go& go, RestoreEffe
     }
     record_end(cms, go.claim, go.act_uid, State::kRefused, Code::kNotFound,
                "nothing was prepared here for this claim", effects);
+    start_transfers(now, effects);
     return;
   }
   Restore& restore = it->second.restore;
@@ -237,7 +239,8 @@ void RestoreTarget::on_go(Instant, CmsIndex cms, const wire::Go& go, RestoreEffe
   answer(restore, cms, go.act_uid, effects);
 }
 
-void RestoreTarget::on_discard(Instant, CmsIndex cms, const wire::Discard& discard, RestoreEffects& effects) {
+void RestoreTarget::on_discard(Instant now, CmsIndex cms, const wire::Discard& discard,
+                               RestoreEffects& effects) {
   CMS_ASSERT(cms < kCmsCountMax);
   const auto it = lineages_.find(discard.claim.lineage);
   if (it == lineages_.end() || !same(it->second.restore.claim, discard.claim)) {
@@ -246,6 +249,7 @@ void RestoreTarget::on_discard(Instant, CmsIndex cms, const wire::Discard& disca
       return;
     }
     record_end(cms, discard.claim, 0, State::kDiscarded, Code::kOk, {}, effects);
+    start_transfers(now, effects);
     return;
   }
   Restore& restore = it->second.restore;
@@ -256,6 +260,7 @@ void RestoreTarget::on_discard(Instant, CmsIndex cms, const wire::Discard& disca
     return;
   }
   end(restore, State::kDiscarded, Code::kOk, {}, true, effects);
+  start_transfers(now, effects);
 }
 
 // A claim that ends before anything was begun for it. What runs of an older one goes on.

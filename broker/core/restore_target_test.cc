@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <optional>
 #include <set>
 
@@ -585,6 +586,25 @@ TEST(RestoreTargetTest, TransfersBeyondTheLimitWaitForTheirTurn) {
   ASSERT_EQ(target.all<ReceiveBlob>().size(), 1U);
   EXPECT_EQ(target.all<ReceiveBlob>()[0].id, kRestoreTransferCountMax + 2);
   EXPECT_TRUE(target.all<CloseBulkLink>().empty());
+}
+
+TEST(RestoreTargetTest, WhateverEndsATransferMakesRoomForTheNext) {
+  const auto started_by = [](const std::function<void(Target&, const wire::ClaimRef&)>& end) {
+    Target target;
+    for (std::uint64_t i = 1; i <= kRestoreTransferCountMax + 1; ++i)
+      target.prepare(prepare_of(claim_of(2, Lineage{i, i}), 5));
+    end(target, claim_of(3, Lineage{1, 1}));
+    return target.all<ReceiveBlob>().size();
+  };
+  EXPECT_EQ(started_by([](Target& target, const wire::ClaimRef&) {
+              target.discard(claim_of(2, Lineage{1, 1}));
+            }),
+            1U);
+  EXPECT_EQ(started_by([](Target& target, const wire::ClaimRef& newer) { target.discard(newer); }), 1U);
+  EXPECT_EQ(started_by([](Target& target, const wire::ClaimRef& newer) { target.go(go_of(newer)); }), 1U);
+  EXPECT_EQ(
+      started_by([](Target& target, const wire::ClaimRef& newer) { target.prepare(prepare_of(newer, 5)); }),
+      1U);
 }
 
 TEST(RestoreTargetTest, WindowsTogetherAreBounded) {
