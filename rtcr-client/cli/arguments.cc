@@ -164,8 +164,9 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
       ->type_name("SIZE");
   app->footer(
       "Runs until SIGTERM or SIGINT, then says goodbye to every CMS and ends with 0. Prints a JSON\n"
-      "object per line: ready, published, receipt, cms_live, cms_silent, cms_refused, prepare,\n"
-      "prepared, running, discarded, refused, fenced.\n"
+      "object per line: published, receipt, cms_live, cms_silent, cms_refused, prepare, prepared,\n"
+      "running, discarded, refused, fenced; ready, when all was published and every CMS knows the\n"
+      "ECU, or one does and the others are silent; lost, when lines were not read in time.\n"
       "A restored blob appears as DIR/NEW_ID-ECU_MAC-ID of the program it was; NEW_ID is the smallest\n"
       "program_id that is free here, from 0. CMD is run by sh with a last word more: prepare, with\n"
       "the blob on standard input, then go or discard. Exit code 0 says that it has done that;\n"

@@ -11,9 +11,11 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
+#include "base/time.h"
 #include "net/socket.h"
 #include "rtcr-client/cli/commands.h"
 #include "rtcr-client/cli/json_lines.h"
@@ -27,6 +29,8 @@ constexpr std::size_t kLineCountMax = 65536;
 constexpr std::size_t kTextBytes = 64 * 1024;
 constexpr std::chrono::milliseconds kForever{-1};
 constexpr std::chrono::seconds kLastLinesPatience{1};
+// A CMS that is away must not keep the others' scripts waiting.
+constexpr std::chrono::milliseconds kReadyPatience{2000};
 
 // Lines on their way to standard output, whose reader may be slow: neither the client's threads nor the
 // end of the command wait for it.
@@ -59,10 +63,11 @@ class Lines {
     }
     return true;
   }
-  // Waits for a line. True: `end_fd` is readable.
-  bool wait(int end_fd) const {
+  // Waits for a line, for so long at most. True: `end_fd` is readable.
+  bool wait(int end_fd, std::chrono::milliseconds patience) const {
     std::array<pollfd, 2> items{{{waker_.fd(), POLLIN, 0}, {end_fd, POLLIN, 0}}};
-    (void)::poll(items.data(), items.size(), -1);  // An interruption is a turn more.
+    // An interruption is a turn more.
+    (void)::poll(items.data(), items.size(), static_cast<int>(patience.count()));
     return items[1].revents != 0;
   }
 
@@ -111,7 +116,7 @@ class Ecu {
     options.bulk_host = arguments_.bulk_host;
     options.advertise_host = arguments_.advertise_host;
     options.on_receipt = [this](const rtcr::Receipt& receipt) { on_receipt(receipt); };
-    options.on_event = [this](const rtcr::Event& event) { lines_.add(json_of_event(event)); };
+    options.on_event = [this](const rtcr::Event& event) { on_event(event); };
     if (!arguments_.restore_dir.empty() || !arguments_.restore_command.empty())
       options.target = site_.target();
     {
@@ -124,11 +129,16 @@ class Ecu {
       if (const rtcr::Status published = publish(program_id, file); !published.ok())
         return failed(published.error());
     }
-    lines_.add(json_of_ready(arguments_.common.ecu_mac, arguments_.programs.size()));
+    const Instant opened_at = BootClock::now();
     bool printed = true;
+    bool is_ready = false;
     do {
+      if (!is_ready) {
+        is_ready = sessions_stand(opened_at);
+        if (is_ready) lines_.add(json_of_ready(arguments_.common.ecu_mac, arguments_.programs.size()));
+      }
       printed = lines_.print(end_fd, kForever);
-    } while (printed && !lines_.wait(end_fd));
+    } while (printed && !lines_.wait(end_fd, is_ready ? kForever : kReadyPatience));
     const bool closed = client_->close().ok();  // With what it still has to say.
     return printed && lines_.print(-1, kLastLinesPatience) && closed ? kExitDone : kExitFailed;
   }
@@ -138,6 +148,22 @@ class Ecu {
   rtcr::Client& opened_client() {
     const std::lock_guard<std::mutex> lock(opening_);
     return *client_;
+  }
+
+  // Every CMS has answered; or one has a session with us, and others had time to.
+  bool sessions_stand(Instant opened_at) {
+    const std::lock_guard<std::mutex> lock(answers_);
+    if (answered_.size() == arguments_.common.cms.size() && any_live_) return true;
+    return any_live_ && BootClock::now() - opened_at >= kReadyPatience;
+  }
+
+  void on_event(const rtcr::Event& event) {
+    {
+      const std::lock_guard<std::mutex> lock(answers_);
+      if (event.kind != RTCR_CMS_SILENT) answered_.insert(event.cms_index);
+      if (event.kind == RTCR_CMS_LIVE) any_live_ = true;
+    }
+    lines_.add(json_of_event(event));
   }
 
   Status check_folder() const {
@@ -184,6 +210,9 @@ class Ecu {
   const EcuArguments& arguments_;
   Lines lines_{};
   std::mutex opening_{};
+  std::mutex answers_{};  // Guards the next two.
+  std::set<std::size_t> answered_{};
+  bool any_live_ = false;
   RestoreSite site_;
   std::optional<rtcr::Client> client_{};  // Last: its threads use what is above.
 };

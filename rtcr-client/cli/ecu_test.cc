@@ -49,8 +49,8 @@ class RtcrEcuTest : public testing::Test {
     options.stderr_path = folder_ / "stderr";
     return options;
   }
-  std::vector<std::string> command(std::vector<std::string> words) const {
-    words.insert(words.begin(), {RTCR_PROGRAM, "ecu", "--cms", cms_.endpoint(), "--ecu-mac",
+  std::vector<std::string> command(std::vector<std::string> words, const std::string& more_cms = "") const {
+    words.insert(words.begin(), {RTCR_PROGRAM, "ecu", "--cms", cms_.endpoint() + more_cms, "--ecu-mac",
                                  "02:00:00:00:00:01", "--bulk-host", "127.0.0.1"});
     return words;
   }
@@ -237,6 +237,20 @@ TEST_F(RtcrEcuTest, ACommandRestoresWithTheBlobOnItsStandardInput) {
   EXPECT_EQ(ecu.wait(), 0);
   EXPECT_FALSE(fs::exists(folder_ / "3"));
   EXPECT_EQ(ecu.output().find("on standard output"), std::string::npos);
+}
+
+TEST_F(RtcrEcuTest, IsReadyWhenEveryCmsKnowsItAndDoesNotWaitForADeadOneForEver) {
+  FakeCms other;
+  Process ecu(command({}, "," + other.endpoint()));
+  event(ecu, "ready");
+  EXPECT_GE(cms_.state().hello_count, 1);
+  EXPECT_GE(other.state().hello_count, 1);
+  FakePlan silent;
+  silent.silent = true;
+  FakeCms dead(silent);
+  Process patient(command({}, "," + dead.endpoint()));
+  event(patient, "cms_live");
+  event(patient, "ready");
 }
 
 TEST_F(RtcrEcuTest, WhatItCannotBeginWithEndsItWithOneAndTheReason) {
