@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <exception>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -17,6 +18,22 @@
 namespace cms::client {
 
 using broker::RestoreId;
+
+namespace {
+
+// Callbacks do not throw. What does is what is made for them, before they are called, or for their refusal,
+// after it: so it is true that nothing was restored, or runs.
+template <typename Answer, typename Call>
+Answer called(const Call& call) {
+  const CallbackScope scope;
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return make_error(Code::kLimit, "out of memory");
+  }
+}
+
+}  // namespace
 
 Restorer::Work::~Work() {
   if (job.fd >= 0) ::close(job.fd);
@@ -158,10 +175,7 @@ void Restorer::do_prepare(Work& work) {
   constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
   if (status.ok() && work.job.path.empty() && ::fcntl(work.job.fd, F_ADD_SEALS, kSeals) != 0)
     status = error_from_errno(errno, "seal a blob to restore");
-  if (status.ok()) {
-    const CallbackScope scope;
-    status = options_.prepare(work.job);
-  }
+  if (status.ok()) status = called<Status>([&] { return options_.prepare(work.job); });
   work.restored = status.ok();
   answers_.on_prepared(work.job.id, status);
 }
@@ -174,11 +188,7 @@ void Restorer::do_go(Work& work) {
     return;
   }
   work.restored = false;
-  const Result<ProgramId> program_id = [&] {
-    const CallbackScope scope;
-    return options_.go(work.job);
-  }();
-  answers_.on_running(work.job, program_id);
+  answers_.on_running(work.job, called<Result<ProgramId>>([&] { return options_.go(work.job); }));
 }
 
 void Restorer::do_discard(Work& work) {

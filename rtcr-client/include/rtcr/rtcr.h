@@ -151,8 +151,8 @@ typedef void (*rtcr_event_fn)(void* context, const rtcr_event* event);
  * this client, whatever comes, and one that was told to go is told so once.
  *
  * Callbacks run on threads of the client, several restores at once but those of one restore one after
- * the other: prepare, then go or discard. They may take long (the CMS waits, or chooses another target
- * before it has said go), and may use rtcr_publish and what else does not block. */
+ * the other: prepare, then go or discard. They may take long (before it has said go, a CMS chooses another
+ * target when it sees no progress for a minute), and may use rtcr_publish and what else does not block. */
 
 /* One restore. All it points to lives until the callback returns; `user` is yours, kept from one callback
    of a restore to the next. */
