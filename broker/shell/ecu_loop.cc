@@ -3,11 +3,13 @@
 #include <pthread.h>
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <mutex>
 #include <utility>
 #include <variant>
 
 #include "base/prng.h"
+#include "broker/shell/proc_metrics.h"
 #include "net/host_id.h"
 #include "net/socket.h"
 #include "schemas/messages.h"
@@ -52,7 +54,16 @@ struct WithdrawCommand {
 struct CancelWithdrawCommand {
   std::uint64_t request_id = 0;
 };
-using Command = std::variant<PublishCommand, WithdrawCommand, CancelWithdrawCommand>;
+struct PreparedCommand {
+  RestoreId id = 0;
+  Status status{};
+};
+struct RunningCommand {
+  RestoreId id = 0;
+  Result<ProgramId> program_id = ProgramId{0};
+};
+using Command =
+    std::variant<PublishCommand, WithdrawCommand, CancelWithdrawCommand, PreparedCommand, RunningCommand>;
 
 // The last reference to a chunk may go on a ZeroMQ I/O thread, when its bytes have been sent.
 void free_chunk(void*, void* owner) { delete static_cast<std::shared_ptr<const void>*>(owner); }
@@ -88,6 +99,7 @@ class EcuLoop::Impl {
     core.software = config_.software;
     core.cms_count = config_.cms.size();
     core.memory_budget_bytes = config_.memory_budget_bytes;
+    if (config_.restore_handler != nullptr) core.target = RestoreTargetConfig{config_.received_bytes_max};
     core_ = std::make_unique<EcuCore>(std::move(core));
     return ok_status();
   }
@@ -97,11 +109,20 @@ class EcuLoop::Impl {
     core_->start(BootClock::now(), effects);
     carry_out(effects);
     bool more_to_serve = false;
-    while (!take_commands()) {
+    while (true) {
+      if (take_commands()) {
+        core_->stop_restores(effects);
+        carry_out(effects);
+        // Whoever was told to run a program must hear how that ended; it is soon.
+        if (core_->going_count() == 0) break;
+      }
       wait(more_to_serve);
       const Instant now = BootClock::now();
       for (std::size_t i = 0; i < control_.size(); ++i) receive_control(now, i);
       receive_bulk(now);
+      receive_restored(now);
+      if (config_.restore_handler != nullptr && now >= proc_metrics_.next_sample_at())
+        proc_metrics_.sample(now);
       if (now >= core_->next_deadline()) {
         core_->on_time(now, effects);
         carry_out(effects);
@@ -111,6 +132,7 @@ class EcuLoop::Impl {
     }
     core_->stop(effects);
     carry_out(effects);
+    links_.clear();
     control_.clear();  // LINGER lets the BYE out.
   }
 
@@ -150,6 +172,15 @@ class EcuLoop::Impl {
     }
     waker_.wake();
     return ok_status();
+  }
+
+  // One for each restore at most: those are bounded.
+  void push_answer(Command command) {
+    {
+      const std::lock_guard<PriorityMutex> lock(mutex_);
+      commands_.push_back(std::move(command));
+    }
+    waker_.wake();
   }
 
   std::uint16_t bulk_port() const { return bulk_port_; }
@@ -208,8 +239,13 @@ class EcuLoop::Impl {
         if (!taken.ok()) {
           effects.push_back(WithdrawDone{withdraw->request_id, taken.code(), taken.error().context});
         }
+      } else if (const auto* cancel = std::get_if<CancelWithdrawCommand>(&command)) {
+        core_->cancel_withdraw(cancel->request_id);
+      } else if (const auto* prepared = std::get_if<PreparedCommand>(&command)) {
+        core_->on_prepared(now, prepared->id, prepared->status, effects);
       } else {
-        core_->cancel_withdraw(std::get<CancelWithdrawCommand>(command).request_id);
+        const auto& running = std::get<RunningCommand>(command);
+        core_->on_running(now, running.id, running.program_id, effects);
       }
     }
     taken_.clear();
@@ -222,6 +258,7 @@ class EcuLoop::Impl {
     items_.push_back({nullptr, waker_.fd(), ZMQ_POLLIN, 0});
     items_.push_back({bulk_.handle(), 0, ZMQ_POLLIN, 0});
     for (zmq::socket_t& control : control_) items_.push_back({control.handle(), 0, ZMQ_POLLIN, 0});
+    for (auto& [link, socket] : links_) items_.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
     std::chrono::milliseconds timeout(0);
     if (!more_to_serve) {
       const Duration left = core_->next_deadline() - BootClock::now();
@@ -260,11 +297,33 @@ class EcuLoop::Impl {
     carry_out(effects);
   }
 
+  // The bytes of blobs that are restored here.
+  void receive_restored(Instant now) {
+    std::vector<BulkLink> links;  // A copy: carry_out() opens and closes them.
+    for (const auto& [link, socket] : links_) links.push_back(link);
+    Effects effects;
+    for (const BulkLink& link : links) {
+      for (int i = 0; i < kMessagesPerTurn; ++i) {
+        const auto socket = links_.find(link);
+        if (socket == links_.end() || !net::receive(socket->second, frames_)) break;
+        const auto message = wire::decode_bulk(frames_[0].data(), frames_[0].size());
+        if (!message.ok() || frames_.size() > 2) continue;  // Not a CMS's words; its transfers stall.
+        ChunkView bytes;
+        if (frames_.size() == 2) bytes = ChunkView{frames_[1].data(), frames_[1].size(), nullptr};
+        core_->on_restore_bulk(now, link, *message, bytes, effects);
+        carry_out(effects);  // At once: the bytes are those of the frame.
+      }
+    }
+  }
+
   // Returns whether a control socket was replaced.
   bool carry_out(Effects& effects) {
     update_stats();
     bool replaced = false;
+    // What the RTCR has no room for ends its restore, with effects of its own.
+    Effects later;
     for (Effect& effect : effects) {
+      if (carry_out_restore(effect, later)) continue;
       if (auto* control = std::get_if<SendControl>(&effect)) {
         const wire::Bytes bytes = wire::encode(control->message);
         // Full only when nobody has taken a thousand messages: a heartbeat more says nothing new.
@@ -298,7 +357,48 @@ class EcuLoop::Impl {
       }
     }
     effects.clear();
+    if (!later.empty()) replaced = carry_out(later) || replaced;
     return replaced;
+  }
+
+  // Returns whether it was one of a target's.
+  bool carry_out_restore(Effect& effect, Effects& later) {
+    RestoreHandler* const handler = config_.restore_handler;
+    if (handler == nullptr) return false;
+    const auto refuse_unless = [&](RestoreId id, const Status& status) {
+      if (!status.ok()) core_->on_sink_failed(BootClock::now(), id, status.error(), later);
+    };
+    if (const auto* opened = std::get_if<OpenBulkLink>(&effect)) {
+      const net::Endpoint server{config_.cms[opened->link.cms].host, opened->link.port};
+      const auto socket = links_.emplace(opened->link, net::make_bulk_dealer(context_)).first;
+      // A host that was good for the control channel; else the transfer stalls.
+      (void)net::connect(socket->second, server.channel(0));
+    } else if (const auto* closed = std::get_if<CloseBulkLink>(&effect)) {
+      links_.erase(closed->link);
+    } else if (const auto* sent = std::get_if<SendBulk>(&effect)) {
+      const wire::Bytes bytes = wire::encode(sent->message);
+      // Never full with what a window allows; a lost connection shows as silence.
+      (void)net::send(links_.at(sent->link), bytes.data(), bytes.size(), false);
+    } else if (const auto* received = std::get_if<ReceiveBlob>(&effect)) {
+      refuse_unless(received->id, handler->receive(received->id, received->info));
+    } else if (const auto* taken = std::get_if<TakeBytes>(&effect)) {
+      refuse_unless(taken->id, handler->take(taken->id, taken->offset_bytes, taken->bytes.data,
+                                             taken->bytes.size_bytes));
+    } else if (const auto* prepare = std::get_if<PrepareProgram>(&effect)) {
+      handler->prepare(prepare->id);
+    } else if (const auto* run = std::get_if<RunProgram>(&effect)) {
+      handler->go(run->id, run->owner_epoch);
+    } else if (const auto* discarded = std::get_if<DiscardRestore>(&effect)) {
+      handler->discard(discarded->id);
+    } else if (const auto* ask = std::get_if<AskMetrics>(&effect)) {
+      wire::Metrics metrics = proc_metrics_.metrics(BootClock::now());
+      handler->complete_metrics(metrics);
+      metrics.number = ask->number;
+      core_->tell_metrics(ask->cms, std::move(metrics), later);
+    } else {
+      return false;
+    }
+    return true;
   }
 
   void send_chunk(SendChunk& chunk) {
@@ -322,6 +422,8 @@ class EcuLoop::Impl {
   zmq::socket_t pub_;
   zmq::socket_t bulk_;
   std::vector<zmq::socket_t> control_{};
+  std::map<BulkLink, zmq::socket_t> links_{};  // To CMS instances whose blobs are restored here.
+  ProcMetrics proc_metrics_{};
   net::Waker waker_{};
   std::uint16_t bulk_port_ = 0;
   std::unique_ptr<EcuCore> core_{};
@@ -365,6 +467,12 @@ Status EcuLoop::withdraw(std::uint64_t request_id, ProgramId program_id) {
 }
 void EcuLoop::cancel_withdraw(std::uint64_t request_id) {
   (void)impl_->push(CancelWithdrawCommand{request_id});
+}
+void EcuLoop::prepared(RestoreId id, Status status) {
+  impl_->push_answer(PreparedCommand{id, std::move(status)});
+}
+void EcuLoop::running(RestoreId id, Result<ProgramId> program_id) {
+  impl_->push_answer(RunningCommand{id, std::move(program_id)});
 }
 std::uint16_t EcuLoop::bulk_port() const { return impl_->bulk_port(); }
 EcuLoopStats EcuLoop::stats() const { return impl_->stats(); }

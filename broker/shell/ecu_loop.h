@@ -4,6 +4,7 @@
 // and never waits for the network, a disk or the loop.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,31 @@ namespace cms::broker {
 
 inline constexpr std::size_t kPublishQueueMax = 65536;
 
+// Who restores programs: the RTCR. Called on the loop's thread; must return soon, and must not call back
+// into EcuLoop but for publish, withdraw, prepared and running. What it is told of a restore, in this order:
+// receive; take for each piece; prepare; go. discard may come after any of them, but never while prepare
+// or go is being answered, and is the last; after go was answered nothing comes.
+class RestoreHandler {
+ public:
+  virtual ~RestoreHandler() = default;
+  // Bytes of a blob are going to come. An error of the first two refuses the restore; discard follows.
+  virtual Status receive(RestoreId id, const RestoreInfo& info) = 0;
+  // The next ones, verified; not kept after return.
+  virtual Status take(RestoreId id, std::uint64_t offset_bytes, const void* data, std::size_t size_bytes) = 0;
+  // Restore it, paused; ends with EcuLoop::prepared().
+  virtual void prepare(RestoreId id) = 0;
+  // Run it; ends with EcuLoop::running(). Its checkpoints carry `owner_epoch` and the lineage of the claim.
+  virtual void go(RestoreId id, OwnerEpoch owner_epoch) = 0;
+  virtual void discard(RestoreId id) = 0;
+  // Alters what /proc tells of this host, and adds the formats and labels that a target offers.
+  virtual void complete_metrics(wire::Metrics& metrics) = 0;
+
+ protected:
+  RestoreHandler() = default;
+  RestoreHandler(const RestoreHandler&) = default;
+  RestoreHandler& operator=(const RestoreHandler&) = default;
+};
+
 struct EcuLoopConfig {
   EcuMac ecu_mac{};
   std::vector<net::Endpoint> cms{};  // 1..kCmsCountMax
@@ -24,6 +50,8 @@ struct EcuLoopConfig {
   std::string software{};
   bool guarded = false;
   std::uint64_t memory_budget_bytes = 0;
+  RestoreHandler* restore_handler = nullptr;  // nullptr: this ECU is no target. Outlives the loop.
+  std::uint64_t received_bytes_max = 0;       // Of blobs that were received and do not run yet.
 };
 
 struct EcuLoopStats {
@@ -58,8 +86,8 @@ class EcuLoop {
   EcuLoop& operator=(const EcuLoop&) = delete;
   ~EcuLoop();
 
-  // Runs until stop(); then says BYE, frees all blobs and returns. Signals should be blocked in the
-  // calling thread.
+  // Runs until stop(); then says BYE, frees all blobs and returns. What was prepared is discarded first,
+  // and what was told to run is waited for. Signals should be blocked in the calling thread.
   void run();
   void stop();
 
@@ -71,6 +99,10 @@ class EcuLoop {
   // Ends with listener.on_withdrawn(request_id). Errors as above.
   Status withdraw(std::uint64_t request_id, ProgramId program_id);
   void cancel_withdraw(std::uint64_t request_id);
+
+  // The RestoreHandler's answers. Never refused; after the end of run() they go nowhere.
+  void prepared(RestoreId id, Status status);
+  void running(RestoreId id, Result<ProgramId> program_id);
 
   std::uint16_t bulk_port() const;
   // As of the loop's last turn; inside a listener's call, as of this moment. Any thread.

@@ -52,7 +52,7 @@ Result<Version> parse_version(const std::string& text) {
   return Version{*incarnation, *seq};
 }
 
-void add_common(CLI::App* app, CommonArguments& common, const char* timeout_help) {
+void add_who(CLI::App* app, CommonArguments& common) {
   add_value(
       app, "--cms", common.cms,
       [&common](const std::string& text) -> Result<std::vector<net::Endpoint>> {
@@ -69,6 +69,10 @@ void add_common(CLI::App* app, CommonArguments& common, const char* timeout_help
       ->envname("RTCR_ECU_MAC")
       ->required()
       ->type_name("ECU_MAC");
+}
+
+void add_common(CLI::App* app, CommonArguments& common, const char* timeout_help) {
+  add_who(app, common);
   add_value(app, "--program", common.program_id, parse_u64, "The program_id, unique on its ECU")
       ->required()
       ->type_name("N");
@@ -89,6 +93,87 @@ void add_bulk_ports(CLI::App* app, std::string& target) {
       ->type_name("A-B");
 }
 
+// Each of an option that may be given several times.
+template <typename Take>
+void add_each(CLI::App* app, const std::string& flags, const std::string& type, const Take& take,
+              const std::string& help) {
+  app->add_option_function<std::vector<std::string>>(
+         flags,
+         [flags, take](const std::vector<std::string>& texts) {
+           for (const std::string& text : texts) {
+             if (const Status taken = take(text); !taken.ok())
+               throw CLI::ValidationError(flags, taken.error().context);
+           }
+         },
+         help)
+      ->allow_extra_args(false)
+      ->type_name(type);
+}
+
+void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
+  add_who(app, ecu.common);
+  add_each(
+      app, "--program", "ID=FILE",
+      [&ecu](const std::string& text) -> Status {
+        const std::size_t sign = text.find('=');
+        const auto program_id = parse_u64(std::string_view(text).substr(0, sign));
+        if (sign == std::string::npos || sign + 1 == text.size() || !program_id.ok())
+          return make_error(Code::kInvalidArgument, "'" + text + "' is not ID=FILE, ID a program_id");
+        if (!ecu.programs.emplace(*program_id, text.substr(sign + 1)).second)
+          return make_error(Code::kInvalidArgument,
+                            "program " + std::to_string(*program_id) + " is given twice");
+        return ok_status();
+      },
+      "Publish this file as the checkpoint of this program; any number of times");
+  auto* dir = app->add_option("--restore-dir", ecu.restore_dir,
+                              "Be a target: what is restored here appears in this directory");
+  dir->type_name("DIR");
+  app->add_option("--restore-command", ecu.restore_command, "Be a target: this command restores")
+      ->type_name("CMD")
+      ->excludes(dir);
+  add_each(
+      app, "--label", "L",
+      [&ecu](const std::string& text) -> Status {
+        if (ecu.labels.size() >= wire::kLabelCountMax)
+          return make_error(Code::kInvalidArgument, "more than 16 labels");
+        ecu.labels.push_back(text);
+        return ok_status();
+      },
+      "A label that a program may ask of its ECU; up to 16 times");
+  add_each(
+      app, "--format", "NAME=VERSION",
+      [&ecu](const std::string& text) -> Status {
+        const std::size_t sign = text.find('=');
+        const auto version =
+            sign == std::string::npos ? parse_u64("") : parse_u64(std::string_view(text).substr(sign + 1));
+        if (sign == 0 || !version.ok() || *version > UINT32_MAX)
+          return make_error(Code::kInvalidArgument, "'" + text + "' is not NAME=VERSION");
+        if (ecu.formats.size() >= wire::kFormatCountMax)
+          return make_error(Code::kInvalidArgument, "more than 16 formats");
+        ecu.formats.emplace_back(text.substr(0, sign), static_cast<std::uint32_t>(*version));
+        return ok_status();
+      },
+      "A checkpoint format that it restores, up to this version; up to 16 times");
+  app->add_option("--arch", ecu.arch, "The architecture that it tells (as uname -m)")->type_name("A");
+  add_bulk_ports(app, ecu.bulk_ports);
+  app->add_option("--bulk-host", ecu.bulk_host, "Address to listen on for pulls (all)")->type_name("HOST");
+  app->add_option("--advertise", ecu.advertise_host, "Where CMS instances reach this host")
+      ->type_name("HOST");
+  add_value(app, "--memory-budget", ecu.memory_budget_bytes, parse_size,
+            "How much memory restored blobs may take with --restore-command (256MiB)")
+      ->type_name("SIZE");
+  app->footer(
+      "Runs until SIGTERM or SIGINT, then says goodbye to every CMS and ends with 0. Prints a JSON\n"
+      "object per line: published, receipt, cms_live, cms_silent, cms_refused, prepare, prepared,\n"
+      "running, discarded, refused, fenced; ready, when all was published and every CMS knows the\n"
+      "ECU, or one does and the others are silent; lost, when lines were not read in time.\n"
+      "A restored blob appears as DIR/NEW_ID-ECU_MAC-ID of the program it was; NEW_ID is the smallest\n"
+      "program_id that is free here, from 0. CMD is run by sh with a last word more: prepare, with\n"
+      "the blob on standard input, then go or discard. Exit code 0 says that it has done that;\n"
+      "RESTORE_* variables say what it is about, RESTORE_NEW_PROGRAM_ID at go what it is here.\n" +
+      std::string(kExitCodes));
+}
+
 // "--cms, --ecu-mac, …": of the command that was given, or of `rtcr` itself.
 std::string allowed_options(const CLI::App& app) {
   std::string allowed;
@@ -106,7 +191,7 @@ Exit wrong_usage(const CLI::App& app, const std::string& problem) {
 
 }  // namespace
 
-std::variant<PublishArguments, GetArguments, WithdrawArguments, Exit> parse_arguments(
+std::variant<PublishArguments, GetArguments, WithdrawArguments, EcuArguments, Exit> parse_arguments(
     int argc, const char* const* argv) {
   CLI::App app("Publishes checkpoints of programs to a Checkpoint Management System, and gets them back.",
                "rtcr");
@@ -165,7 +250,13 @@ std::variant<PublishArguments, GetArguments, WithdrawArguments, Exit> parse_argu
   add_bulk_ports(withdraw_app, withdraw.bulk_ports);
   withdraw_app->footer(kExitCodes);
 
-  for (CLI::App* command : {publish_app, get_app, withdraw_app})
+  EcuArguments ecu;
+  ecu.common.output = Output::kJson;
+  CLI::App* ecu_app =
+      app.add_subcommand("ecu", "Be an ECU: publish files, hold them, answer metrics, and restore programs");
+  add_ecu_options(ecu_app, ecu);
+
+  for (CLI::App* command : {publish_app, get_app, withdraw_app, ecu_app})
     command->set_help_flag("--help,-h", "Print this help and end");
   const auto given = [&]() -> const CLI::App& {
     const auto commands = app.get_subcommands();
@@ -180,15 +271,17 @@ std::variant<PublishArguments, GetArguments, WithdrawArguments, Exit> parse_argu
     const std::string extra = extras.empty() ? std::string() : extras.front();
     const bool option = extra.size() > 1 && extra.front() == '-';
     if (&given() == &app && !option)
-      return wrong_usage(app, "unknown command '" + extra + "'; allowed: publish, get, withdraw");
+      return wrong_usage(app, "unknown command '" + extra + "'; allowed: publish, get, withdraw, ecu");
     return wrong_usage(given(), (option ? "unknown option '" : "unexpected argument '") + extra +
                                     "'; allowed: " + allowed_options(given()));
   } catch (const CLI::ParseError& error) {
     return wrong_usage(given(), error.what());
   }
-  if (app.get_subcommands().empty()) return wrong_usage(app, "no command; allowed: publish, get, withdraw");
+  if (app.get_subcommands().empty())
+    return wrong_usage(app, "no command; allowed: publish, get, withdraw, ecu");
   if (app.got_subcommand(get_app)) return get;
   if (app.got_subcommand(withdraw_app)) return withdraw;
+  if (app.got_subcommand(ecu_app)) return ecu;
   if (publish.wait == wire::ReceiptLevel::kReplicated && publish.release == wire::Release::kStored) {
     return wrong_usage(*publish_app, "--wait replicated can never be reached with --release stored");
   }

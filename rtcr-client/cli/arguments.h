@@ -2,8 +2,10 @@
 // The command line of `rtcr`, checked: what comes out of here can be carried out.
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -50,11 +52,24 @@ struct WithdrawArguments {
   CommonArguments common{};
   std::string bulk_ports{};
 };
+struct EcuArguments {
+  CommonArguments common{};  // Without a program; the output is JSON.
+  std::map<ProgramId, std::string> programs{};
+  std::string restore_dir{};  // At most one of the two; none: it is no target.
+  std::string restore_command{};
+  std::vector<std::string> labels{};
+  std::vector<std::pair<std::string, std::uint32_t>> formats{};  // Name and newest version.
+  std::string arch{};
+  std::string bulk_ports{};
+  std::string bulk_host{};
+  std::string advertise_host{};
+  std::uint64_t memory_budget_bytes = 0;  // 0: the library's default
+};
 struct Exit {  // Help was asked for and printed, or the usage was wrong and the error printed.
   int code = kExitDone;
 };
 
-std::variant<PublishArguments, GetArguments, WithdrawArguments, Exit> parse_arguments(
+std::variant<PublishArguments, GetArguments, WithdrawArguments, EcuArguments, Exit> parse_arguments(
     int argc, const char* const* argv);
 
 }  // namespace cms::cli

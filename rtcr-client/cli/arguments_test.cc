@@ -5,7 +5,7 @@
 namespace cms::cli {
 namespace {
 
-using Parsed = std::variant<PublishArguments, GetArguments, WithdrawArguments, Exit>;
+using Parsed = std::variant<PublishArguments, GetArguments, WithdrawArguments, EcuArguments, Exit>;
 
 Parsed parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "rtcr");
@@ -106,6 +106,37 @@ TEST(ArgumentsTest, WrongUsageNamesWhatIsAllowed) {
                  return parse_with_program({"publish", "f", "--wait", "replicated", "--release", "stored"});
                }),
                "never be reached"));
+}
+
+Parsed parse_ecu(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), {"ecu", "--cms", "tcp://h:7400", "--ecu-mac", "02:00:00:00:00:01"});
+  return parse(std::move(arguments));
+}
+
+TEST(ArgumentsTest, AnEcuTakesAnyNumberOfProgramsLabelsAndFormats) {
+  const Parsed parsed = parse_ecu({"--program", "0=a", "--program", "7=b=c", "--label", "x", "--label", "y",
+                                   "--format", "criu=4", "--restore-dir", "d"});
+  const auto* ecu = std::get_if<EcuArguments>(&parsed);
+  ASSERT_NE(ecu, nullptr);
+  EXPECT_EQ(ecu->programs, (std::map<ProgramId, std::string>{{0, "a"}, {7, "b=c"}}));
+  EXPECT_EQ(ecu->labels, (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(ecu->formats.at(0).first, "criu");
+  EXPECT_EQ(ecu->formats.at(0).second, 4U);
+  EXPECT_EQ(ecu->restore_dir, "d");
+}
+
+TEST(ArgumentsTest, AnEcuRefusesWhatItCannotMean) {
+  const auto names = [](const char* word, std::vector<const char*> arguments) {
+    const std::string text = refusal([&] { return parse_ecu(arguments); });
+    EXPECT_NE(text.find(word), std::string::npos) << text;
+  };
+  names("ID=FILE", {"--program", "a"});
+  names("ID=FILE", {"--program", "1="});
+  names("ID=FILE", {"--program", "x=a"});
+  names("twice", {"--program", "1=a", "--program", "1=b"});
+  names("NAME=VERSION", {"--format", "criu"});
+  names("--restore-dir", {"--restore-dir", "d", "--restore-command", "c"});
+  names("16 labels", std::vector<const char*>(34, "--label=x"));
 }
 
 }  // namespace

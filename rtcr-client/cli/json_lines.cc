@@ -10,7 +10,83 @@ using Json = nlohmann::ordered_json;
 // Names of files may be anything; output is UTF-8 all the same.
 std::string line_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
+Json restore_json(std::string_view event, const rtcr::Restore& restore) {
+  Json json;
+  json["event"] = event;
+  json["restore_id"] = restore.restore_id;
+  json["from_ecu_mac"] = restore.ecu_mac;
+  json["from_program_id"] = restore.program_id;
+  json["incarnation"] = restore.incarnation;
+  json["seq"] = restore.seq;
+  json["size_bytes"] = restore.size_bytes;
+  json["claim_slot"] = restore.claim_slot;
+  return json;
+}
+
 }  // namespace
+
+std::string json_of_event(const rtcr::Event& event) {
+  Json json;
+  json["event"] = event.kind == RTCR_CMS_LIVE     ? "cms_live"
+                  : event.kind == RTCR_CMS_SILENT ? "cms_silent"
+                                                  : "cms_refused";
+  json["cms_index"] = event.cms_index;
+  json["text"] = event.text;
+  return line_of(json);
+}
+
+std::string json_of_ready(EcuMac ecu_mac, std::uint64_t program_count) {
+  Json json;
+  json["event"] = "ready";
+  json["ecu_mac"] = to_string(ecu_mac);
+  json["program_count"] = program_count;
+  return line_of(json);
+}
+
+std::string json_of_published(EcuMac ecu_mac, ProgramId program_id, std::uint64_t seq,
+                              const std::string& file) {
+  Json json;
+  json["event"] = "published";
+  json["ecu_mac"] = to_string(ecu_mac);
+  json["program_id"] = program_id;
+  json["seq"] = seq;
+  if (!file.empty()) json["file"] = file;
+  return line_of(json);
+}
+
+std::string json_of_restore(std::string_view event, const rtcr::Restore& restore) {
+  return line_of(restore_json(event, restore));
+}
+
+std::string json_of_restore_refused(const rtcr::Restore& restore, const std::string& reason) {
+  Json json = restore_json("refused", restore);
+  json["reason"] = reason;
+  return line_of(json);
+}
+
+std::string json_of_running(const rtcr::Restore& restore, ProgramId program_id, const std::string& file) {
+  Json json = restore_json("running", restore);
+  json["program_id"] = program_id;
+  json["owner_epoch"] = restore.owner_epoch;
+  if (!file.empty()) json["file"] = file;
+  return line_of(json);
+}
+
+std::string json_of_fenced(EcuMac ecu_mac, const rtcr::Receipt& receipt) {
+  Json json;
+  json["event"] = "fenced";
+  json["ecu_mac"] = to_string(ecu_mac);
+  json["program_id"] = receipt.program_id;
+  json["reason"] = receipt.reason;
+  return line_of(json);
+}
+
+std::string json_of_lost(std::uint64_t line_count) {
+  Json json;
+  json["event"] = "lost";
+  json["line_count"] = line_count;
+  return line_of(json);
+}
 
 std::string json_of_receipt(EcuMac ecu_mac, const rtcr::Receipt& receipt) {
   Json json;

@@ -13,6 +13,16 @@ namespace cms::cli {
 std::string json_of_receipt(EcuMac ecu_mac, const rtcr::Receipt& receipt);
 std::string json_of_fetched(const CheckpointId& checkpoint, std::uint64_t size_bytes, const Digest& digest);
 std::string json_of_withdrawn(const ProgramKey& program);
+// Of `rtcr ecu`:
+std::string json_of_event(const rtcr::Event& event);
+std::string json_of_ready(EcuMac ecu_mac, std::uint64_t program_count);
+std::string json_of_published(EcuMac ecu_mac, ProgramId program_id, std::uint64_t seq,
+                              const std::string& file);
+std::string json_of_restore(std::string_view event, const rtcr::Restore& restore);
+std::string json_of_restore_refused(const rtcr::Restore& restore, const std::string& reason);
+std::string json_of_running(const rtcr::Restore& restore, ProgramId program_id, const std::string& file);
+std::string json_of_fenced(EcuMac ecu_mac, const rtcr::Receipt& receipt);
+std::string json_of_lost(std::uint64_t line_count);
 std::string json_of_error(std::string_view code, std::string_view context);
 
 }  // namespace cms::cli

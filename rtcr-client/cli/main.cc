@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
       return run_publish(*publish, signals.fd());
     }
     if (const auto* get = std::get_if<cms::cli::GetArguments>(&arguments)) return run_get(*get, signals.fd());
+    if (const auto* ecu = std::get_if<cms::cli::EcuArguments>(&arguments)) return run_ecu(*ecu, signals.fd());
     return run_withdraw(std::get<cms::cli::WithdrawArguments>(arguments), signals.fd());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "rtcr: %s\n", error.what());

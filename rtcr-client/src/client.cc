@@ -60,6 +60,7 @@ Client::Client(ClientOptions options)
 Client::~Client() {
   if (loop_ != nullptr) loop_->stop();
   if (thread_.joinable()) thread_.join();
+  restorer_.reset();
   loop_.reset();  // Frees the blobs still held by a loop that failed, and what ZeroMQ has not sent.
 }
 
@@ -72,17 +73,26 @@ Result<std::unique_ptr<Client>> Client::open(ClientOptions options) {
 }
 
 Status Client::start() {
+  broker::EcuLoopConfig config = options_.loop;
+  if (options_.target) {
+    restorer_.reset(new Restorer(*options_.target, *this));  // Here the private base can be seen.
+    config.restore_handler = restorer_.get();
+    config.received_bytes_max = options_.target->received_bytes_max;
+    if (config.received_bytes_max == 0)
+      config.received_bytes_max =
+          options_.target->folder.empty() ? options_.loop.memory_budget_bytes : UINT64_MAX;
+  }
   std::promise<Status> started;
   std::future<Status> result = started.get_future();
   try {
     const SignalsBlocked blocked;
-    thread_ = std::thread([this, &started] {
+    thread_ = std::thread([this, &started, &config] {
       // The sockets are made here, so that ZeroMQ's thread gets the scheduling set up before.
       Status status = ok_status();
       try {
         status = set_up_thread();
         if (status.ok()) {
-          auto loop = broker::EcuLoop::create(options_.loop, *this);
+          auto loop = broker::EcuLoop::create(config, *this);
           if (loop.ok()) {
             loop_ = std::move(loop).value();
           } else {
@@ -170,6 +180,7 @@ void Client::on_withdrawn(const broker::WithdrawDone& done) {
 }
 
 Result<Seq> Client::publish(wire::Notification notification, std::unique_ptr<broker::BlobSource>& source) {
+  fill_in_ownership(notification);
   notification.seq = 1;  // The loop gives the real one; the check wants any.
   if (Status valid = wire::check_notification(notification); !valid.ok()) return std::move(valid).error();
   auto seq = loop_->publish(std::move(notification), source);
@@ -178,6 +189,36 @@ Result<Seq> Client::publish(wire::Notification notification, std::unique_ptr<bro
   while (before < *seq && !last_seq_.compare_exchange_weak(before, *seq, std::memory_order_relaxed)) {
   }
   return seq;
+}
+
+void Client::fill_in_ownership(wire::Notification& notification) {
+  if (!any_restored_.load(std::memory_order_acquire)) return;
+  if (notification.lineage != Lineage{} || notification.owner_epoch != 0) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto it = restored_.find(notification.program_id);
+  if (it == restored_.end()) return;
+  notification.lineage = it->second.lineage;
+  notification.owner_epoch = it->second.owner_epoch;
+}
+
+// ---- of the Restorer, on its threads
+
+void Client::on_prepared(broker::RestoreId id, const Status& status) { loop_->prepared(id, status); }
+
+Status Client::before_go(const RestoreJob&) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (restored_.size() < broker::kRestoreRunningCountMax) return ok_status();
+  return make_error(Code::kLimit,
+                    std::to_string(restored_.size()) + " programs were restored here and not withdrawn");
+}
+
+void Client::on_running(const RestoreJob& job, const Result<ProgramId>& program_id) {
+  if (program_id.ok()) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    restored_[*program_id] = Owned{job.info.claim.lineage, job.owner_epoch};
+    any_restored_.store(true, std::memory_order_release);
+  }
+  loop_->running(job.id, program_id);
 }
 
 Result<Seq> Client::publish_memory(wire::Notification notification, const void* data, rtcr_release_fn release,
@@ -302,6 +343,7 @@ Status Client::withdraw(ProgramId program_id, std::chrono::milliseconds timeout)
                                           " was withdrawn after " + std::to_string(timeout.count()) + " ms");
   }
   if (result.code != Code::kOk) return make_error(result.code, result.context);
+  restored_.erase(program_id);  // What is published under it from now on is another program.
   return ok_status();
 }
 

@@ -25,6 +25,7 @@
 #include "net/endpoint.h"
 #include "rtcr-client/src/memory.h"
 #include "rtcr-client/src/receipt_book.h"
+#include "rtcr-client/src/restorer.h"
 #include "rtcr/rtcr.h"
 #include "schemas/messages.h"
 
@@ -40,12 +41,13 @@ struct ClientOptions {
   int thread_priority = 0;                    // 1..99: SCHED_FIFO; 0: as the caller's.
   std::optional<std::uint32_t> thread_cpu{};  // Also of ZeroMQ's thread.
   bool lock_memory = false;
+  std::optional<TargetOptions> target{};  // Given: programs can be restored here.
   // On the client's thread; must not throw.
   std::function<void(const Receipt&)> on_receipt{};
   std::function<void(const broker::CmsEvent&)> on_event{};
 };
 
-class Client final : private broker::EcuLoopListener {
+class Client final : private broker::EcuLoopListener, private Restorer::Answers {
  public:
   // Errors as rtcr_open.
   static Result<std::unique_ptr<Client>> open(ClientOptions options);
@@ -53,7 +55,8 @@ class Client final : private broker::EcuLoopListener {
   Client& operator=(const Client&) = delete;
   ~Client();
 
-  // All four check `notification`. On an error, or an exception, nothing was taken.
+  // All four check `notification`. On an error, or an exception, nothing was taken. Of a program that was
+  // restored here, lineage and owner_epoch are filled in where neither is given.
   Result<Seq> publish_memory(wire::Notification notification, const void* data, rtcr_release_fn release,
                              void* release_context);
   // Too large a copy is refused by receipt and not made.
@@ -87,7 +90,13 @@ class Client final : private broker::EcuLoopListener {
     std::string context{};
   };
 
+  struct Owned {
+    Lineage lineage{};
+    OwnerEpoch owner_epoch = 0;
+  };
+
   explicit Client(ClientOptions options);
+  void fill_in_ownership(wire::Notification& notification);
   // On an error, or an exception, `source` is as it was.
   Result<Seq> publish(wire::Notification notification, std::unique_ptr<broker::BlobSource>& source);
   Status start();
@@ -96,6 +105,9 @@ class Client final : private broker::EcuLoopListener {
   void on_receipt(const broker::ReceiptEvent& event) override;
   void on_withdrawn(const broker::WithdrawDone& done) override;
   void on_cms_event(const broker::CmsEvent& event) override;
+  void on_prepared(broker::RestoreId id, const Status& status) override;
+  Status before_go(const RestoreJob& job) override;
+  void on_running(const RestoreJob& job, const Result<ProgramId>& program_id) override;
 
   const ClientOptions options_;
   const pid_t pid_;
@@ -109,7 +121,12 @@ class Client final : private broker::EcuLoopListener {
   std::uint64_t last_request_id_ = 0;
   std::map<std::uint64_t, Withdrawal> withdrawals_{};
   std::condition_variable withdrawn_{};
+  // What was restored here and not withdrawn since. Kept when it is fenced: whoever goes on to publish it
+  // must be fenced again, and not begin a life of its own. At most kRestoreRunningCountMax.
+  std::map<ProgramId, Owned> restored_{};
+  std::atomic<bool> any_restored_{false};
 
+  std::unique_ptr<Restorer> restorer_{};  // Ends before the loop, which it answers.
   std::unique_ptr<broker::EcuLoop> loop_{};
   std::thread thread_{};
 };

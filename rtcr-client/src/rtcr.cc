@@ -17,6 +17,7 @@
 #include "base/prng.h"
 #include "base/time.h"
 #include "net/socket.h"
+#include "rtcr-client/src/abi.h"
 #include "rtcr-client/src/callback_scope.h"
 #include "rtcr-client/src/client.h"
 #include "rtcr-client/src/fetch.h"
@@ -33,8 +34,17 @@ using cms::make_error;
 using cms::Result;
 using cms::Status;
 using cms::client::CallbackScope;
+using cms::client::check_struct;
 using cms::client::Client;
+using cms::client::copy_text;
+using cms::client::id_to;
+using cms::client::in_field;
+using cms::client::not_allowed;
+using cms::client::notification_of;
+using cms::client::read_struct;
+using cms::client::text_of;
 using cms::client::WaitOutcome;
+using cms::client::write_struct;
 
 static_assert(RTCR_E_PUBLISHER_GONE == static_cast<int>(Code::kPublisherGone));
 static_assert(RTCR_E_LIMIT == static_cast<int>(Code::kLimit));
@@ -43,21 +53,12 @@ static_assert(RTCR_FENCED == static_cast<int>(cms::wire::ReceiptLevel::kFenced))
 static_assert(RTCR_STORED == static_cast<int>(cms::wire::ReceiptLevel::kStored));
 static_assert(RTCR_REASON_SIZE > cms::wire::kReasonBytesMax);
 
-constexpr std::uint32_t kStructSizeMax = 64 * 1024;
 constexpr std::int64_t kTimeoutMsMax = std::int64_t{1} << 40;  // 34 years; added to a clock's time.
 constexpr std::int64_t kFetchTimeoutMs = 5000;
 
 // ---- errors
 
 thread_local char last_error[1024] = "";  // Of fixed size: keeping an error must not fail.
-
-void copy_text(char* target, std::size_t target_size, std::string_view text) {
-  std::size_t size = std::min(text.size(), target_size - 1);
-  // Not in the middle of a UTF-8 character.
-  while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
-  std::copy_n(text.data(), size, target);
-  target[size] = '\0';
-}
 
 int fail(int status, std::string_view detail) {
   copy_text(last_error, sizeof(last_error), detail);
@@ -100,81 +101,10 @@ int with_client(rtcr_client* handle, Blocking blocking, const Call& call) noexce
   });
 }
 
-// ---- structs of other versions
-
-// sizeof(T) is the size that the struct had in its first version; the version that adds a field writes
-// the old number here and starts from a zeroed T in read_struct.
-template <typename T>
-Status check_struct(const T* given, const char* name) {
-  if (given == nullptr) return make_error(Code::kInvalidArgument, std::string(name) + ": it is NULL");
-  const std::uint32_t size = given->struct_size;
-  if (size >= sizeof(T) && size <= kStructSizeMax) return cms::ok_status();
-  return make_error(Code::kInvalidArgument, std::string(name) + ".struct_size: " + std::to_string(size) +
-                                                " (allowed: the size of the struct, at least " +
-                                                std::to_string(sizeof(T)) + "; use " + name + "_init())");
-}
-
-// Takes the fields that both sides know.
-template <typename T>
-Result<T> read_struct(const T* given, const char* name) {
-  if (Status usable = check_struct(given, name); !usable.ok()) return std::move(usable).error();
-  const std::uint32_t size = given->struct_size;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
-  if (std::any_of(bytes + sizeof(T), bytes + size, [](unsigned char byte) { return byte != 0; })) {
-    return make_error(Code::kUnsupported, std::string(name) + ": a field is set that version " +
-                                              rtcr_version() + " of the library does not know");
-  }
-  return *given;
-}
-
-// Gives the fields that both sides know; what only the caller knows becomes zero. `target` has passed
-// check_struct.
-template <typename T>
-void write_struct(T* target, T value) {
-  const std::uint32_t size = target->struct_size;
-  value.struct_size = size;
-  *target = value;
-  auto* bytes = reinterpret_cast<unsigned char*>(target);
-  std::fill(bytes + sizeof(T), bytes + size, static_cast<unsigned char>(0));
-}
-
 // ---- values
-
-std::string text_of(const char* text) { return text == nullptr ? std::string() : std::string(text); }
-
-Error not_allowed(const char* field, const std::string& value, const std::string& allowed) {
-  return make_error(Code::kInvalidArgument,
-                    std::string(field) + ": " + value + " (allowed: " + allowed + ")");
-}
-
-Error in_field(const char* field, Error error) {
-  error.context = std::string(field) + ": " + error.context;
-  return error;
-}
 
 std::chrono::milliseconds timeout_of(std::int64_t timeout_ms) {
   return std::chrono::milliseconds(timeout_ms < 0 ? -1 : std::min(timeout_ms, kTimeoutMsMax));
-}
-
-template <typename E>
-Status set_enumerator(E& target, const char* field, std::uint32_t value) {
-  if (value > 1) return not_allowed(field, std::to_string(value), "0 or 1");
-  target = static_cast<E>(value);
-  return cms::ok_status();
-}
-
-cms::Id128 id_from(const std::uint8_t (&octets)[16]) {
-  cms::Id128 id;
-  for (int i = 0; i < 8; ++i) id.high = id.high << 8 | octets[i];
-  for (int i = 8; i < 16; ++i) id.low = id.low << 8 | octets[i];
-  return id;
-}
-
-void id_to(const cms::Id128& id, std::uint8_t* octets) {
-  for (int i = 0; i < 8; ++i) {
-    octets[i] = static_cast<std::uint8_t>(id.high >> (56 - 8 * i));
-    octets[i + 8] = static_cast<std::uint8_t>(id.low >> (56 - 8 * i));
-  }
 }
 
 rtcr_receipt receipt_of(const cms::client::Receipt& receipt) {
@@ -259,44 +189,14 @@ Result<cms::client::ClientOptions> options_of(const rtcr_options& given) {
       call(context, &told);
     };
   }
+  if (given.restore != nullptr) {
+    const auto handler = read_struct(given.restore, "rtcr_restore_handler");
+    if (!handler.ok()) return handler.error();
+    auto target = cms::client::target_options_of(*handler);
+    if (!target.ok()) return std::move(target).error();
+    options.target = std::move(target).value();
+  }
   return options;
-}
-
-Result<cms::wire::Notification> notification_of(const rtcr_checkpoint& given) {
-  cms::wire::Notification notification;
-  notification.program_id = given.program_id;
-  notification.lineage = id_from(given.lineage);
-  notification.owner_epoch = given.owner_epoch;
-  notification.size_bytes = given.size_bytes;
-  if (given.chunk_size_bytes != 0) notification.chunk_size_bytes = given.chunk_size_bytes;
-  notification.taken_at_us = given.taken_at_us == 0 ? cms::wall_time_us() : given.taken_at_us;
-  notification.pause_us = given.pause_us;
-  notification.program_name = text_of(given.program_name);
-  cms::wire::Requirements& requirements = notification.requirements;
-  requirements.arch = text_of(given.arch);
-  requirements.os = text_of(given.os);
-  requirements.checkpoint_format = text_of(given.checkpoint_format);
-  requirements.format_version = given.format_version;
-  requirements.ram_bytes = given.ram_bytes;
-  if (given.label_count > cms::wire::kLabelCountMax) {
-    return not_allowed("label_count", std::to_string(given.label_count), "at most 16");
-  }
-  if (given.label_count > 0 && given.labels == nullptr)
-    return not_allowed("labels", "it is NULL", "label_count texts");
-  for (std::uint32_t i = 0; i < given.label_count; ++i) {
-    if (given.labels[i] == nullptr) return not_allowed("labels", "one is NULL", "label_count texts");
-    requirements.labels.emplace_back(given.labels[i]);
-  }
-  notification.real_time.priority = given.priority;
-  notification.real_time.period_us = given.period_us;
-  notification.real_time.deadline_us = given.deadline_us;
-  notification.real_time.wcet_us = given.wcet_us;
-  cms::wire::Policies& policies = notification.policies;
-  Status set = set_enumerator(policies.release, "release_policy", given.release_policy);
-  if (set.ok()) set = set_enumerator(policies.on_isolation, "on_isolation", given.on_isolation);
-  if (set.ok()) set = set_enumerator(policies.on_loss, "on_loss", given.on_loss);
-  if (!set.ok()) return std::move(set).error();
-  return notification;
 }
 
 Result<cms::Seq> publish(Client& client, const rtcr_checkpoint& given) {

@@ -70,6 +70,12 @@ class FakeCms::Impl {
     });
   }
 
+  void command(const wire::ControlBody& body) {
+    post([this, body] { send_control(body); });
+  }
+
+  std::uint16_t bulk_port() const { return static_cast<std::uint16_t>(port_ + net::kBulkPort); }
+
   void offer(const CheckpointId& checkpoint, std::string bytes) {
     post([this, checkpoint, bytes = std::move(bytes)] {
       offered_[checkpoint] = bytes;
@@ -166,6 +172,10 @@ class FakeCms::Impl {
       state_.withdrawn.push_back(withdraw->program_id);
       if (plan_.withdraw_code)
         send_control(wire::WithdrawAnswer{withdraw->request_id, *plan_.withdraw_code, "as planned"});
+    } else if (const auto* report = std::get_if<wire::RestoreReport>(&message->body)) {
+      state_.reports.push_back(*report);
+    } else if (const auto* metrics = std::get_if<wire::Metrics>(&message->body)) {
+      state_.metrics.push_back(*metrics);
     } else if (std::holds_alternative<wire::Bye>(message->body)) {
       ++state_.bye_count;
       pulls_.clear();
@@ -185,6 +195,7 @@ class FakeCms::Impl {
       answer.incarnation = state_.incarnation;
       ecu_mac_ = hello.ecu_mac;
       bulk_port_ = hello.bulk_port;
+      state_.features = hello.features;
     }
     send_control(answer);
     if (plan_.refusal.empty()) send_control(wire::List{1});
@@ -366,6 +377,8 @@ void FakeCms::set_plan(FakePlan plan) { impl_->set_plan(std::move(plan)); }
 void FakeCms::say(ProgramId program_id, Seq seq, wire::ReceiptLevel level, Code code, std::string reason) {
   impl_->say(program_id, seq, level, code, std::move(reason));
 }
+void FakeCms::command(const wire::ControlBody& body) { impl_->command(body); }
+std::uint16_t FakeCms::bulk_port() const { return impl_->bulk_port(); }
 void FakeCms::offer(const CheckpointId& checkpoint, std::string bytes) {
   impl_->offer(checkpoint, std::move(bytes));
 }

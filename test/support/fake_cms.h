@@ -1,6 +1,6 @@
 #pragma once
 // FakeCms is a CMS as its publishers see it, on real loopback sockets, in the process of the test: it
-// answers Hello, asks LIST, pulls, says receipts, and gives offered blobs back. What it shall do
+// answers Hello, asks LIST, pulls, says receipts, gives offered blobs back, and commands restores. What it shall do
 // differently, a Plan says; what it has seen, a State. It stores nothing.
 //
 // Threads: one of its own; every function may be called from any other.
@@ -44,6 +44,10 @@ struct FakeState {
   std::map<Seq, Code> pull_errors{};            // TransferError instead.
   std::vector<ProgramId> withdrawn{};
   int fetch_count = 0;  // Of offered blobs.
+  // Of a target:
+  std::uint64_t features = 0;
+  std::vector<wire::RestoreReport> reports{};
+  std::vector<wire::Metrics> metrics{};
 };
 
 class FakeCms {
@@ -62,6 +66,9 @@ class FakeCms {
   // Says a receipt to the last session.
   void say(ProgramId program_id, Seq seq, wire::ReceiptLevel level, Code code = Code::kOk,
            std::string reason = {});
+  // Says anything to the last session: a Prepare, Go, Discard, MetricsAsk.
+  void command(const wire::ControlBody& body);
+  std::uint16_t bulk_port() const;
   // Gives it to whoever fetches it, or (the last one offered of its program) the newest.
   void offer(const CheckpointId& checkpoint, std::string bytes);
 

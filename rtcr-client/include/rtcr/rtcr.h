@@ -13,11 +13,13 @@
  *           a newer caller gets RTCR_E_UNSUPPORTED only if it uses a field that this library lacks.
  * Threads   Every function may be called from any thread, several at once, on one client; but
  *           rtcr_close must be the last call on it. The client has one thread of its own, and
- *           ZeroMQ one more for its I/O; both have all signals blocked.
- * Callbacks on_receipt and on_event run on the client's thread; a release callback runs there, on
- *           ZeroMQ's thread, or in rtcr_close. They must return soon, not throw, and call nothing of
- *           this header that blocks (rtcr_wait, rtcr_withdraw, rtcr_fetch_newest, rtcr_close answer
- *           RTCR_E_CALLBACK there). rtcr_publish and the functions that do not block are allowed.
+ *           ZeroMQ one more for its I/O; a target has more. All have all signals blocked.
+ * Callbacks on_receipt, on_event and on_metrics run on the client's thread; a release callback runs
+ *           there, on ZeroMQ's thread, or in rtcr_close; those of a restore run on threads of their own,
+ *           made when they are first needed, or in rtcr_close. All but the latter must return soon. None
+ *           may throw, or call anything of this header that blocks (rtcr_wait, rtcr_withdraw,
+ *           rtcr_fetch_newest, rtcr_close answer RTCR_E_CALLBACK there). rtcr_publish and the functions
+ *           that do not block are allowed.
  * Fork      A child must not use the client: every call answers RTCR_E_FORKED and changes nothing.
  *           Open another client in the child. The parent is not disturbed.
  * Signals   None is used, none is handled, no handler is installed. Functions that block are not
@@ -100,7 +102,7 @@ typedef enum rtcr_level {
   RTCR_VERIFIED = 4,   /* Read again from the store after STORED. */
   RTCR_SUPERSEDED = 5, /* A newer one of the program took its place. */
   RTCR_DROPPED = 6,    /* Given up; the receipt's code and reason say why. */
-  RTCR_FENCED = 7      /* The program is somebody else's now. */
+  RTCR_FENCED = 7      /* The program is somebody else's now: stop it. Nothing more is held of it. */
 } rtcr_level;
 
 /* "STORED". Never fails; static storage. */
@@ -117,7 +119,9 @@ typedef struct rtcr_receipt {
                            may take a larger one later, and announce what it holds under that. */
   uint64_t seq;         /* As rtcr_publish gave it. */
   uint32_t code;        /* rtcr_status: why it was dropped or superseded. */
-  uint32_t final;       /* 1: the last receipt of this checkpoint, whose bytes are no longer held. */
+  /* 1: the last receipt of this checkpoint, whose bytes are no longer held. (But RTCR_FENCED comes also
+     after the last one of the program's newest.) */
+  uint32_t final;
   char reason[RTCR_REASON_SIZE];
 } rtcr_receipt;
 
@@ -139,6 +143,91 @@ typedef struct rtcr_client rtcr_client;
 
 typedef void (*rtcr_receipt_fn)(void* context, const rtcr_receipt* receipt);
 typedef void (*rtcr_event_fn)(void* context, const rtcr_event* event);
+
+/* ---- Being a target: an RTCR that can restore programs of other ECUs, or its own after a loss.
+ *
+ * A CMS pulls the strings: it asks for metrics, then lets one target prepare the program, and when that
+ * was written down on the store, go. A claim that was refused, discarded or overtaken is never run by
+ * this client, whatever comes, and one that was told to go is told so once.
+ *
+ * Callbacks run on threads of the client, several restores at once but those of one restore one after
+ * the other: prepare, then go or discard. They may take long (before it has said go, a CMS chooses another
+ * target when it sees no progress for a minute), and may use rtcr_publish and what else does not block. */
+
+/* One restore. All it points to lives until the callback returns; `user` is yours, kept from one callback
+   of a restore to the next. */
+typedef struct rtcr_restore {
+  uint32_t struct_size;
+  /* The blob, verified: a sealed memfd, or the file at `path`. Read it by pread or map it; it belongs to
+     the client, which closes it after go or discard (duplicate it to keep it). */
+  int32_t fd;
+  uint64_t restore_id; /* Of this restore at this client; from 1. */
+  /* Of the file, in rtcr_restore_handler.folder, under a hidden name; NULL: a memfd. go may give the file
+     another name; else it is removed with the restore. Not synced. */
+  const char* path;
+  uint64_t size_bytes;
+  const char* ecu_mac; /* This and the next three: whose checkpoint, and which. */
+  uint64_t program_id;
+  uint64_t incarnation;
+  uint64_t seq;
+  uint64_t claim_slot; /* Of the claim in the lineage's log. */
+  /* What was published with it; lineage, and from go on owner_epoch, are those to publish with from now
+     on. Copy it, set program_id and source, and publish it. */
+  const struct rtcr_checkpoint* checkpoint;
+  void* user;
+} rtcr_restore;
+
+/* Restores the program from the blob up to the point where it could run, and no further. Returns RTCR_OK,
+   or an rtcr_status: this target refuses, for good; all that was begun has been undone then (no discard
+   follows). `reason` has room for RTCR_REASON_SIZE bytes of text for people; it is empty. */
+typedef int (*rtcr_prepare_fn)(void* context, rtcr_restore* restore, char* reason);
+/* Lets it run, and says under which program_id, which no other program that runs on this ECU may have.
+   RTCR_OK only when it runs for certain; anything else promises that it does not run and never will: then
+   the CMS may restore it elsewhere. The checkpoints that are published under this program_id from now on
+   belong to its lineage, by themselves; before go has returned, give lineage and owner_epoch. Publish the
+   first one soon: until it is STORED, a loss goes back to the one that was restored. */
+typedef int (*rtcr_go_fn)(void* context, rtcr_restore* restore, uint64_t* program_id, char* reason);
+/* Drops what prepare has made. Also when the client is closed before go. */
+typedef void (*rtcr_discard_fn)(void* context, rtcr_restore* restore);
+
+/* What this ECU has free; filled in from /proc. Alter what you know better. */
+typedef struct rtcr_metrics {
+  uint32_t struct_size;
+  uint32_t cpu_count;
+  uint32_t cpu_load_permille; /* Of all its CPUs together, 0 to 1000. */
+  uint32_t draining;          /* 1: choose others. */
+  uint64_t ram_total_bytes;
+  uint64_t ram_available_bytes;
+} rtcr_metrics;
+typedef void (*rtcr_metrics_fn)(void* context, rtcr_metrics* metrics);
+
+typedef struct rtcr_format {
+  const char* name; /* As rtcr_checkpoint.checkpoint_format. */
+  uint32_t version_max;
+  uint32_t reserved;
+} rtcr_format;
+
+/* Copied by rtcr_open. Required: prepare and go. */
+typedef struct rtcr_restore_handler {
+  uint32_t struct_size;
+  uint32_t thread_count; /* How many callbacks run at once; 0: 4; at most 64. */
+  rtcr_prepare_fn prepare;
+  rtcr_go_fn go;
+  rtcr_discard_fn discard;    /* Or NULL: there is nothing to drop. */
+  rtcr_metrics_fn on_metrics; /* Or NULL. */
+  void* context;              /* For all of them. */
+  /* Where blobs are kept while they are restored: hidden files in this directory, readable by their owner
+     only; NULL: memfds. The client's thread writes them. */
+  const char* folder;
+  /* Of blobs that are received and do not run yet; what does not fit is refused. 0: with memfds the memory
+     budget, in a folder no limit. */
+  uint64_t received_bytes_max;
+  const char* arch;           /* NULL: as `uname -m` says. */
+  const rtcr_format* formats; /* That prepare understands; format_count of them, at most 16. */
+  const char* const* labels;  /* label_count of them, at most 16 of 64 bytes. */
+  uint32_t format_count;
+  uint32_t label_count;
+} rtcr_restore_handler;
 
 #define RTCR_LOCK_MEMORY 1U /* mlock copies and allocations. */
 #define RTCR_PIN_THREAD 2U  /* Run the client's threads on thread_cpu only. */
@@ -163,6 +252,7 @@ typedef struct rtcr_options {
   void* receipt_context;
   rtcr_event_fn on_event; /* Or NULL. */
   void* event_context;
+  const rtcr_restore_handler* restore; /* Given: this ECU is a target. */
 } rtcr_options;
 
 /* Opens a client: checks the options, opens its sockets and starts its thread. Does not wait for any
@@ -172,8 +262,8 @@ typedef struct rtcr_options {
 RTCR_API int rtcr_open(const rtcr_options* options, rtcr_client** client);
 
 /* Says goodbye to every CMS, ends the client's thread, releases all that is held (with a last receipt
-   each) and frees the client. Blocks until that is done: at most a second, and as long as a callback
-   takes. What is not STORED by then is lost: rtcr_wait first. NULL is allowed.
+   each) and frees the client. What was prepared is discarded, and a go that has begun is waited for.
+   Blocks until that is done: at most a second, and as long as a callback takes. What is not STORED by then is lost: rtcr_wait first. NULL is allowed.
    RTCR_E_CALLBACK, RTCR_E_FORKED: nothing happened, the client lives on. */
 RTCR_API int rtcr_close(rtcr_client* client);
 
@@ -220,7 +310,9 @@ typedef struct rtcr_checkpoint {
   const char* program_name; /* At most 128 bytes, as arch, os and checkpoint_format. */
   uint64_t taken_at_us;     /* Wall clock, since 1970; 0: now. */
   uint64_t pause_us;        /* How long the program stood still for it. */
-  uint8_t lineage[16];      /* All zero: the one of {ecu_mac, program_id}. See rtcr_new_lineage. */
+  /* All zero, with owner_epoch 0: those that go gave to the program_id; else the lineage of {ecu_mac,
+     program_id}. See rtcr_new_lineage. */
+  uint8_t lineage[16];
   uint64_t owner_epoch;
 
   /* What a target must offer to run it. */
@@ -360,6 +452,24 @@ static inline rtcr_options rtcr_options_init(void) {
 }
 static inline rtcr_checkpoint rtcr_checkpoint_init(void) {
   rtcr_checkpoint value;
+  memset(&value, 0, sizeof(value));
+  value.struct_size = sizeof(value);
+  return value;
+}
+static inline rtcr_restore_handler rtcr_restore_handler_init(void) {
+  rtcr_restore_handler value;
+  memset(&value, 0, sizeof(value));
+  value.struct_size = sizeof(value);
+  return value;
+}
+static inline rtcr_restore rtcr_restore_init(void) {
+  rtcr_restore value;
+  memset(&value, 0, sizeof(value));
+  value.struct_size = sizeof(value);
+  return value;
+}
+static inline rtcr_metrics rtcr_metrics_init(void) {
+  rtcr_metrics value;
   memset(&value, 0, sizeof(value));
   value.struct_size = sizeof(value);
   return value;

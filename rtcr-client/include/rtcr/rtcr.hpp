@@ -74,6 +74,39 @@ struct Event {
   std::string text{};
 };
 
+using Lineage = std::array<std::uint8_t, 16>;
+
+// One restore at a target; see rtcr_restore. Valid while the callback runs.
+struct Restore {
+  std::uint64_t restore_id = 0;
+  int fd = -1;
+  std::string path{};  // Empty: a memfd.
+  std::uint64_t size_bytes = 0;
+  std::string ecu_mac{};
+  std::uint64_t program_id = 0;
+  std::uint64_t incarnation = 0;
+  std::uint64_t seq = 0;
+  std::uint64_t claim_slot = 0;
+  Lineage lineage{};
+  std::uint64_t owner_epoch = 0;  // From go on.
+  const rtcr_checkpoint* checkpoint = nullptr;
+};
+
+// That this ECU is a target; see rtcr_restore_handler.
+struct Target {
+  // An Error refuses for good.
+  std::function<Status(const Restore&)> prepare{};
+  std::function<Result<std::uint64_t>(const Restore&)> go{};  // The program_id.
+  std::function<void(const Restore&)> discard{};
+  std::function<void(rtcr_metrics&)> on_metrics{};
+  unsigned thread_count = 0;
+  std::string folder{};
+  std::uint64_t received_bytes_max = 0;
+  std::string arch{};
+  std::vector<std::pair<std::string, std::uint32_t>> formats{};  // Name and newest version.
+  std::vector<std::string> labels{};
+};
+
 struct Options {
   std::string cms{};
   std::string ecu_mac{};
@@ -87,9 +120,8 @@ struct Options {
   bool lock_memory = false;
   std::function<void(const Receipt&)> on_receipt{};  // On the client's thread.
   std::function<void(const Event&)> on_event{};      // On the client's thread.
+  std::optional<Target> target{};
 };
-
-using Lineage = std::array<std::uint8_t, 16>;
 
 // What is known about a checkpoint; all but program_id is optional.
 struct Facts {
@@ -208,6 +240,30 @@ class Client {
     if (options.on_event) {
       given.on_event = tell_event;
       given.event_context = callbacks.get();
+    }
+    rtcr_restore_handler handler = rtcr_restore_handler_init();
+    std::vector<rtcr_format> formats;
+    std::vector<const char*> labels;
+    if (options.target) {
+      callbacks->target = *options.target;
+      const Target& target = callbacks->target;
+      for (const auto& [name, version_max] : target.formats)
+        formats.push_back(rtcr_format{name.c_str(), version_max, 0});
+      for (const std::string& label : target.labels) labels.push_back(label.c_str());
+      handler.thread_count = target.thread_count;
+      if (target.prepare) handler.prepare = call_prepare;
+      if (target.go) handler.go = call_go;
+      if (target.discard) handler.discard = call_discard;
+      if (target.on_metrics) handler.on_metrics = call_on_metrics;
+      handler.context = callbacks.get();
+      handler.folder = text_or_null(target.folder);
+      handler.received_bytes_max = target.received_bytes_max;
+      handler.arch = text_or_null(target.arch);
+      handler.formats = formats.data();
+      handler.format_count = static_cast<std::uint32_t>(formats.size());
+      handler.labels = labels.data();
+      handler.label_count = static_cast<std::uint32_t>(labels.size());
+      given.restore = &handler;
     }
     rtcr_client* opened = nullptr;
     const int status = rtcr_open(&given, &opened);
@@ -336,6 +392,7 @@ class Client {
   struct Callbacks {
     std::function<void(const Receipt&)> on_receipt{};
     std::function<void(const Event&)> on_event{};
+    Target target{};
   };
 
   Client(rtcr_client* client, std::unique_ptr<Callbacks> callbacks)
@@ -356,6 +413,44 @@ class Client {
   static void tell_event(void* context, const rtcr_event* event) noexcept {
     static_cast<Callbacks*>(context)->on_event(
         Event{static_cast<rtcr_event_kind>(event->kind), event->cms_index, event->text});
+  }
+  static Restore restore_of(const rtcr_restore& restore) {
+    Restore result;
+    result.restore_id = restore.restore_id;
+    result.fd = restore.fd;
+    if (restore.path != nullptr) result.path = restore.path;
+    result.size_bytes = restore.size_bytes;
+    result.ecu_mac = restore.ecu_mac;
+    result.program_id = restore.program_id;
+    result.incarnation = restore.incarnation;
+    result.seq = restore.seq;
+    result.claim_slot = restore.claim_slot;
+    for (std::size_t i = 0; i < result.lineage.size(); ++i)
+      result.lineage[i] = restore.checkpoint->lineage[i];
+    result.owner_epoch = restore.checkpoint->owner_epoch;
+    result.checkpoint = restore.checkpoint;
+    return result;
+  }
+  static int refusal_of(const Error& error, char* reason) {
+    const std::size_t size = error.detail.copy(reason, RTCR_REASON_SIZE - 1);
+    reason[size] = '\0';
+    return error.status == RTCR_OK ? static_cast<int>(RTCR_E_IO) : error.status;
+  }
+  static int call_prepare(void* context, rtcr_restore* restore, char* reason) noexcept {
+    const Status status = static_cast<Callbacks*>(context)->target.prepare(restore_of(*restore));
+    return status.ok() ? static_cast<int>(RTCR_OK) : refusal_of(status.error(), reason);
+  }
+  static int call_go(void* context, rtcr_restore* restore, std::uint64_t* program_id, char* reason) noexcept {
+    const auto runs = static_cast<Callbacks*>(context)->target.go(restore_of(*restore));
+    if (!runs.ok()) return refusal_of(runs.error(), reason);
+    *program_id = runs.value();
+    return RTCR_OK;
+  }
+  static void call_discard(void* context, rtcr_restore* restore) noexcept {
+    static_cast<Callbacks*>(context)->target.discard(restore_of(*restore));
+  }
+  static void call_on_metrics(void* context, rtcr_metrics* metrics) noexcept {
+    static_cast<Callbacks*>(context)->target.on_metrics(*metrics);
   }
   static void call_release(void* context, const void*, std::uint64_t) noexcept {
     const std::unique_ptr<std::function<void()>> release(static_cast<std::function<void()>*>(context));

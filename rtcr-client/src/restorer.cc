@@ -1,0 +1,200 @@
+#include "rtcr-client/src/restorer.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include "rtcr-client/src/callback_scope.h"
+
+namespace cms::client {
+
+using broker::RestoreId;
+
+namespace {
+
+// Callbacks do not throw. What does is what is made for them, before they are called, or for their refusal,
+// after it: so it is true that nothing was restored, or runs.
+template <typename Answer, typename Call>
+Answer called(const Call& call) {
+  const CallbackScope scope;
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return make_error(Code::kLimit, "out of memory");
+  }
+}
+
+}  // namespace
+
+Restorer::Work::~Work() {
+  if (job.fd >= 0) ::close(job.fd);
+  if (!job.path.empty()) ::unlink(job.path.c_str());
+}
+
+Restorer::~Restorer() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ending_ = true;
+    changed_.notify_all();
+  }
+  for (std::thread& thread : threads_) thread.join();
+  // What was being prepared when the loop ended: nobody will say Go.
+  for (auto& [id, work] : works_) do_discard(*work);
+}
+
+// ---- on the client's thread
+
+Restorer::WorkPtr Restorer::find(RestoreId id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto it = works_.find(id);
+  CMS_ASSERT(it != works_.end());
+  return it->second;
+}
+
+Status Restorer::receive(RestoreId id, const broker::RestoreInfo& info) {
+  auto work = std::make_shared<Work>();
+  work->job.id = id;
+  work->job.info = info;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    works_[id] = work;
+  }
+  if (options_.folder.empty()) {
+    work->job.fd = ::memfd_create("rtcr-restore", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (work->job.fd < 0) return error_from_errno(errno, "memfd_create for a blob to restore");
+    return ok_status();
+  }
+  std::string path = options_.folder + "/.rtcr-restore-XXXXXX";
+  work->job.fd = ::mkostemp(path.data(), O_CLOEXEC);
+  if (work->job.fd < 0) return error_from_errno(errno, "create a file in " + options_.folder);
+  work->job.path = path;
+  return ok_status();
+}
+
+Status Restorer::take(RestoreId id, std::uint64_t offset_bytes, const void* data, std::size_t size_bytes) {
+  const WorkPtr work = find(id);
+  const char* at = static_cast<const char*>(data);
+  while (size_bytes > 0 && work->received.ok()) {
+    const ssize_t count = ::pwrite(work->job.fd, at, size_bytes, static_cast<off_t>(offset_bytes));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      work->received = error_from_errno(errno, "write of a blob to restore");
+      break;
+    }
+    at += count;
+    offset_bytes += static_cast<std::uint64_t>(count);
+    size_bytes -= static_cast<std::size_t>(count);
+  }
+  return work->received;
+}
+
+void Restorer::prepare(RestoreId id) {
+  run_soon([this, work = find(id)] { do_prepare(*work); });
+}
+
+void Restorer::go(RestoreId id, OwnerEpoch owner_epoch) {
+  run_soon([this, owner_epoch, work = find(id)] {
+    work->job.owner_epoch = owner_epoch;
+    do_go(*work);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    works_.erase(work->job.id);
+  });
+}
+
+void Restorer::discard(RestoreId id) {
+  WorkPtr work = find(id);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    works_.erase(id);
+  }
+  // Also the bytes go on that thread: giving gigabytes back takes long.
+  run_soon([this, work = std::move(work)] { do_discard(*work); });
+}
+
+void Restorer::complete_metrics(wire::Metrics& metrics) {
+  if (!options_.arch.empty()) metrics.arch = options_.arch;
+  metrics.formats = options_.formats;
+  metrics.labels = options_.labels;
+  if (!options_.on_metrics) return;
+  const CallbackScope scope;
+  options_.on_metrics(metrics);
+  metrics.cpu_load_permille = std::min(metrics.cpu_load_permille, wire::kCpuLoadPermilleMax);
+  metrics.ram_available_bytes = std::min(metrics.ram_available_bytes, metrics.ram_total_bytes);
+}
+
+// ---- on threads of its own
+
+void Restorer::run_soon(std::function<void()> call) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  calls_.push_back(std::move(call));
+  if (idle_count_ < calls_.size() && threads_.size() < options_.thread_count) {
+    try {
+      threads_.emplace_back([this] { run_calls(); });  // Inherits that all signals are blocked.
+    } catch (const std::system_error&) {
+      if (threads_.empty()) throw;  // As the want of memory: the client's thread fails.
+    }
+  }
+  changed_.notify_one();
+}
+
+void Restorer::run_calls() {
+  (void)pthread_setname_np(pthread_self(), "rtcr-restore");
+  // Whatever the client's thread has: to restore is not to be ahead of what runs.
+  const sched_param parameters{};
+  (void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &parameters);
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    ++idle_count_;
+    changed_.wait(lock, [this] { return ending_ || !calls_.empty(); });
+    --idle_count_;
+    if (calls_.empty()) return;
+    std::function<void()> call = std::move(calls_.front());
+    calls_.pop_front();
+    lock.unlock();
+    try {
+      call();
+    } catch (const std::exception&) {
+      // Out of memory. The restore stays unanswered, and so is not taken for one that will not run.
+    }
+    call = nullptr;  // With what it holds, before the lock.
+    lock.lock();
+  }
+}
+
+void Restorer::do_prepare(Work& work) {
+  Status status = work.received;
+  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  if (status.ok() && work.job.path.empty() && ::fcntl(work.job.fd, F_ADD_SEALS, kSeals) != 0)
+    status = error_from_errno(errno, "seal a blob to restore");
+  if (status.ok()) status = called<Status>([&] { return options_.prepare(work.job); });
+  work.restored = status.ok();
+  answers_.on_prepared(work.job.id, status);
+}
+
+void Restorer::do_go(Work& work) {
+  const Status ready = answers_.before_go(work.job);
+  if (!ready.ok()) {
+    do_discard(work);
+    answers_.on_running(work.job, ready.error());
+    return;
+  }
+  work.restored = false;
+  answers_.on_running(work.job, called<Result<ProgramId>>([&] { return options_.go(work.job); }));
+}
+
+void Restorer::do_discard(Work& work) {
+  if (!std::exchange(work.restored, false) || !options_.discard) return;
+  const CallbackScope scope;
+  options_.discard(work.job);
+}
+
+}  // namespace cms::client
