@@ -356,6 +356,34 @@ void commit_name(NfsConnection& link, const NfsHandle& file,
   });
 }
 
+bool has_no_links(const NfsReply& linked) {
+  return linked.is(NfsStatus::kNotSupported) || linked.is(NfsStatus::kNotPermitted) ||
+         linked.is(NfsStatus::kOtherDevice);
+}
+
+// On a NAS without hard links, which claims are refused on and storing is not. RENAME replaces what has the name;
+// ours are unique, and a look before keeps a mistake from destroying a blob.
+void rename_instead(NfsConnection& link, const NfsNaming& naming,
+                    const std::function<void(const NfsNamed&)>& then) {
+  const auto refused = [&naming](const NfsReply& reply) {
+    return NfsNamed{
+        true, absent_is_unavailable(error_of(reply, "rename to " + entry_path(naming.root, naming.name)))};
+  };
+  const auto on_renamed = [&link, &naming, then, refused](const NfsReply& renamed) {
+    if (renamed.ok()) return commit_name(link, naming.file, then);
+    then(renamed.answered ? refused(renamed) : NfsNamed{false, error_of(renamed, "rename")});
+  };
+  const auto on_looked = [&link, &naming, then, refused, on_renamed](const NfsReply& before) {
+    if (before.ok()) {
+      return then(NfsNamed{true, make_error(Code::kAlreadyExists, entry_path(naming.root, naming.name))});
+    }
+    if (!before.is(NfsStatus::kNoEntry)) return then(refused(before));
+    nfs_rename(link, {naming.root.tmp, naming.temp_name},
+               {naming.root.shard_of_name(naming.name), to_file_name(naming.name)}, on_renamed);
+  };
+  nfs_lookup(link, {naming.root.shard_of_name(naming.name), to_file_name(naming.name)}, on_looked);
+}
+
 }  // namespace
 
 // LINK never replaces what has the name; and unlike RENAME, which some servers hold up for as much as a second while
@@ -365,6 +393,7 @@ void nfs_give_name(NfsConnection& link, const NfsNaming& naming, std::function<v
     CMS_CRASH_POINT("nfs.after_link");
     if (linked.ok()) return commit_name(link, naming.file, then);
     if (!linked.answered) return then(NfsNamed{false, error_of(linked, "link")});
+    if (has_no_links(linked)) return rename_instead(link, naming, then);
     if (!linked.is(NfsStatus::kExists)) {
       return then(NfsNamed{
           true, absent_is_unavailable(error_of(linked, "link to " + entry_path(naming.root, naming.name)))});

@@ -308,7 +308,9 @@ TEST_F(NfsFaults, NameThatAnotherHasIsNeverTakenForOurOwn) {
     for (const bool small : {true, false}) {
       proxy().add(FaultRule{Procedure::kLink, way, Fault{action}});
       const Status status = small ? store->put_small({small_blob_of(ours)})[0] : publish(*store, ours);
-      EXPECT_EQ(status.code(), Code::kAlreadyExists) << static_cast<int>(action);
+      // Not found out in this little time on a busy host? Then it is not known, and no more.
+      EXPECT_TRUE(status.code() == Code::kAlreadyExists || status.code() == Code::kUnavailable)
+          << static_cast<int>(action);
       expect_whole(*direct, theirs, "theirs");
       ASSERT_TRUE(proxy().pass_all());
     }
@@ -346,6 +348,32 @@ TEST_F(NfsFaults, SmallBlobIsPublishedInFiveCallsAndReadInTwo) {
     proxy().reset_counts();
     expect_whole(*store, sample, "read");
     EXPECT_EQ(calls(), (std::vector<Procedure>{Procedure::kLookup, Procedure::kRead})) << size;
+  }
+}
+
+TEST_F(NfsFaults, NasWithoutHardLinksIsStoredOnByRename) {
+  const auto store = open(proxy().url(), "a", impatient());
+  for (const std::uint32_t status : {10004U, 1U, 18U}) {
+    Fault refused{Fault::Action::kAnswer};
+    refused.status = status;
+    proxy().add(FaultRule{Procedure::kLink, Way::kRequest, refused, 0, 0});
+    const Sample small = make_sample(1, next_seq(), 10);
+    const Sample large = make_sample(1, next_seq(), kChunkBytes);
+    EXPECT_TRUE(store->put_small({small_blob_of(small)})[0].ok());
+    EXPECT_TRUE(publish(*store, large).ok());
+    EXPECT_EQ(store->put_small({small_blob_of(small)})[0].code(), Code::kAlreadyExists);
+    // What became of a RENAME without an answer is found out; one that is late finds nothing.
+    const Sample done = make_sample(1, next_seq(), 10);
+    proxy().add(FaultRule{Procedure::kRename, Way::kReply, Fault{Fault::Action::kCut}});
+    EXPECT_TRUE(store->put_small({small_blob_of(done)})[0].ok());
+    const Sample late = make_sample(1, next_seq(), 10);
+    proxy().add(FaultRule{Procedure::kRename, Way::kRequest, Fault{Fault::Action::kHold}});
+    EXPECT_EQ(store->put_small({small_blob_of(late)})[0].code(), Code::kUnavailable);
+    EXPECT_EQ(proxy().held(), 1U);
+    ASSERT_TRUE(proxy().release());
+    ASSERT_TRUE(proxy().pass_all());
+    for (const Sample* sample : {&small, &large, &done}) expect_whole(*store, *sample, "by RENAME");
+    EXPECT_FALSE(*store->contains(late.name));
   }
 }
 
