@@ -40,7 +40,7 @@ class NfsWriter final : public BlobFileWriter {
         file_(std::move(file)) {}
 
   ~NfsWriter() override {
-    if (!named_) drop_nfs_temp(*pool_, *link_, *root_, temp_name_);
+    if (!dropped_) drop_nfs_temp(*pool_, *link_, *root_, temp_name_);
   }
 
  private:
@@ -98,9 +98,26 @@ class NfsWriter final : public BlobFileWriter {
     if (!synced.ok()) return error_of(synced, "commit " + temp_path_);
     if (synced.verifier != verifier) return restarted(temp_path_);
     CMS_CRASH_POINT("nfs.after_data_commit");
-    const Status status = give_name(*pool_, link_, NfsNaming{*root_, temp_name_, file_, name()});
-    named_ = status.ok();
-    return status;
+    const NfsNaming naming{*root_, temp_name_, file_, name()};
+    const NfsNamed named = give_name(naming);
+    if (!named.known) return settle_name(*pool_, naming);
+    CMS_CRASH_POINT("nfs.after_publish");
+    // Now, and not when the writer goes; nobody waits for it.
+    drop_nfs_temp(*pool_, *link_, *root_, temp_name_);
+    dropped_ = true;
+    return named.status;
+  }
+
+  NfsNamed give_name(const NfsNaming& naming) {
+    NfsNamed named;
+    NfsInFlight in_flight;
+    in_flight.begin(1);
+    nfs_give_name(*link_, naming, [&](const NfsNamed& end) {
+      named = end;
+      in_flight.end(1);
+    });
+    in_flight.wait_until_at_most(0);
+    return named;
   }
 
   const std::shared_ptr<NfsPool> pool_;
@@ -111,19 +128,22 @@ class NfsWriter final : public BlobFileWriter {
   const NfsHandle file_;
   const std::shared_ptr<NfsInFlight> in_flight_ = std::make_shared<NfsInFlight>();
   const std::shared_ptr<Written> written_ = std::make_shared<Written>();
-  bool named_ = false;
+  bool dropped_ = false;
 };
 
 // ---- reading
 
 class NfsReader final : public BlobFileReader {
  public:
+  // `tail`: the end of the file, from `tail_at`; it has been read.
   NfsReader(std::shared_ptr<NfsPool> pool, NfsLink link, NfsHandle file, const std::string& path,
-            wire::Manifest manifest)
+            wire::Manifest manifest, std::vector<char> tail, std::uint64_t tail_at)
       : BlobFileReader(path, std::move(manifest)),
         pool_(std::move(pool)),
         link_(std::move(link)),
-        file_(std::move(file)) {}
+        file_(std::move(file)),
+        tail_(std::move(tail)),
+        tail_at_(tail_at) {}
 
   ~NfsReader() override {
     for (const auto& chunk : ahead_) chunk->in_flight.wait_until_at_most(0);
@@ -141,6 +161,12 @@ class NfsReader final : public BlobFileReader {
   };
 
   Result<std::size_t> read_stored_chunk(std::uint64_t index, void* target) override {
+    const std::uint64_t offset = offset_of(index);
+    const std::size_t length = chunk_length(manifest(), index);
+    if (offset >= tail_at_ && offset - tail_at_ + length <= tail_.size()) {
+      std::memcpy(target, tail_.data() + (offset - tail_at_), length);
+      return length;
+    }
     const bool in_order = index == next_;
     next_ = index + 1;
     std::shared_ptr<Ahead> ahead;
@@ -221,6 +247,8 @@ class NfsReader final : public BlobFileReader {
   const std::shared_ptr<NfsPool> pool_;
   NfsLink link_;
   const NfsHandle file_;
+  const std::vector<char> tail_;
+  const std::uint64_t tail_at_;
   std::deque<std::shared_ptr<Ahead>> ahead_;  // In order of index.
   std::uint64_t next_ = 0;                    // The chunk that reading in order asks for next.
 };
@@ -234,6 +262,7 @@ std::string entry_path(const NfsRoot& root, const BlobName& name) {
 Result<std::unique_ptr<BlobWriter>> make_nfs_writer(std::shared_ptr<NfsPool> pool,
                                                     std::shared_ptr<const NfsRoot> root, const BlobName& name,
                                                     wire::Manifest manifest, const std::string& temp_name) {
+  pool->litter()->removals().wait_until_at_most(kNfsRemovalsInFlight);
   auto link = pool->get();
   if (!link) return link.error();
   const NfsReply created = nfs_wait([&](NfsThen then) {
@@ -270,9 +299,10 @@ Result<std::unique_ptr<BlobReader>> open_nfs_reader(std::shared_ptr<NfsPool> poo
     attributes = asked.attributes;
   }
   if (!attributes.is_file) return make_error(Code::kCorrupt, path + ": not a file");
-  // One READ gives header and footer of a small blob, and the footer of most others.
+  // One READ gives all of a small blob, and the footer of most others.
+  const std::uint64_t wanted = attributes.size_bytes <= kNfsWholeBytes ? kNfsWholeBytes : kNfsTailBytes;
   const std::uint64_t tail_bytes =
-      std::min<std::uint64_t>({attributes.size_bytes, std::uint64_t{64 * 1024}, (*link)->read_bytes_max()});
+      std::min<std::uint64_t>({attributes.size_bytes, wanted, (*link)->read_bytes_max()});
   const std::uint64_t tail_at = attributes.size_bytes - tail_bytes;
   std::vector<char> tail;
   const auto read_at = [&](void* target, std::size_t size_bytes,
@@ -307,34 +337,79 @@ Result<std::unique_ptr<BlobReader>> open_nfs_reader(std::shared_ptr<NfsPool> poo
   };
   auto manifest = read_manifest(name, attributes.size_bytes, path, read_at);
   if (!manifest) return manifest.error();
-  return std::unique_ptr<BlobReader>(std::make_unique<NfsReader>(std::move(pool), std::move(*link),
-                                                                 found.handle, path, std::move(*manifest)));
+  return std::unique_ptr<BlobReader>(std::make_unique<NfsReader>(
+      std::move(pool), std::move(*link), found.handle, path, std::move(*manifest), std::move(tail), tail_at));
 }
 
-// RENAME replaces what has the name; ours are unique, and a look before keeps a mistake from destroying
-// a blob.
-Status give_name(NfsPool& pool, const NfsLink& link, const NfsNaming& naming) {
-  const NfsHandle& shard = naming.root.shard_of_name(naming.name);
-  const std::string file_name = to_file_name(naming.name);
-  const NfsReply before = nfs_wait_lookup(*link, {shard, file_name});
-  if (before.ok()) return make_error(Code::kAlreadyExists, entry_path(naming.root, naming.name));
-  if (!before.is(NfsStatus::kNoEntry)) return error_of(before, entry_path(naming.root, naming.name));
-  const NfsReply renamed = nfs_wait([&](NfsThen then) {
-    nfs_rename(*link, {naming.root.tmp, naming.temp_name}, {shard, file_name}, std::move(then));
+namespace {
+
+// The file has a second name: ours, that is, as nobody else gives it one.
+bool has_its_name(const NfsReply& asked) {
+  return asked.ok() && asked.attributes.known && asked.attributes.link_count > 1;
+}
+
+void commit_name(NfsConnection& link, const NfsHandle& file,
+                 const std::function<void(const NfsNamed&)>& then) {
+  nfs_commit(link, file, [then](const NfsReply& synced) {
+    if (synced.ok()) return then(NfsNamed{});
+    then(NfsNamed{false, error_of(synced, "commit")});
   });
-  CMS_CRASH_POINT("nfs.after_rename");
-  if (renamed.answered && !renamed.ok()) {
-    return absent_is_unavailable(error_of(renamed, "rename to " + entry_path(naming.root, naming.name)));
-  }
-  if (renamed.ok() && commit(*link, naming.file).ok()) {
-    CMS_CRASH_POINT("nfs.after_publish");
-    return ok_status();
-  }
-  return settle_name(pool, naming);
+}
+
+bool has_no_links(const NfsReply& linked) {
+  return linked.is(NfsStatus::kNotSupported) || linked.is(NfsStatus::kNotPermitted) ||
+         linked.is(NfsStatus::kOtherDevice);
+}
+
+// On a NAS without hard links, which claims are refused on and storing is not. RENAME replaces what has the name;
+// ours are unique, and a look before keeps a mistake from destroying a blob.
+void rename_instead(NfsConnection& link, const NfsNaming& naming,
+                    const std::function<void(const NfsNamed&)>& then) {
+  const auto refused = [&naming](const NfsReply& reply) {
+    return NfsNamed{
+        true, absent_is_unavailable(error_of(reply, "rename to " + entry_path(naming.root, naming.name)))};
+  };
+  const auto on_renamed = [&link, &naming, then, refused](const NfsReply& renamed) {
+    if (renamed.ok()) return commit_name(link, naming.file, then);
+    then(renamed.answered ? refused(renamed) : NfsNamed{false, error_of(renamed, "rename")});
+  };
+  const auto on_looked = [&link, &naming, then, refused, on_renamed](const NfsReply& before) {
+    if (before.ok()) {
+      return then(NfsNamed{true, make_error(Code::kAlreadyExists, entry_path(naming.root, naming.name))});
+    }
+    if (!before.is(NfsStatus::kNoEntry)) return then(refused(before));
+    nfs_rename(link, {naming.root.tmp, naming.temp_name},
+               {naming.root.shard_of_name(naming.name), to_file_name(naming.name)}, on_renamed);
+  };
+  nfs_lookup(link, {naming.root.shard_of_name(naming.name), to_file_name(naming.name)}, on_looked);
+}
+
+}  // namespace
+
+// LINK never replaces what has the name; and unlike RENAME, which some servers hold up for as much as a second while
+// others put names into that directory, it is done at once.
+void nfs_give_name(NfsConnection& link, const NfsNaming& naming, std::function<void(const NfsNamed&)> then) {
+  const auto on_linked = [&link, &naming, then = std::move(then)](const NfsReply& linked) {
+    CMS_CRASH_POINT("nfs.after_link");
+    if (linked.ok()) return commit_name(link, naming.file, then);
+    if (!linked.answered) return then(NfsNamed{false, error_of(linked, "link")});
+    if (has_no_links(linked)) return rename_instead(link, naming, then);
+    if (!linked.is(NfsStatus::kExists)) {
+      return then(NfsNamed{
+          true, absent_is_unavailable(error_of(linked, "link to " + entry_path(naming.root, naming.name)))});
+    }
+    // Another's, or the request came twice.
+    nfs_getattr(link, naming.file, [&link, &naming, then](const NfsReply& asked) {
+      if (has_its_name(asked)) return commit_name(link, naming.file, then);
+      if (!asked.ok()) return then(NfsNamed{false, error_of(asked, "ask for the names")});
+      then(NfsNamed{true, make_error(Code::kAlreadyExists, entry_path(naming.root, naming.name))});
+    });
+  };
+  nfs_link(link, naming.file, {naming.root.shard_of_name(naming.name), to_file_name(naming.name)}, on_linked);
 }
 
 // The name may have been given, may be given later, or never. Removing the private name first decides
-// it: a late RENAME then finds nothing to rename. Only an answer counts.
+// it: a late LINK then finds nothing to link. Only an answer counts.
 Status settle_name(NfsPool& pool, const NfsNaming& naming) {
   const auto link = pool.get();
   if (!link) return link.error();
@@ -342,11 +417,20 @@ Status settle_name(NfsPool& pool, const NfsNaming& naming) {
   const NfsReply removed = nfs_wait([&](NfsThen then) {
     nfs_remove(**link, {naming.root.tmp, naming.temp_name}, std::move(then));
   });
-  if (removed.ok()) return make_error(Code::kUnavailable, "rename to " + path + ": not done, and cancelled");
-  if (!removed.is(NfsStatus::kNoEntry)) return error_of(removed, "settle the name " + path);
+  if (!removed.ok() && !removed.is(NfsStatus::kNoEntry)) return error_of(removed, "settle the name " + path);
   const NfsReply found =
       nfs_wait_lookup(**link, {naming.root.shard_of_name(naming.name), to_file_name(naming.name)});
-  if (!found.ok()) return absent_is_unavailable(error_of(found, "settle the name " + path));
+  if (found.is(NfsStatus::kNoEntry)) {
+    return make_error(Code::kUnavailable, "link to " + path + ": not done, and cancelled");
+  }
+  if (!found.ok()) return error_of(found, "settle the name " + path);
+  if (found.handle != naming.file) {  // It could be ours under another handle, if the server has several.
+    const NfsReply ours = nfs_wait([&](NfsThen then) { nfs_getattr(**link, naming.file, std::move(then)); });
+    const bool same = ours.ok() && ours.attributes.known && found.attributes.known &&
+                      ours.attributes.file_id == found.attributes.file_id;
+    if (!same && (ours.ok() || ours.is_stale())) return make_error(Code::kAlreadyExists, path);
+    if (!same) return error_of(ours, "settle the name " + path);
+  }
   const NfsReply synced = commit(**link, found.handle);
   return synced.ok() ? ok_status() : Status(error_of(synced, "commit " + path));
 }

@@ -275,6 +275,117 @@ TEST_F(NfsFaults, NameIsNotCalledDurableWithoutACommitOfIt) {
   EXPECT_TRUE(store->make_durable({sample.name})[0].ok());
 }
 
+TEST_F(NfsFaults, LinkThatSaysExistsThoughItWasDoneHasGivenTheName) {
+  const auto store = open(proxy().url(), "a");
+  Fault exists{Fault::Action::kAnswer};
+  exists.status = 17;
+  const Sample small = make_sample(1, 1, 10);
+  proxy().add(FaultRule{Procedure::kLink, Way::kReply, exists});
+  EXPECT_TRUE(store->put_small({small_blob_of(small)})[0].ok());
+  const Sample large = make_sample(1, 2, kChunkBytes);
+  proxy().add(FaultRule{Procedure::kLink, Way::kReply, exists});
+  EXPECT_TRUE(publish(*store, large).ok());
+  expect_whole(*store, small, "small");
+  expect_whole(*store, large, "large");
+  // Not done, and said to exist: nobody has it.
+  const Sample other = make_sample(1, 3, 10);
+  proxy().add(FaultRule{Procedure::kLink, Way::kRequest, exists});
+  EXPECT_EQ(store->put_small({small_blob_of(other)})[0].code(), Code::kAlreadyExists);
+  EXPECT_FALSE(*store->contains(other.name));
+}
+
+TEST_F(NfsFaults, NameThatAnotherHasIsNeverTakenForOurOwn) {
+  const auto store = open(proxy().url(), "a", impatient());
+  const auto direct = open_directly();
+  const Sample theirs = make_sample(1, 1, 10);
+  ASSERT_TRUE(publish(*direct, theirs).ok());
+  Sample ours = theirs;
+  ours.data[0] ^= 1;
+  for (const auto& [way, action] : {std::pair{Way::kReply, Fault::Action::kCut},
+                                    {Way::kReply, Fault::Action::kDrop},
+                                    {Way::kRequest, Fault::Action::kCut},
+                                    {Way::kRequest, Fault::Action::kDouble}}) {
+    for (const bool small : {true, false}) {
+      proxy().add(FaultRule{Procedure::kLink, way, Fault{action}});
+      const Status status = small ? store->put_small({small_blob_of(ours)})[0] : publish(*store, ours);
+      // Not found out in this little time on a busy host? Then it is not known, and no more.
+      EXPECT_TRUE(status.code() == Code::kAlreadyExists || status.code() == Code::kUnavailable)
+          << static_cast<int>(action);
+      expect_whole(*direct, theirs, "theirs");
+      ASSERT_TRUE(proxy().pass_all());
+    }
+  }
+}
+
+TEST_F(NfsFaults, LateLinkGivesNoNameToWhatWasCancelled) {
+  const auto store = open(proxy().url(), "a", impatient());
+  const Sample sample = make_sample(1, 1, 10);
+  proxy().add(FaultRule{Procedure::kLink, Way::kRequest, Fault{Fault::Action::kHold}});
+  EXPECT_EQ(store->put_small({small_blob_of(sample)})[0].code(), Code::kUnavailable);
+  EXPECT_EQ(proxy().held(), 1U);
+  ASSERT_TRUE(proxy().release());
+  EXPECT_FALSE(*open_directly()->contains(sample.name));
+}
+
+TEST_F(NfsFaults, SmallBlobIsPublishedInFiveCallsAndReadInTwo) {
+  const auto store = open(proxy().url(), "a");
+  const auto calls = [&] {
+    std::vector<Procedure> seen;
+    for (const Procedure procedure : proxy().sequence()) {  // The look at the space is for many.
+      if (procedure != Procedure::kFsstat) seen.push_back(procedure);
+    }
+    return seen;
+  };
+  // So that both connections are there.
+  for (int i = 0; i < 2; ++i) EXPECT_FALSE(*store->contains(make_name(1, 1000, 1)));
+  for (const std::size_t size : {std::size_t{100}, std::size_t{64 * 1024}}) {
+    const Sample sample = make_sample(1, next_seq(), size);
+    proxy().reset_counts();
+    ASSERT_TRUE(store->put_small({small_blob_of(sample)})[0].ok());
+    ASSERT_TRUE(proxy().wait_for_calls(Procedure::kRemove, 1));  // Nobody waits for it.
+    EXPECT_EQ(calls(), (std::vector<Procedure>{Procedure::kCreate, Procedure::kWrite, Procedure::kLink,
+                                               Procedure::kCommit, Procedure::kRemove}));
+    proxy().reset_counts();
+    expect_whole(*store, sample, "read");
+    EXPECT_EQ(calls(), (std::vector<Procedure>{Procedure::kLookup, Procedure::kRead})) << size;
+  }
+}
+
+TEST_F(NfsFaults, NasWithoutHardLinksIsStoredOnByRename) {
+  const auto store = open(proxy().url(), "a", impatient());
+  for (const std::uint32_t status : {10004U, 1U, 18U}) {
+    Fault refused{Fault::Action::kAnswer};
+    refused.status = status;
+    proxy().add(FaultRule{Procedure::kLink, Way::kRequest, refused, 0, 0});
+    const Sample small = make_sample(1, next_seq(), 10);
+    const Sample large = make_sample(1, next_seq(), kChunkBytes);
+    EXPECT_TRUE(store->put_small({small_blob_of(small)})[0].ok());
+    EXPECT_TRUE(publish(*store, large).ok());
+    EXPECT_EQ(store->put_small({small_blob_of(small)})[0].code(), Code::kAlreadyExists);
+    // What became of a RENAME without an answer is found out; one that is late finds nothing.
+    const Sample done = make_sample(1, next_seq(), 10);
+    proxy().add(FaultRule{Procedure::kRename, Way::kReply, Fault{Fault::Action::kCut}});
+    EXPECT_TRUE(store->put_small({small_blob_of(done)})[0].ok());
+    const Sample late = make_sample(1, next_seq(), 10);
+    proxy().add(FaultRule{Procedure::kRename, Way::kRequest, Fault{Fault::Action::kHold}});
+    EXPECT_EQ(store->put_small({small_blob_of(late)})[0].code(), Code::kUnavailable);
+    EXPECT_EQ(proxy().held(), 1U);
+    ASSERT_TRUE(proxy().release());
+    ASSERT_TRUE(proxy().pass_all());
+    for (const Sample* sample : {&small, &large, &done}) expect_whole(*store, *sample, "by RENAME");
+    EXPECT_FALSE(*store->contains(late.name));
+  }
+}
+
+TEST_F(NfsFaults, StoredIsNotHeldUpByTheRemovalOfThePrivateName) {
+  const auto store = open(proxy().url(), "a");
+  proxy().add(FaultRule{Procedure::kRemove, Way::kRequest, Fault{Fault::Action::kHold}, 0, 0});
+  EXPECT_TRUE(store->put_small({small_blob_of(make_sample(1, 1, 10))})[0].ok());
+  EXPECT_TRUE(publish(*store, make_sample(1, 2, kChunkBytes)).ok());
+  ASSERT_TRUE(proxy().wait_for_held(2));
+  ASSERT_TRUE(proxy().pass_all());
+}
+
 TEST_F(NfsFaults, WhyThereWasNoAnswerIsSaid) {
   const Sample sample = make_sample(1, 1, 10);
   const auto why_not = [&](BlobStore& store) {

@@ -207,8 +207,10 @@ std::vector<std::string> NfsLitter::take() {
 }
 
 void drop_nfs_temp(NfsPool& pool, NfsConnection& link, const NfsRoot& root, const std::string& temp_name) {
+  pool.litter()->removals().begin(1);
   nfs_remove(link, {root.tmp, temp_name}, [litter = pool.litter(), temp_name](const NfsReply& reply) {
     if (!reply.answered) litter->add(temp_name);
+    litter->removals().end(1);
   });
 }
 

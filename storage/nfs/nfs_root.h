@@ -35,11 +35,14 @@ class NfsLitter {
   // Beyond kCountMax it is left to the next start.
   void add(const std::string& temp_name);
   std::vector<std::string> take();
+  // Removals that nobody waits for.
+  NfsInFlight& removals() { return removals_; }
 
  private:
   static constexpr std::size_t kCountMax = 4096;
   std::mutex mutex_;
   std::vector<std::string> names_;
+  NfsInFlight removals_;
 };
 
 class NfsPool {
@@ -93,6 +96,9 @@ struct NfsRootOptions {
 // As BlobStore::open_store. When only our private directory cannot be made (read-only, full), the root is
 // usable for reading and removing: then tmp is empty.
 Result<std::shared_ptr<const NfsRoot>> open_nfs_root(NfsPool& pool, const NfsRootOptions& options);
+
+// Removals under way before another file is begun.
+inline constexpr std::size_t kNfsRemovalsInFlight = 256;
 
 // Removes a file of our private directory, without waiting; what is not answered becomes litter.
 void drop_nfs_temp(NfsPool& pool, NfsConnection& link, const NfsRoot& root, const std::string& temp_name);

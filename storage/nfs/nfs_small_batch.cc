@@ -1,6 +1,6 @@
 #include "storage/nfs/nfs_small_batch.h"
 
-#include <atomic>
+#include <deque>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,7 +11,8 @@
 #include "storage/store_layout.h"
 
 // Each blob goes its way alone, from the answer of one call to the next:
-//   CREATE in our private directory and LOOKUP of the name, WRITE on the medium, RENAME, COMMIT.
+//   CREATE in our private directory, WRITE to the medium, LINK, COMMIT, and a REMOVE of the private name that nobody
+//   waits for.
 // What could not be answered is settled afterwards, one by one, on another connection.
 namespace cms::storage {
 namespace {
@@ -20,21 +21,19 @@ class Group {
  public:
   Group(NfsPool& pool, const NfsRoot& root, const SmallBlob* blobs, std::size_t count,
         std::uint64_t temp_number, Status* statuses)
-      : pool_(pool), root_(root), items_(count) {
+      : pool_(pool), root_(root) {
     for (std::size_t i = 0; i < count; ++i) {
-      items_[i].blob = &blobs[i];
-      items_[i].status = &statuses[i];
-      items_[i].temp_name = temp_name_of(temp_number + i);
-      items_[i].file_name = to_file_name(blobs[i].name);
+      items_.emplace_back(root, blobs[i], temp_name_of(temp_number + i), statuses[i]);
     }
   }
 
   void run() {
+    pool_.litter()->removals().wait_until_at_most(kNfsRemovalsInFlight);
     for (Item& item : items_) {
       in_flight_.wait_until_at_most(kNfsGroupInFlight - 1);
       auto link = pool_.get();
       if (!link) {
-        *item.status = link.error();
+        item.status = link.error();
         continue;
       }
       item.link = std::move(*link);
@@ -43,10 +42,8 @@ class Group {
     }
     in_flight_.wait_until_at_most(0);
     for (Item& item : items_) {
-      if (item.renaming && !item.status->ok() && item.status->code() == Code::kUnavailable) {
-        *item.status = settle_name(pool_, NfsNaming{root_, item.temp_name, item.file, item.blob->name});
-      }
-      if (!item.status->ok()) drop(item);
+      if (item.in_doubt) item.status = settle_name(pool_, item.naming);
+      if (!item.status.ok()) drop(item);
       item.link.reset();
     }
     CMS_CRASH_POINT("nfs.small_after_publish");
@@ -54,52 +51,40 @@ class Group {
 
  private:
   struct Item {
-    const SmallBlob* blob = nullptr;
-    Status* status = nullptr;
-    std::string temp_name;
-    std::string file_name;
+    Item(const NfsRoot& root, const SmallBlob& small, std::string private_name, Status& end)
+        : blob(small),
+          temp_name(std::move(private_name)),
+          status(end),
+          naming{root, temp_name, file, blob.name} {}
+    Item(const Item&) = delete;
+    Item& operator=(const Item&) = delete;
+
+    const SmallBlob& blob;
+    const std::string temp_name;
+    Status& status;
     NfsLink link;
     NfsHandle file;
-    // CREATE and LOOKUP go side by side. A call that could not even be begun ends on the caller's thread
-    // while the other is under way: each has a place of its own, and the last one goes on.
-    Status created;
-    Status looked_up;
-    std::atomic<int> waits_for{2};
-    bool renaming = false;  // A RENAME was sent: its outcome decides.
+    const NfsNaming naming;
+    bool in_doubt = false;  // Whether it has its name.
   };
 
   // All that follow run on the connection's thread, or on the caller's when the connection is dead.
   void start(Item& item) {
-    nfs_lookup(*item.link, {root_.shard_of_name(item.blob->name), item.file_name},
-               [this, &item](const NfsReply& reply) {
-                 if (reply.ok()) {
-                   item.looked_up = make_error(Code::kAlreadyExists, entry_path(root_, item.blob->name));
-                 } else if (!reply.is(NfsStatus::kNoEntry)) {
-                   item.looked_up = error_of(reply, entry_path(root_, item.blob->name));
-                 }
-                 begun(item);
-               });
     nfs_create(*item.link, {root_.tmp, item.temp_name}, [this, &item](const NfsReply& reply) {
       item.file = reply.handle;
       if (!reply.ok()) {
-        item.created = absent_is_unavailable(error_of(reply, "create " + item.temp_name));
+        item.status = absent_is_unavailable(error_of(reply, "create " + item.temp_name));
       } else if (item.file.empty()) {
-        item.created = make_error(Code::kUnsupported, "the NFS server's CREATE does not tell the handle");
+        item.status = make_error(Code::kUnsupported, "the NFS server's CREATE does not tell the handle");
       }
-      begun(item);
+      if (!item.status.ok()) return end();
+      write(item);
     });
-  }
-
-  void begun(Item& item) {
-    if (--item.waits_for > 0) return;
-    *item.status = item.looked_up.ok() ? item.created : item.looked_up;
-    if (!item.status->ok()) return end();
-    write(item);
   }
 
   void write(Item& item) {
     CMS_CRASH_POINT("nfs.small_after_create");
-    const SmallBlob& blob = *item.blob;
+    const SmallBlob& blob = item.blob;
     wire::Manifest manifest = blob.manifest;
     const bool zero = is_all_zero(blob.data, blob.size_bytes);
     manifest.zero_chunks = {zero};
@@ -117,37 +102,25 @@ class Group {
     nfs_write(*item.link, item.file, 0, bytes.data(), bytes.size(), NfsStable::kFileSync,
               [this, &item, size_bytes = bytes.size()](const NfsReply& reply) {
                 if (!reply.ok()) {
-                  *item.status = error_of(reply, "write " + item.temp_name);
+                  item.status = error_of(reply, "write " + item.temp_name);
                 } else if (reply.count != size_bytes || !reply.file_synced) {
-                  *item.status =
+                  item.status =
                       make_error(Code::kIo, "write " + item.temp_name + ": the NFS server took only " +
                                                 std::to_string(reply.count) + " bytes, or not to its medium");
                 }
-                if (!item.status->ok()) return end();
-                rename(item);
+                if (!item.status.ok()) return end();
+                give_name(item);
               });
   }
 
-  void rename(Item& item) {
+  void give_name(Item& item) {
     CMS_CRASH_POINT("nfs.small_after_write");
-    item.renaming = true;
-    nfs_rename(*item.link, {root_.tmp, item.temp_name},
-               {root_.shard_of_name(item.blob->name), item.file_name}, [this, &item](const NfsReply& reply) {
-                 CMS_CRASH_POINT("nfs.small_after_rename");
-                 if (!reply.ok()) {
-                   item.renaming = !reply.answered;  // Refused: nothing is open.
-                   *item.status = absent_is_unavailable(
-                       error_of(reply, "rename to " + entry_path(root_, item.blob->name)));
-                   return end();
-                 }
-                 commit(item);
-               });
-  }
-
-  void commit(Item& item) {
-    nfs_commit(*item.link, item.file, [this, &item](const NfsReply& reply) {
-      if (!reply.ok()) {
-        *item.status = make_error(Code::kUnavailable, error_of(reply, "commit").context);  // To be settled.
+    nfs_give_name(*item.link, item.naming, [this, &item](const NfsNamed& named) {
+      item.in_doubt = !named.known;
+      item.status = named.status;
+      if (named.known && named.status.ok()) {
+        CMS_CRASH_POINT("nfs.small_after_commit");
+        drop(item);
       }
       end();
     });
@@ -161,7 +134,7 @@ class Group {
 
   NfsPool& pool_;
   const NfsRoot& root_;
-  std::vector<Item> items_;
+  std::deque<Item> items_;  // They stay where they are.
   NfsInFlight in_flight_;
 };
 

@@ -39,6 +39,7 @@ class NfsStore final : public BlobStore {
 
   ~NfsStore() override {
     // Leaving in order: no earlier life for the next one to sweep. Not empty, or not to be reached? It will.
+    pool_->litter()->removals().wait_until_at_most(0);
     const auto root = current();
     if (!root || (*root)->tmp.empty()) return;
     const auto link = pool_->get();

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <set>
 
 #include "storage/blob_store.h"
 #include "test/bench/bench.h"
@@ -100,25 +101,49 @@ Sides sides_of(OneSide... side) {
   return sides;
 }
 
-void measure_sizes(const Options& options, std::size_t repeats, const test::Ganesha& ganesha, RawNfs& nfs,
-                   storage::BlobStore& store, Table& writes, Table& reads) {
-  const std::string& directory = ganesha.export_path();
+// What was asked for; all when nothing was.
+class Only {
+ public:
+  explicit Only(std::set<std::string> names) : names_(std::move(names)) {}
+  bool has(const std::string& name) const { return names_.empty() || names_.count(name) != 0; }
+
+ private:
+  const std::set<std::string> names_;
+};
+
+struct Bench {
+  const Options& options;
+  const std::size_t repeats;
+  const std::string directory;  // What is exported.
+  RawNfs& nfs;
+  storage::BlobStore& store;
+};
+
+void measure_sizes(const Bench& bench, const Only& only, Table& writes, Table& reads) {
+  const std::string& directory = bench.directory;
+  RawNfs& nfs = bench.nfs;
   std::vector<std::uint64_t> sizes = {64 * kKiB, kMiB, 16 * kMiB, 256 * kMiB, kGiB};
-  if (options.tiny) sizes = {64 * kKiB, 3 * kMiB};
+  if (bench.options.tiny) sizes = {64 * kKiB, 17 * kMiB};
   for (const std::uint64_t size_bytes : sizes) {
+    const std::string what = size_bytes >= 16 * kMiB ? "large" : "one";
+    if (!only.has("write-" + what) && !only.has("read-" + what)) continue;
     std::vector<char> bytes(size_bytes);
     fill_random(bytes.data(), size_bytes, size_bytes);
     const Source source{directory + "/source", bytes.data(), size_bytes};
     write_file(source.path, source.data, size_bytes);
     const double megabytes = static_cast<double>(size_bytes) / 1e6;
-    add_rows(
-        writes, size_text(size_bytes),
-        sides_of(make_raw_nfs(nfs, 8), make_raw_nfs(nfs, 1), make_store_write(store), make_dd(directory)),
-        source, megabytes, repeats, directory);
-    add_rows(reads, size_text(size_bytes),
-             sides_of(std::make_unique<RawRead>(nfs, 8), std::make_unique<RawRead>(nfs, 1),
-                      make_store_read(store), std::make_unique<LocalRead>()),
-             source, megabytes, repeats, directory);
+    if (only.has("write-" + what)) {
+      add_rows(writes, size_text(size_bytes),
+               sides_of(make_raw_nfs(nfs, 8), make_raw_nfs(nfs, 1), make_store_write(bench.store),
+                        make_dd(directory)),
+               source, megabytes, bench.repeats, directory);
+    }
+    if (only.has("read-" + what)) {
+      add_rows(reads, size_text(size_bytes),
+               sides_of(std::make_unique<RawRead>(nfs, 8), std::make_unique<RawRead>(nfs, 1),
+                        make_store_read(bench.store), std::make_unique<LocalRead>()),
+               source, megabytes, bench.repeats, directory);
+    }
     fs::remove(source.path);
     nfs.write("check", bytes.data(), size_bytes);
     check_file(directory + "/check", bytes.data(), size_bytes);
@@ -126,28 +151,45 @@ void measure_sizes(const Options& options, std::size_t repeats, const test::Gane
   }
 }
 
-Table measure_many(const Options& options, std::size_t repeats, const test::Ganesha& ganesha, RawNfs& nfs,
-                   storage::BlobStore& store) {
+// Bytes of so many files of one size, also as files of a directory.
+class ManyFiles {
+ public:
+  ManyFiles(const std::string& directory, std::size_t count, std::uint64_t size_bytes)
+      : bytes_(count * size_bytes), files_(directory + "/many-" + std::to_string(size_bytes)) {
+    fill_random(bytes_.data(), bytes_.size(), size_bytes);
+    fs::create_directory(files_);
+    for (std::size_t i = 0; i < count; ++i) {
+      write_file(files_ + "/" + std::to_string(i), bytes_.data() + i * size_bytes, size_bytes);
+    }
+  }
+  ~ManyFiles() { fs::remove_all(files_); }
+  ManyFiles(const ManyFiles&) = delete;
+  ManyFiles& operator=(const ManyFiles&) = delete;
+  Source source() const { return Source{files_, bytes_.data(), bytes_.size()}; }
+
+ private:
+  std::vector<char> bytes_;
+  const std::string files_;
+};
+
+Table measure_small(const Bench& bench) {
   Table table("Many small files, each durable with its name: files/s",
               {"what", "side", "median", "min", "max", "it / x 16"});
-  const std::string& directory = ganesha.export_path();
-  const std::size_t count = options.tiny ? 30 : 1000;
+  const std::string& directory = bench.directory;
+  RawNfs& nfs = bench.nfs;
+  const std::size_t count = bench.options.tiny ? 30 : 1000;
   for (const std::uint64_t size_bytes : {4 * kKiB, 64 * kKiB}) {
+    {
+      const ManyFiles files(directory, count, size_bytes);
+      add_rows(table, std::to_string(count) + " x " + size_text(size_bytes),
+               sides_of(make_raw_nfs_many(nfs, count, 16), make_raw_nfs_many(nfs, count, 1),
+                        make_raw_nfs_many(nfs, count, 64), make_store_many(bench.store, count, 64),
+                        make_store_many(bench.store, count, 1000), make_fsync_each(directory)),
+               files.source(), static_cast<double>(count), bench.repeats, directory);
+    }
     std::vector<char> bytes(count * size_bytes);
     fill_random(bytes.data(), bytes.size(), size_bytes);
-    const std::string files = directory + "/many-" + std::to_string(size_bytes);
-    fs::create_directory(files);
-    for (std::size_t i = 0; i < count; ++i) {
-      write_file(files + "/" + std::to_string(i), bytes.data() + i * size_bytes, size_bytes);
-    }
-    const Source source{files, bytes.data(), bytes.size()};
-    add_rows(table, std::to_string(count) + " x " + size_text(size_bytes),
-             sides_of(make_raw_nfs_many(nfs, count, 16), make_raw_nfs_many(nfs, count, 1),
-                      make_raw_nfs_many(nfs, count, 64), make_store_many(store, count, 64),
-                      make_store_many(store, count, 1000), make_fsync_each(directory)),
-             source, static_cast<double>(count), repeats, directory);
-    fs::remove_all(files);
-    nfs.write_many("check-", bytes.data(), count, size_bytes, 16);
+    nfs.write_many("check-", bytes.data(), count, size_bytes, 16, RawNfs::Naming::kRename);
     for (std::size_t i = 0; i < count; ++i) {
       const std::string name = "check-" + std::to_string(i);
       check_file(directory + "/" + name, bytes.data() + i * size_bytes, size_bytes);
@@ -157,7 +199,25 @@ Table measure_many(const Options& options, std::size_t repeats, const test::Gane
   return table;
 }
 
-int run(Options options, std::size_t repeats, const std::set<std::string>& only) {
+// What is gained by so many at a time: ours in groups of that many, the raw calls with as many under way.
+std::vector<Table> measure_in_flight(const Bench& bench) {
+  std::vector<Table> tables;
+  const std::size_t count = bench.options.tiny ? 30 : 1000;
+  const ManyFiles files(bench.directory, count, 4 * kKiB);
+  for (const std::size_t in_flight : {1, 8, 32, 128}) {
+    Table table("4 KiB, " + std::to_string(in_flight) + " at a time, each durable with its name: files/s",
+                {"what", "side", "median", "min", "max", "it / raw"});
+    add_rows(table, std::to_string(count) + " x 4 KiB",
+             sides_of(make_raw_nfs_many(bench.nfs, count, in_flight, RawNfs::Naming::kLink),
+                      make_raw_nfs_many(bench.nfs, count, in_flight),
+                      make_store_many(bench.store, count, in_flight)),
+             files.source(), static_cast<double>(count), bench.repeats, bench.directory);
+    tables.push_back(table);
+  }
+  return tables;
+}
+
+int run(Options options, std::size_t repeats, const Only& only) {
   begin(options);
   const test::TempDir dir;
   test::Ganesha::Options server;
@@ -174,16 +234,17 @@ int run(Options options, std::size_t repeats, const std::set<std::string>& only)
   storage::BlobStore& store = **made;
   if (const Status opened = store.open_store(); !opened.ok()) fail(opened.error().message());
   std::vector<Table> tables;
-  if (only.empty() || only.count("sizes") != 0) {
-    Table writes("Write of one file until it is durable: MB/s",
-                 {"size", "side", "median", "min", "max", "it / x 8"});
-    Table reads("Read of one file: MB/s", {"size", "side", "median", "min", "max", "it / x 8"});
-    measure_sizes(options, repeats, **ganesha, nfs, store, writes, reads);
-    tables.push_back(writes);
-    tables.push_back(reads);
+  const Bench bench{options, repeats, dir.path(), nfs, store};
+  Table writes("Write of one file until it is durable: MB/s",
+               {"size", "side", "median", "min", "max", "it / x 8"});
+  Table reads("Read of one file: MB/s", {"size", "side", "median", "min", "max", "it / x 8"});
+  measure_sizes(bench, only, writes, reads);
+  if (!writes.rows().empty()) tables.push_back(writes);
+  if (!reads.rows().empty()) tables.push_back(reads);
+  if (only.has("small")) tables.push_back(measure_small(bench));
+  if (only.has("in-flight")) {
+    for (Table& table : measure_in_flight(bench)) tables.push_back(std::move(table));
   }
-  if (only.empty() || only.count("many") != 0)
-    tables.push_back(measure_many(options, repeats, **ganesha, nfs, store));
   finish(options, tables);
   return 0;
 }
@@ -198,9 +259,13 @@ int main(int argc, char** argv) {
   std::size_t repeats = 5;
   app.add_option("--repeats", repeats, "counted turns of each side")->check(CLI::Range(1, 1000));
   std::set<std::string> only;
-  app.add_option("--only", only, "sizes, many; all when not given")
+  const std::vector<std::string> names = {"write-one",  "read-one", "write-large",
+                                          "read-large", "small",    "in-flight"};
+  app.add_option("--only", only,
+                 "write-one, read-one (up to 1 MiB), write-large, read-large (from 16 MiB), small, "
+                 "in-flight; all when not given")
       ->delimiter(',')
-      ->check(CLI::IsMember({"sizes", "many"}));
+      ->check(CLI::IsMember(names));
   CLI11_PARSE(app, argc, argv);
-  return cms::bench::run(options, options.tiny ? 1 : repeats, only);
+  return cms::bench::run(options, options.tiny ? 1 : repeats, cms::bench::Only(only));
 }

@@ -113,16 +113,9 @@ class StoreMany final : public StoreSide {
     for (std::size_t first = 0; first < count_; first += group_) {
       std::vector<storage::SmallBlob> blobs;
       for (std::size_t i = first; i < std::min(count_, first + group_); ++i) {
-        storage::SmallBlob blob;
-        blob.name = name_of(i, size_bytes);
-        blob.manifest = manifest_of(blob.name);
-        blob.data = static_cast<const char*>(source.data) + i * size_bytes;
-        blob.size_bytes = size_bytes;
-        blob.manifest.chunk_digests = {digest_of(blob.data, size_bytes)};
-        blob.manifest.zero_chunks = {false};
-        blob.manifest.blob_digest = blob_digest_of(blob.manifest.chunk_digests);
-        names_.push_back(blob.name);
-        blobs.push_back(std::move(blob));
+        blobs.push_back(
+            small_blob_of(i, 1, static_cast<const char*>(source.data) + i * size_bytes, size_bytes));
+        names_.push_back(blobs.back().name);
       }
       for (const Status& status : store_.put_small(blobs)) {
         if (!status.ok()) fail(status.error());
@@ -137,6 +130,20 @@ class StoreMany final : public StoreSide {
 };
 
 }  // namespace
+
+storage::SmallBlob small_blob_of(std::uint64_t program_id, std::uint64_t seq, const void* data,
+                                 std::uint64_t size_bytes) {
+  storage::SmallBlob blob;
+  blob.name = name_of(program_id, size_bytes);
+  blob.name.checkpoint.version.seq = seq;
+  blob.manifest = manifest_of(blob.name);
+  blob.data = data;
+  blob.size_bytes = size_bytes;
+  blob.manifest.chunk_digests = {digest_of(data, size_bytes)};
+  blob.manifest.zero_chunks = {false};
+  blob.manifest.blob_digest = blob_digest_of(blob.manifest.chunk_digests);
+  return blob;
+}
 
 std::unique_ptr<Side> make_store_write(storage::BlobStore& store) {
   return std::make_unique<StoreWrite>(store);

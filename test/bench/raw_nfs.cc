@@ -249,55 +249,85 @@ void RawNfs::read(const std::string& name, void* target, std::uint64_t size_byte
   }
 }
 
-void RawNfs::write_one(const std::string& name, const char* data, std::uint64_t size_bytes,
+struct RawNfs::OneFile {
+  std::string temporary;
+  std::string name;
+  std::string handle;
+  Naming naming = Naming::kRename;
+  Verifier verifier;
+  std::function<void()> then;
+};
+
+void RawNfs::commit_one(const std::shared_ptr<OneFile>& file) {
+  COMMIT3args args{};
+  args.file = handle_of(file->handle);
+  call(
+      "COMMIT",
+      [&](Callback callback, void* answer) { return rpc_nfs3_commit_async(rpc_, callback, &args, answer); },
+      [this, file](const void* answer) {
+        const auto& result = *static_cast<const COMMIT3res*>(answer);
+        expect_ok("COMMIT", result.status);
+        file->verifier.check(result.COMMIT3res_u.resok.verf);
+        if (file->naming == Naming::kRename) return file->then();
+        REMOVE3args removal{};
+        removal.object = place_of(root_, file->temporary);
+        call(
+            "REMOVE",
+            [&](Callback callback, void* data) {
+              return rpc_nfs3_remove_async(rpc_, callback, &removal, data);
+            },
+            [this, file](const void* data) {
+              expect_ok("REMOVE", static_cast<const REMOVE3res*>(data)->status);
+              --removals_;
+            });
+        ++removals_;
+        file->then();
+      });
+}
+
+void RawNfs::name_one(const std::shared_ptr<OneFile>& file) {
+  if (file->naming == Naming::kLink) {
+    LINK3args args{};
+    args.file = handle_of(file->handle);
+    args.link = place_of(root_, file->name);
+    return call(
+        "LINK",
+        [&](Callback callback, void* answer) { return rpc_nfs3_link_async(rpc_, callback, &args, answer); },
+        [this, file](const void* answer) {
+          expect_ok("LINK", static_cast<const LINK3res*>(answer)->status);
+          commit_one(file);
+        });
+  }
+  RENAME3args args{};
+  args.from = place_of(root_, file->temporary);
+  args.to = place_of(root_, file->name);
+  call(
+      "RENAME",
+      [&](Callback callback, void* answer) { return rpc_nfs3_rename_async(rpc_, callback, &args, answer); },
+      [this, file](const void* answer) {
+        expect_ok("RENAME", static_cast<const RENAME3res*>(answer)->status);
+        commit_one(file);
+      });
+}
+
+void RawNfs::write_one(const std::string& name, const char* data, std::uint64_t size_bytes, Naming naming,
                        std::function<void()> then) {
-  struct File {
-    std::string temporary;
-    std::string name;
-    std::string handle;
-    Verifier verifier;
-    std::function<void()> then;
-  };
-  const auto file = std::make_shared<File>();
+  const auto file = std::make_shared<OneFile>();
   file->temporary = name + ".part";
   file->name = name;
+  file->naming = naming;
   file->then = std::move(then);
-  const auto commit = [this, file] {
-    COMMIT3args args{};
-    args.file = handle_of(file->handle);
-    call(
-        "COMMIT",
-        [&](Callback callback, void* answer) { return rpc_nfs3_commit_async(rpc_, callback, &args, answer); },
-        [file](const void* answer) {
-          const auto& result = *static_cast<const COMMIT3res*>(answer);
-          expect_ok("COMMIT", result.status);
-          file->verifier.check(result.COMMIT3res_u.resok.verf);
-          file->then();
-        });
-  };
-  const auto rename = [this, file, commit] {
-    RENAME3args args{};
-    args.from = place_of(root_, file->temporary);
-    args.to = place_of(root_, file->name);
-    call(
-        "RENAME",
-        [&](Callback callback, void* answer) { return rpc_nfs3_rename_async(rpc_, callback, &args, answer); },
-        [commit](const void* answer) {
-          expect_ok("RENAME", static_cast<const RENAME3res*>(answer)->status);
-          commit();
-        });
-  };
-  const auto write = [this, file, rename, data, size_bytes] {
+  const auto write = [this, file, data, size_bytes] {
     WRITE3args args = write_args(file->handle, 0, data, size_bytes, FILE_SYNC);
     call(
         "WRITE",
         [&](Callback callback, void* answer) { return rpc_nfs3_write_async(rpc_, callback, &args, answer); },
-        [file, rename, size_bytes](const void* answer) {
+        [this, file, size_bytes](const void* answer) {
           const auto& result = *static_cast<const WRITE3res*>(answer);
           expect_ok("WRITE", result.status);
           if (result.WRITE3res_u.resok.count != size_bytes) fail("a short WRITE");
           file->verifier.check(result.WRITE3res_u.resok.verf);
-          rename();
+          name_one(file);
         });
   };
   CREATE3args args = create_args(root_, file->temporary);
@@ -313,18 +343,22 @@ void RawNfs::write_one(const std::string& name, const char* data, std::uint64_t 
 }
 
 void RawNfs::write_many(const std::string& prefix, const void* data, std::size_t count,
-                        std::uint64_t size_bytes, std::size_t in_flight) {
+                        std::uint64_t size_bytes, std::size_t in_flight, Naming naming) {
   if (size_bytes > kCallBytes) fail("a small file is larger than one WRITE");
   const auto* bytes = static_cast<const char*>(data);
   std::size_t started = 0;
   std::size_t finished = 0;
   while (finished < count) {
     for (; started < count && started - finished < in_flight; ++started) {
-      write_one(prefix + std::to_string(started), bytes + started * size_bytes, size_bytes,
+      write_one(prefix + std::to_string(started), bytes + started * size_bytes, size_bytes, naming,
                 [&finished] { ++finished; });
     }
     serve_until([&] { return finished == count || (started < count && started - finished < in_flight); });
   }
+}
+
+void RawNfs::wait_for_removals() {
+  serve_until([this] { return removals_ == 0; });
 }
 
 void RawNfs::remove(const std::string& name) {
@@ -356,15 +390,19 @@ class RawNfsSide : public Side {
 
 class RawNfsManySide : public Side {
  public:
-  RawNfsManySide(RawNfs& nfs, std::size_t count, std::size_t in_flight)
-      : nfs_(nfs), count_(count), in_flight_(in_flight) {}
-  std::string name() const override { return "raw NFS, files x " + std::to_string(in_flight_); }
+  RawNfsManySide(RawNfs& nfs, std::size_t count, std::size_t in_flight, RawNfs::Naming naming)
+      : nfs_(nfs), count_(count), in_flight_(in_flight), naming_(naming) {}
+  std::string name() const override {
+    const std::string how = naming_ == RawNfs::Naming::kLink ? ", named by LINK" : "";
+    return "raw NFS, files x " + std::to_string(in_flight_) + how;
+  }
   double store(const Source& source) override {
     const Stopwatch watch;
-    nfs_.write_many("raw-", source.data, count_, source.size_bytes / count_, in_flight_);
+    nfs_.write_many("raw-", source.data, count_, source.size_bytes / count_, in_flight_, naming_);
     return watch.seconds();
   }
   void clean_up() override {
+    nfs_.wait_for_removals();
     for (std::size_t i = 0; i < count_; ++i) nfs_.remove("raw-" + std::to_string(i));
   }
 
@@ -372,6 +410,7 @@ class RawNfsManySide : public Side {
   RawNfs& nfs_;
   std::size_t count_;
   std::size_t in_flight_;
+  RawNfs::Naming naming_;
 };
 
 }  // namespace
@@ -380,8 +419,9 @@ std::unique_ptr<Side> make_raw_nfs(RawNfs& nfs, std::size_t in_flight) {
   return std::make_unique<RawNfsSide>(nfs, in_flight);
 }
 
-std::unique_ptr<Side> make_raw_nfs_many(RawNfs& nfs, std::size_t count, std::size_t in_flight) {
-  return std::make_unique<RawNfsManySide>(nfs, count, in_flight);
+std::unique_ptr<Side> make_raw_nfs_many(RawNfs& nfs, std::size_t count, std::size_t in_flight,
+                                        RawNfs::Naming naming) {
+  return std::make_unique<RawNfsManySide>(nfs, count, in_flight, naming);
 }
 
 }  // namespace cms::bench

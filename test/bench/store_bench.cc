@@ -9,10 +9,9 @@
 #include <fstream>
 #include <iostream>
 
-#include <rtcr/rtcr.h>
-
 #include "base/assert.h"
 #include "test/bench/bench.h"
+#include "test/bench/cms_sides.h"
 #include "test/bench/sides.h"
 #include "test/support/cmsd_process.h"
 
@@ -25,115 +24,6 @@ namespace fs = std::filesystem;
   std::cerr << "store_bench: " << what << '\n';
   std::exit(1);
 }
-
-class Client {
- public:
-  Client(const std::string& cms, const std::string& ecu_mac) {
-    rtcr_options options = rtcr_options_init();
-    options.cms = cms.c_str();
-    options.ecu_mac = ecu_mac.c_str();
-    options.bulk_host = "127.0.0.1";
-    options.memory_budget_bytes = 4 * kGiB;
-    if (rtcr_open(&options, &client_) != RTCR_OK) fail(rtcr_last_error());
-  }
-  ~Client() { rtcr_close(client_); }
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
-
-  std::uint64_t publish(std::uint64_t program_id, const void* data, std::uint64_t size_bytes) {
-    rtcr_checkpoint checkpoint = checkpoint_of(program_id, size_bytes);
-    checkpoint.source = RTCR_SOURCE_MEMORY;
-    checkpoint.data = data;
-    return publish(checkpoint);
-  }
-  std::uint64_t publish_file(std::uint64_t program_id, int fd) {
-    rtcr_checkpoint checkpoint = checkpoint_of(program_id, 0);
-    checkpoint.source = RTCR_SOURCE_FD;
-    checkpoint.fd = fd;
-    return publish(checkpoint);
-  }
-  void wait_stored(std::uint64_t seq) {
-    if (rtcr_wait(client_, seq, RTCR_STORED, 300000) != RTCR_OK) fail(rtcr_last_error());
-  }
-  void withdraw(std::uint64_t program_id) {
-    if (rtcr_withdraw(client_, program_id, 60000) != RTCR_OK) fail(rtcr_last_error());
-  }
-
- private:
-  static rtcr_checkpoint checkpoint_of(std::uint64_t program_id, std::uint64_t size_bytes) {
-    rtcr_checkpoint checkpoint = rtcr_checkpoint_init();
-    checkpoint.program_id = program_id;
-    checkpoint.program_name = "bench";
-    checkpoint.size_bytes = size_bytes;
-    checkpoint.release_policy = RTCR_RELEASE_STORED;
-    return checkpoint;
-  }
-  std::uint64_t publish(const rtcr_checkpoint& checkpoint) {
-    std::uint64_t seq = 0;
-    if (rtcr_publish(client_, &checkpoint, &seq) != RTCR_OK) fail(rtcr_last_error());
-    return seq;
-  }
-
-  rtcr_client* client_ = nullptr;
-};
-
-// publish → STORED of a blob, from memory or from the file.
-class CmsSide : public Side {
- public:
-  CmsSide(const std::string& cms, bool from_file)
-      : from_file_(from_file), client_(cms, from_file ? "02:00:00:00:00:02" : "02:00:00:00:00:01") {}
-  std::string name() const override { return from_file_ ? "cms, from a file" : "cms"; }
-  bool counts() const override { return false; }
-  double store(const Source& source) override {
-    if (!from_file_) {
-      const Stopwatch watch;
-      client_.wait_stored(client_.publish(kProgram, source.data, source.size_bytes));
-      return watch.seconds();
-    }
-    std::FILE* file = std::fopen(source.path.c_str(), "r");
-    CMS_ASSERT(file != nullptr);
-    const Stopwatch watch;
-    client_.wait_stored(client_.publish_file(kProgram, ::fileno(file)));
-    const double seconds = watch.seconds();
-    std::fclose(file);
-    return seconds;
-  }
-  void clean_up() override { client_.withdraw(kProgram); }
-
- private:
-  static constexpr std::uint64_t kProgram = 7;
-  bool from_file_;
-  Client client_;
-};
-
-// Programs of three sessions, published one after the other without waiting.
-class CmsManySide : public Side {
- public:
-  CmsManySide(const std::string& cms, std::size_t count, std::uint64_t size_bytes)
-      : count_(count), size_bytes_(size_bytes) {
-    for (const char* ecu_mac : {"02:00:00:00:01:01", "02:00:00:00:01:02", "02:00:00:00:01:03"}) {
-      clients_.push_back(std::make_unique<Client>(cms, ecu_mac));
-    }
-  }
-  std::string name() const override { return "cms, 3 sessions"; }
-  bool counts() const override { return false; }
-  double store(const Source& source) override {
-    const auto* bytes = static_cast<const char*>(source.data);
-    std::vector<std::uint64_t> seqs(count_);
-    const Stopwatch watch;
-    for (std::size_t i = 0; i < count_; ++i) {
-      seqs[i] = clients_[i % clients_.size()]->publish(i, bytes + i * size_bytes_, size_bytes_);
-    }
-    for (std::size_t i = 0; i < count_; ++i) clients_[i % clients_.size()]->wait_stored(seqs[i]);
-    return watch.seconds();
-  }
-  void clean_up() override {}  // Nobody else's files are removed between the runs either.
-
- private:
-  std::size_t count_;
-  std::uint64_t size_bytes_;
-  std::vector<std::unique_ptr<Client>> clients_;
-};
 
 struct Measured {
   Samples seconds;
@@ -222,9 +112,9 @@ Table measure_sizes(const Options& options, std::size_t repeats, const test::Tem
   Table table(
       "publish → STORED, one at a time: MB/s; CPU seconds of one run",
       {"size", "side", "median", "min", "max", "cms / it", "it / best peer", "cmsd CPU", "client CPU"});
-  const auto sides = sides_of(std::make_unique<CmsSide>(cmsd.endpoint(), false),
-                              std::make_unique<CmsSide>(cmsd.endpoint(), true), make_dd(dir.path()),
-                              make_rsync(dir.path()), make_nginx(dir.path()), make_naive_zmq(dir.path()));
+  const auto sides =
+      sides_of(make_cms(cmsd.endpoint(), false), make_cms(cmsd.endpoint(), true), make_dd(dir.path()),
+               make_rsync(dir.path()), make_nginx(dir.path()), make_naive_zmq(dir.path()));
   std::vector<std::uint64_t> sizes = {4 * kKiB, 64 * kKiB, kMiB, 16 * kMiB, 256 * kMiB, kGiB};
   if (options.tiny) sizes = {4 * kKiB, 2 * kMiB};
   for (const std::uint64_t size_bytes : sizes) {
@@ -250,7 +140,7 @@ Table measure_many(const Options& options, std::size_t repeats, const test::Temp
     for (std::size_t i = 0; i < count; ++i) {
       write_file(directory + "/" + std::to_string(i), bytes.data() + i * size_bytes, size_bytes);
     }
-    const auto sides = sides_of(std::make_unique<CmsManySide>(cmsd.endpoint(), count, size_bytes),
+    const auto sides = sides_of(make_cms_many(cmsd.endpoint(), count, size_bytes),
                                 make_rsync_many(dir.path()), make_fsync_each(dir.path()));
     const auto measured = measure(sides, Source{directory, bytes.data(), bytes.size()}, repeats, dir.path(),
                                   cmsd.process().pid());
@@ -279,7 +169,7 @@ Table measure_latency(const Options& options, const test::TempDir& dir, test::Cm
   add("rtcr publish, 4 KiB", "a fresh process, from exec to exit", fresh_ms);
   Samples cms_ms;
   Samples file_ms;
-  Client client(cmsd.endpoint(), "02:00:00:00:02:02");
+  Client client({cmsd.endpoint(), "02:00:00:00:02:02"});
   const auto bare = make_fsync_each(dir / "steady");
   fs::create_directory(dir / "steady-source");
   write_file(dir / "steady-source/0", file.source().data, file.source().size_bytes);

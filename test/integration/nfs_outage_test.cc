@@ -215,7 +215,7 @@ TEST(NfsOutageTest, NasKilledAtAStepOfPublishingLosesNothing) {
     std::size_t count;
   };
   for (const auto& [procedure, count] :
-       {Moment{Procedure::kRename, 3}, Moment{Procedure::kWrite, 60}, Moment{Procedure::kCommit, 70}}) {
+       {Moment{Procedure::kLink, 3}, Moment{Procedure::kWrite, 60}, Moment{Procedure::kCommit, 70}}) {
     SCOPED_TRACE("killed at call " + std::to_string(count) + " of " + to_string(procedure));
     proxy->reset_counts();
     kill_the_nas(*ganesha, fleet, crowd, [&, procedure = procedure, count = count]() {
