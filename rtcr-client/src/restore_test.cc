@@ -144,7 +144,7 @@ void wait_for_session(const FakeCms& cms) {
 
 TEST(RestoreTest, PreparesThenGoesAndPublishesAsTheNewOwner) {
   FakeCms cms;
-  const std::string bytes = blob_of(5 * 1024 * 1024 + 17);
+  const std::string bytes = blob_of(1024 * 1024 + 17);
   cms.offer(kCheckpoint, bytes);
   TestRtcr rtcr(cms.endpoint());
   wait_for_session(cms);

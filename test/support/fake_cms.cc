@@ -190,7 +190,9 @@ class FakeCms::Impl {
       answer.code = Code::kPermission;
       answer.context = plan_.refusal;
     } else {
-      if (hello.incarnation == 0) begin_session();
+      // A Hello that is repeated before its answer has come is of the same session.
+      if (hello.incarnation == 0 && hello.nonce != nonce_) begin_session();
+      nonce_ = hello.nonce;
       if (hello.incarnation != 0) state_.incarnation = hello.incarnation;
       answer.incarnation = state_.incarnation;
       ecu_mac_ = hello.ecu_mac;
@@ -360,6 +362,7 @@ class FakeCms::Impl {
   std::uint64_t notify_count_ = 0;
   std::string peer_{};
   EcuMac ecu_mac_{};
+  std::uint64_t nonce_ = 0;  // Of the last session.
   std::uint16_t bulk_port_ = 0;
   std::map<Seq, Pull> pulls_{};
   std::atomic<bool> ending_{false};
