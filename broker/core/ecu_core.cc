@@ -16,6 +16,7 @@ constexpr Duration kNotifySilenceMax = std::chrono::seconds(5);
 EcuCore::EcuCore(EcuCoreConfig config) : config_(std::move(config)), cms_(config_.cms_count) {
   CMS_ASSERT(config_.cms_count >= 1 && config_.cms_count <= kCmsCountMax);
   CMS_ASSERT(is_valid_ecu_mac(config_.ecu_mac));
+  if (config_.target) target_.emplace(*config_.target);
 }
 
 void EcuCore::start(Instant now, Effects& effects) {
@@ -32,6 +33,7 @@ void EcuCore::publish(Instant now, wire::Notification notification, std::unique_
   last_seq_ = notification.seq;
   const ProgramId program_id = notification.program_id;
   const std::uint64_t memory_bytes = source->memory_bytes();
+  note_life(notification);
 
   // What finds no room must not cost an older checkpoint of its program its place.
   if (!can_make_room(program_id, memory_bytes)) {
@@ -176,6 +178,7 @@ void EcuCore::send_hello(Instant now, CmsIndex cms, Effects& effects) {
   hello.advertise_host = config_.advertise_host;
   hello.software = config_.software;
   hello.last_seq = last_seq_;
+  if (target_) hello.features = wire::kEcuFeatureMetrics | wire::kEcuFeatureRestores;
   effects.push_back(SendControl{cms, wire::ControlMessage{incarnation_, std::move(hello)}});
 }
 
@@ -247,6 +250,8 @@ void EcuCore::on_control(Instant now, CmsIndex cms, const wire::ControlMessage& 
     on_receipt(now, cms, *receipt, effects);
   } else if (const auto* withdrawn = std::get_if<wire::WithdrawAnswer>(&message.body)) {
     on_withdraw_answer(*withdrawn, effects);
+  } else if (target_) {
+    on_restore_command(now, cms, message.body, effects);
   }  // The rest is what ECUs send; a CMS that sends it is ignored.
 }
 
@@ -311,6 +316,11 @@ void EcuCore::renew_incarnation(Instant now, Incarnation above, Effects& effects
   }
   told_newer_.clear();
   incarnation_ = larger;
+  if (target_) {
+    RestoreEffects restore_effects;
+    target_->end_session("the session that it was prepared under has ended", restore_effects);
+    pass_on(restore_effects, effects);
+  }
   next_beat_at_ = now;
   for (CmsIndex cms = 0; cms < cms_.size(); ++cms) send_hello(now, cms, effects);
 }
@@ -322,6 +332,10 @@ void EcuCore::on_receipt(Instant now, CmsIndex cms, const wire::Receipt& receipt
       return;
     }
     note_newer(receipt);
+  }
+  if (receipt.level == ReceiptLevel::kFenced) {
+    on_fenced(receipt, effects);
+    return;
   }
   const auto it = held_.find(receipt.seq);
   if (it == held_.end() || it->second.notification.program_id != receipt.program_id)
@@ -335,7 +349,6 @@ void EcuCore::on_receipt(Instant now, CmsIndex cms, const wire::Receipt& receipt
       break;
     case ReceiptLevel::kSuperseded:
     case ReceiptLevel::kDropped:
-    case ReceiptLevel::kFenced:
       // A CMS that already has it stored does not lose it by another's refusal; but the end of the
       // program's life is the end of it everywhere.
       if (it->second.stored_by != 0 && receipt.code != Code::kWithdrawn) {
@@ -348,7 +361,8 @@ void EcuCore::on_receipt(Instant now, CmsIndex cms, const wire::Receipt& receipt
       release(it, receipt.level, receipt.code, receipt.reason, effects);
       break;
     case ReceiptLevel::kAnnounced:
-    case ReceiptLevel::kPulling: break;  // We know these ourselves.
+    case ReceiptLevel::kPulling:
+    case ReceiptLevel::kFenced: break;  // We know these ourselves, or have dealt with it.
   }
 }
 
@@ -444,6 +458,8 @@ Status EcuCore::withdraw(Instant now, std::uint64_t request_id, ProgramId progra
               effects);
     }
   }
+  lives_.erase(program_id);
+  if (target_) target_->on_program_ended(program_id);
   Withdrawal& withdrawal = withdrawals_[request_id];
   withdrawal.program_id = program_id;
   withdrawal.seq = last_seq_;
@@ -501,6 +517,11 @@ void EcuCore::on_time(Instant now, Effects& effects) {
     effects.push_back(ReconnectNotify{});
   }
   if (cms_lost) settle_replicated(effects);
+  if (target_) {
+    RestoreEffects restore_effects;
+    target_->on_time(now, restore_effects);
+    pass_on(restore_effects, effects);
+  }
   for (auto& [request_id, withdrawal] : withdrawals_) {
     if (now >= withdrawal.next_send_at) send_withdrawal(now, request_id, withdrawal, effects);
   }
@@ -522,6 +543,7 @@ Instant EcuCore::next_deadline() const {
   }
   for (const auto& [request_id, withdrawal] : withdrawals_)
     deadline = std::min(deadline, withdrawal.next_send_at);
+  if (target_) deadline = std::min(deadline, target_->next_deadline());
   return deadline;
 }
 
@@ -532,6 +554,7 @@ std::size_t EcuCore::live_cms_count() const {
 
 void EcuCore::stop(Effects& effects) {
   if (stopped_) return;
+  stop_restores(effects);
   if (incarnation_ != 0) {
     for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {
       if (cms_[cms].state != CmsState::kSilent) {

@@ -2,6 +2,7 @@
 // EcuCore is the publisher's side of the system without any I/O: it keeps the checkpoints that are
 // held for the CMS instances, gives them their place in the session's one sequence, tells every CMS
 // of them, serves their bytes against credit and reports each step to the publisher as a receipt.
+// Where the publisher can restore programs too, it also takes the commands of a restore (RestoreTarget).
 // The embedded client runs it on its own thread; cms-broker will run the same core for a whole ECU.
 //
 // Inputs are calls with the time; what is to be done comes back in `Effects`, in order. The core
@@ -24,13 +25,12 @@
 #include "base/time.h"
 #include "broker/core/blob_source.h"
 #include "broker/core/chunk_server.h"
+#include "broker/core/cms_index.h"
+#include "broker/core/restore_target.h"
 #include "schemas/messages.h"
 
 namespace cms::broker {
 
-using CmsIndex = std::size_t;  // Position in --cms.
-
-inline constexpr std::size_t kCmsCountMax = 16;
 inline constexpr std::size_t kHeldCountMax = 65536;
 inline constexpr std::size_t kWithdrawCountMax = 1024;
 inline constexpr Duration kHeartbeatInterval = std::chrono::seconds(1);  // T_hb
@@ -57,6 +57,8 @@ struct EcuCoreConfig {
   std::string software{};
   std::size_t cms_count = 1;  // 1..kCmsCountMax
   std::uint64_t memory_budget_bytes = 0;
+  // Given: it tells its metrics and takes programs.
+  std::optional<RestoreTargetConfig> target{};
 };
 
 // What the publisher is told of one of its checkpoints.
@@ -103,8 +105,15 @@ struct CmsEvent {
   enum class Kind { kLive, kSilent, kRefused } kind = Kind::kLive;
   std::string text{};
 };
-using Effect = std::variant<SendControl, SendNotify, SendChunk, SendTransferError, ReconnectControl,
-                            ReconnectNotify, ReceiptEvent, WithdrawDone, CmsEvent>;
+// Answer it at once, with this number, by tell_metrics().
+struct AskMetrics {
+  CmsIndex cms = 0;
+  std::uint64_t number = 0;
+};
+using Effect =
+    std::variant<SendControl, SendNotify, SendChunk, SendTransferError, ReconnectControl, ReconnectNotify,
+                 ReceiptEvent, WithdrawDone, CmsEvent, AskMetrics, OpenBulkLink, CloseBulkLink, SendBulk,
+                 ReceiveBlob, TakeBytes, PrepareProgram, RunProgram, DiscardRestore>;
 using Effects = std::vector<Effect>;
 
 class EcuCore {
@@ -126,6 +135,17 @@ class EcuCore {
   void on_bulk(Instant now, const PeerId& peer, const wire::BulkBody& message, Effects& effects);
   // The transport could not reach this puller.
   void on_bulk_peer_gone(const PeerId& peer) { server_.on_peer_gone(peer); }
+  // ---- of a target; see RestoreTarget
+  void on_restore_bulk(Instant now, const BulkLink& link, const wire::BulkBody& message,
+                       const ChunkView& bytes, Effects& effects);
+  void on_prepared(Instant now, RestoreId id, const Status& status, Effects& effects);
+  void on_running(Instant now, RestoreId id, const Result<ProgramId>& program_id, Effects& effects);
+  void on_sink_failed(Instant now, RestoreId id, const Error& error, Effects& effects);
+  void tell_metrics(CmsIndex cms, wire::Metrics metrics, Effects& effects) const;
+  // First half of stop(): what does not run yet is refused. Wait for going_count() to become 0.
+  void stop_restores(Effects& effects);
+  std::size_t going_count() const { return target_ ? target_->going_count() : 0; }
+
   // Timers; call at next_deadline() or later.
   void on_time(Instant now, Effects& effects);
   // Makes up to `chunk_count_max` chunks to send. Returns whether there is more to do at once.
@@ -170,6 +190,14 @@ class EcuCore {
     Version version{};
     Seq last_seq = 0;
   };
+  // What is published under a program_id, from which seq on; another program may have had it before.
+  struct Life {
+    Lineage lineage{};
+    OwnerEpoch owner_epoch = 0;
+    Seq first_seq = 0;
+    Seq last_seq = 0;
+    bool fenced = false;  // And nothing was published since.
+  };
   struct Withdrawal {
     ProgramId program_id = 0;
     Seq seq = 0;
@@ -186,6 +214,11 @@ class EcuCore {
   bool is_outdated(Instant now, const wire::Receipt& receipt) const;
   void note_newer(const wire::Receipt& receipt);
   void renew_incarnation(Instant now, Incarnation above, Effects& effects);
+  void note_life(const wire::Notification& notification);
+  void on_fenced(const wire::Receipt& receipt, Effects& effects);
+  void fence(ProgramId program_id, Life& life, const std::string& reason, Effects& effects);
+  void on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects);
+  void pass_on(RestoreEffects& restore_effects, Effects& effects);
   void on_stored(CmsIndex cms, HeldMap::iterator it, Effects& effects);
   void on_superseded_elsewhere(CmsIndex cms, HeldMap::iterator it, const wire::Receipt& receipt,
                                Effects& effects);
@@ -223,6 +256,8 @@ class EcuCore {
   std::uint64_t served_bytes_ = 0;
   ChunkServer server_{};
   std::map<std::uint64_t, Withdrawal> withdrawals_{};
+  std::map<ProgramId, Life> lives_{};  // At most kHeldCountMax.
+  std::optional<RestoreTarget> target_{};
   Instant next_beat_at_ = kNever;
   bool stopped_ = false;
 };

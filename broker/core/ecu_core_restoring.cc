@@ -1,0 +1,136 @@
+// The EcuCore of a target: the commands of a restore, and the end of programs that have moved on.
+#include <utility>
+
+#include "broker/core/ecu_core.h"
+
+namespace cms::broker {
+
+using wire::ReceiptLevel;
+
+// Its CMS and its session have been checked. (A command for another session is not answered: that
+// session is over, and what was prepared under it was refused when it ended.)
+void EcuCore::on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects) {
+  RestoreEffects restore_effects;
+  if (const auto* prepare = std::get_if<wire::Prepare>(&body)) {
+    target_->on_prepare(now, cms, *prepare, restore_effects);
+  } else if (const auto* go = std::get_if<wire::Go>(&body)) {
+    target_->on_go(now, cms, *go, restore_effects);
+  } else if (const auto* discard = std::get_if<wire::Discard>(&body)) {
+    target_->on_discard(now, cms, *discard, restore_effects);
+  } else if (const auto* ask = std::get_if<wire::MetricsAsk>(&body)) {
+    effects.push_back(AskMetrics{cms, ask->number});
+  }
+  pass_on(restore_effects, effects);
+}
+
+void EcuCore::pass_on(RestoreEffects& restore_effects, Effects& effects) {
+  for (RestoreEffect& effect : restore_effects) {
+    if (auto* report = std::get_if<SendReport>(&effect)) {
+      if (report->cms < cms_.size()) {
+        effects.push_back(
+            SendControl{report->cms, wire::ControlMessage{incarnation_, std::move(report->report)}});
+      }
+    } else if (auto* fenced = std::get_if<FenceProgram>(&effect)) {
+      Life unpublished;
+      const auto life = lives_.find(fenced->program_id);
+      fence(fenced->program_id, life == lives_.end() ? unpublished : life->second, fenced->reason, effects);
+    } else {
+      std::visit(
+          [&effects](auto& other) {
+            using T = std::decay_t<decltype(other)>;
+            if constexpr (!std::is_same_v<T, SendReport> && !std::is_same_v<T, FenceProgram>)
+              effects.push_back(std::move(other));
+          },
+          effect);
+    }
+  }
+}
+
+void EcuCore::on_restore_bulk(Instant now, const BulkLink& link, const wire::BulkBody& message,
+                              const ChunkView& bytes, Effects& effects) {
+  if (stopped_ || !target_) return;
+  RestoreEffects restore_effects;
+  target_->on_bulk(now, link, message, bytes, restore_effects);
+  pass_on(restore_effects, effects);
+}
+
+void EcuCore::on_prepared(Instant now, RestoreId id, const Status& status, Effects& effects) {
+  if (!target_) return;
+  RestoreEffects restore_effects;
+  target_->on_prepared(now, id, status, restore_effects);
+  pass_on(restore_effects, effects);
+}
+
+void EcuCore::on_running(Instant now, RestoreId id, const Result<ProgramId>& program_id, Effects& effects) {
+  if (!target_) return;
+  RestoreEffects restore_effects;
+  target_->on_running(now, id, program_id, restore_effects);
+  pass_on(restore_effects, effects);
+}
+
+void EcuCore::on_sink_failed(Instant now, RestoreId id, const Error& error, Effects& effects) {
+  if (!target_) return;
+  RestoreEffects restore_effects;
+  target_->on_sink_failed(now, id, error, restore_effects);
+  pass_on(restore_effects, effects);
+}
+
+void EcuCore::tell_metrics(CmsIndex cms, wire::Metrics metrics, Effects& effects) const {
+  CMS_ASSERT(cms < cms_.size());
+  effects.push_back(SendControl{cms, wire::ControlMessage{incarnation_, std::move(metrics)}});
+}
+
+void EcuCore::stop_restores(Effects& effects) {
+  if (!target_) return;
+  RestoreEffects restore_effects;
+  target_->stop(restore_effects);
+  pass_on(restore_effects, effects);
+}
+
+// ---- fencing
+
+void EcuCore::note_life(const wire::Notification& notification) {
+  const auto it = lives_.find(notification.program_id);
+  if (it != lives_.end() && it->second.lineage == notification.lineage &&
+      it->second.owner_epoch == notification.owner_epoch) {
+    it->second.last_seq = notification.seq;
+    it->second.fenced = false;
+    return;
+  }
+  if (it == lives_.end() && lives_.size() >= kHeldCountMax) {
+    // One that has nothing held; no more than kHeldCountMax can have, and this one has nothing yet.
+    for (auto old = lives_.begin(); old != lives_.end(); ++old) {
+      if (held_of_program_.count(old->first) != 0) continue;
+      lives_.erase(old);
+      break;
+    }
+  }
+  lives_[notification.program_id] =
+      Life{notification.lineage, notification.owner_epoch, notification.seq, notification.seq, false};
+}
+
+// The program is somebody else's: the publisher must hear of it, also when the checkpoint was stored or
+// freed long ago; and what is held of it is of no use to anybody.
+void EcuCore::on_fenced(const wire::Receipt& receipt, Effects& effects) {
+  if (receipt.seq == 0 || receipt.seq > last_seq_) return;  // Nothing that we published.
+  const auto life = lives_.find(receipt.program_id);
+  // Another program has the program_id since; or it was withdrawn.
+  if (life == lives_.end() || receipt.seq < life->second.first_seq) return;
+  if (target_) target_->on_program_ended(receipt.program_id);
+  fence(receipt.program_id, life->second, receipt.reason, effects);
+}
+
+void EcuCore::fence(ProgramId program_id, Life& life, const std::string& reason, Effects& effects) {
+  const auto of_program = held_of_program_.find(program_id);
+  if (of_program != held_of_program_.end()) {
+    const std::set<Seq> seqs = of_program->second;  // A copy: release() edits the set.
+    for (const Seq seq : seqs)
+      release(held_.find(seq), ReceiptLevel::kFenced, Code::kFenced, reason, effects);
+  } else if (!life.fenced) {
+    effects.push_back(ReceiptEvent{program_id, life.last_seq, ReceiptLevel::kFenced, Code::kFenced, reason,
+                                   true, incarnation_});
+  }
+  life.fenced = true;
+}
+
+}  // namespace cms::broker
