@@ -185,7 +185,9 @@ void RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason 
   const auto known = restores_.find(head.lineage);
   if (known != restores_.end() && !has_ended(known->second.stage) && known->second.replaces == head.owner) {
     Restore& restore = known->second;
-    if (restore.stage == Stage::kNoTarget || restore.stage == Stage::kWaiting) restore.next_at = now;
+    restore.insisted = true;
+    if (restore.stage == Stage::kWaiting) restore.next_at = now;
+    if (restore.stage == Stage::kNoTarget) read_head(now, restore, effects);
     return;
   }
   // The worker's answer to what was asked for the former one would be taken for one to this.
@@ -201,6 +203,7 @@ void RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason 
   restore.replaces = head.owner;
   restore.reason = reason;
   restore.began_at = now;
+  restore.insisted = reason == wire::ClaimReason::kVouched;
   Restore& placed = restores_.insert_or_assign(head.lineage, std::move(restore)).first->second;
   open_.insert(head.lineage);
   read_head(now, placed, effects);
@@ -257,7 +260,7 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
   switch (turn_of(&head, config_.me, !members_.is_stale(writer, now))) {
     case Turn::kNobodys:
     case Turn::kOrphaned:
-      if (head.attempts >= kAttemptsMax) {
+      if (head.attempts >= kAttemptsMax && !restore.insisted) {
         return end(now, restore, Stage::kRefused,
                    std::to_string(head.attempts) + " claims in a row did not bring it to life", effects);
       }
@@ -358,6 +361,7 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
     if (restore.stage != Stage::kQueued) continue;
     if (held >= config_.together_max) return;
     ++held;
+    restore.insisted = false;
     append(now, restore, claim(stamp(), *restore.head, restore.reason, restore.has_own_checkpoint), Stage::kClaiming,
            effects);
   }
@@ -466,22 +470,25 @@ std::uint64_t RestoreCore::bytes_under_way() const {
 void RestoreCore::place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
                             RestoreEffects& effects) {
   std::vector<Restore*> waiting;
+  std::vector<Restore*> without_target;
   bool figures_are_new = false;  // Nobody waits yet longer than an answer takes.
   for (const Lineage& lineage : open_) {
     Restore& restore = restores_.at(lineage);
     if (restore.stage == Stage::kPlacing) waiting.push_back(&restore);
+    if (restore.stage == Stage::kNoTarget && now >= restore.next_at) without_target.push_back(&restore);
   }
-  if (waiting.empty()) return;
+  if (waiting.empty() && without_target.empty()) return;
   effects.push_back(AskTargets{});
   for (const Restore* restore : waiting) {
     if (awaited == 0 || now - restore->since >= kPlaceWaitMax / 3) figures_are_new = true;
   }
-  if (!figures_are_new) return;
-  std::sort(waiting.begin(), waiting.end(),
-            [](const Restore* a, const Restore* b) { return urgency(*a) < urgency(*b); });
   candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
                                   [this](const Candidate& candidate) { return is_gone(candidate.session); }),
                    candidates.end());
+  for (Restore* restore : without_target) look_again(now, *restore, candidates, effects);
+  if (!figures_are_new) return;
+  std::sort(waiting.begin(), waiting.end(),
+            [](const Restore* a, const Restore* b) { return urgency(*a) < urgency(*b); });
   std::uint64_t bytes = bytes_under_way();
   for (Restore* restore : waiting) {
     const std::uint64_t size_bytes = restore->found->name.size_bytes;
@@ -522,6 +529,18 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
   }
   release(now, restore, Stage::kNoTarget, std::move(why), effects);
   return false;
+}
+
+void RestoreCore::look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
+                             RestoreEffects& effects) {
+  restore.verdicts = rank(demand_of(restore), candidates);
+  if (!restore.verdicts.empty() && restore.verdicts.front().ineligible == Ineligible::kNo) {
+    return read_head(now, restore, effects);
+  }
+  const bool figures_come = std::any_of(restore.verdicts.begin(), restore.verdicts.end(), [](const auto& verdict) {
+    return verdict.ineligible == Ineligible::kNoMetrics || verdict.ineligible == Ineligible::kStaleMetrics;
+  });
+  restore.next_at = now + (figures_come ? kRestoreRetry : kNoTargetRetry);
 }
 
 wire::ClaimRef RestoreCore::claim_of(const Restore& restore) const {
@@ -594,12 +613,22 @@ void RestoreCore::on_report(Instant now, const SessionId& from, const wire::Rest
 
 // ---- time
 
+Duration RestoreCore::pace() const {
+  constexpr Duration kWorking = std::chrono::milliseconds(20);
+  constexpr Duration kIdle = std::chrono::seconds(1);
+  if (!scans_.empty()) return kWorking;
+  for (const Lineage& lineage : open_) {
+    const Stage stage = restores_.at(lineage).stage;
+    if (stage != Stage::kWatching && stage != Stage::kWaiting && stage != Stage::kNoTarget) return kWorking;
+  }
+  return open_.empty() ? kIdle : kWatchOthers;
+}
+
 void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
   if (restore.asked || now < restore.next_at) return;
   switch (restore.stage) {
     case Stage::kWatching:
-    case Stage::kWaiting:
-    case Stage::kNoTarget: return read_head(now, restore, effects);
+    case Stage::kWaiting: return read_head(now, restore, effects);
     case Stage::kFinding: return find(now, restore, effects);
     case Stage::kPreparing:
       if (!is_there(restore.target)) return next_target(now, restore, "its session has ended", effects);
@@ -631,6 +660,7 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
     case Stage::kReading:
     case Stage::kQueued:
     case Stage::kPlacing:
+    case Stage::kNoTarget:
     case Stage::kDone:
     case Stage::kRefused: return;
   }

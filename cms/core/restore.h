@@ -141,8 +141,8 @@ class RestoreCore {
   // `candidates`, of this moment: as CmsCore::candidates. `awaited`: ECUs whose figures are on their way.
   void on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates, std::size_t awaited,
                RestoreEffects& effects);
-  // Whether on_time has anything to do soon; else once a second is enough.
-  bool busy() const { return !open_.empty() || !scans_.empty(); }
+  // How often on_time wants to be called now.
+  Duration pace() const;
   // What this CMS has placed on an ECU that its figures do not show yet.
   void add_reservations(Instant now, std::vector<Candidate>& candidates) const;
 
@@ -197,6 +197,7 @@ class RestoreCore {
     Stage after_release{};          // What comes after kReleasing.
     std::uint64_t act_uid = 0;      // Another's ACT that is watched,
     Instant act_seen_at{};          //   and since when.
+    bool insisted = false;          // An operator told it just now: it is tried however often it failed.
     bool asked = false;             // The worker has a question or an append of it.
   };
   struct Loss {
@@ -232,6 +233,8 @@ class RestoreCore {
   void find(Instant now, Restore& restore, RestoreEffects& effects);
   void place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited, RestoreEffects& effects);
   bool place(Instant now, Restore& restore, const std::vector<Candidate>& candidates, RestoreEffects& effects);
+  // Of one without a target: whether there is one now. It is claimed only then, so that waiting leaves no records.
+  void look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates, RestoreEffects& effects);
   void next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects);
   void command(Restore& restore, wire::ControlBody body, RestoreEffects& effects) const;
   void send_prepare(Instant now, Restore& restore, RestoreEffects& effects);

@@ -135,17 +135,17 @@ void ClaimWorker::append(const ClaimRecord& record, Then<Appended> then) {
       lane_of(record.lineage),
       [this, record]() -> Result<Appended> {
         switch (record.kind) {
-          case wire::ClaimKind::kClaim: CMS_CRASH_POINT("cmsd.before_claim"); break;
-          case wire::ClaimKind::kAct: CMS_CRASH_POINT("cmsd.before_act"); break;
-          case wire::ClaimKind::kDone: CMS_CRASH_POINT("cmsd.before_done"); break;
+          case wire::ClaimKind::kClaim: CMS_CRASH_POINT("restore.before_claim"); break;
+          case wire::ClaimKind::kAct: CMS_CRASH_POINT("restore.before_act"); break;
+          case wire::ClaimKind::kDone: CMS_CRASH_POINT("restore.before_done"); break;
           default: break;
         }
         const auto end = end_of(parts_.claims.append(storage::log_of(record.lineage), record.slot, text_of(record)));
         if (end.ok() && end->end == RestoreCore::AppendEnd::kWon) parts_.gate.note_head(record);
         switch (record.kind) {
-          case wire::ClaimKind::kClaim: CMS_CRASH_POINT("cmsd.after_claim"); break;
-          case wire::ClaimKind::kAct: CMS_CRASH_POINT("cmsd.after_act"); break;
-          case wire::ClaimKind::kDone: CMS_CRASH_POINT("cmsd.after_done"); break;
+          case wire::ClaimKind::kClaim: CMS_CRASH_POINT("restore.after_claim"); break;
+          case wire::ClaimKind::kAct: CMS_CRASH_POINT("restore.after_act"); break;
+          case wire::ClaimKind::kDone: CMS_CRASH_POINT("restore.after_done"); break;
           default: break;
         }
         return end;

@@ -56,7 +56,6 @@ Result<std::optional<ClaimRecord>> LineageGate::read_head(const Lineage& lineage
   return std::optional(std::move(*head));
 }
 
-// The head as it is now: what is remembered, when nothing has come behind it.
 Result<std::optional<ClaimRecord>> LineageGate::current_head(const Lineage& lineage) {
   const auto known = known_head(lineage);
   const storage::Slot next = known ? known->slot + 1 : 1;
@@ -78,7 +77,7 @@ Status LineageGate::begin_logs(const std::vector<const Asked*>& asked) {
                                     one->policies.on_isolation, one->policies.on_loss));
     appends.push_back(storage::Append{storage::log_of(name.lineage), 1, text_of(records.back())});
   }
-  CMS_CRASH_POINT("cmsd.before_genesis");
+  CMS_CRASH_POINT("lineage.before_genesis");
   const auto ends = claims_.append_many(appends);
   for (std::size_t i = 0; i < ends.size(); ++i) {
     if (!ends[i].ok()) return ends[i].error();

@@ -41,11 +41,13 @@ class LineageGate {
   // The head of the lineage's log as it was last read or written here; never older than an earlier answer.
   std::optional<wire::ClaimRecord> known_head(const Lineage& lineage) const;
   void note_head(const wire::ClaimRecord& head);
+  // The head as it is now: what is remembered when nothing has come behind it, else read anew. Absent: the log
+  // is empty.
+  Result<std::optional<wire::ClaimRecord>> current_head(const Lineage& lineage);
   // Reads it, durably; absent: the log is empty.
   Result<std::optional<wire::ClaimRecord>> read_head(const Lineage& lineage);
 
  private:
-  Result<std::optional<wire::ClaimRecord>> current_head(const Lineage& lineage);
   Status begin_logs(const std::vector<const Asked*>& asked);
 
   storage::ClaimStore& claims_;

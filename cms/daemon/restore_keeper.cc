@@ -5,21 +5,13 @@
 #include <spdlog/spdlog.h>
 
 namespace cms::daemon {
-namespace {
-
-// While something is under way; else its second is enough.
-constexpr Duration kBusyInterval = std::chrono::milliseconds(20);
-constexpr Duration kIdleInterval = std::chrono::seconds(1);
-
-}  // namespace
-
 RestoreKeeper::RestoreKeeper(const core::RestoreConfig& config, core::CmsCore& core, const core::Members& members,
                              const ClaimWorker::Parts& parts)
     : core_(core), restores_(config, members), worker_(parts) {}
 
 void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, bool store_usable, core::Effects& effects) {
   if (now < next_at_) return;
-  next_at_ = now + (restores_.busy() ? kBusyInterval : kIdleInterval);
+  next_at_ = now + restores_.pace();
   if (!store_usable) return;  // What is open waits; the store is all that claims stand on.
   core::RestoreEffects todo;
   restores_.on_time(now, wall_us, core_.candidates(now), core_.metrics_awaited(now), todo);

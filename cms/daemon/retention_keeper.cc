@@ -1,6 +1,7 @@
 #include "cms/daemon/retention_keeper.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 namespace cms::daemon {
@@ -26,18 +27,67 @@ struct RetentionKeeper::Sweep {
 };
 
 RetentionKeeper::RetentionKeeper(core::CmsCore& core, storage::BlobStore& store,
-                                 storage::CheckpointIndex& index, Outbox& outbox, IndexKeeper& keeper,
-                                 const core::RetentionPolicy& policy)
+                                 storage::CheckpointIndex& index, LineageGate& gate, Outbox& outbox,
+                                 IndexKeeper& keeper, const core::RetentionPolicy& policy)
     : core_(core),
       store_(store),
       index_(index),
+      gate_(gate),
       outbox_(outbox),
       keeper_(keeper),
       policy_(policy),
       work_(store, index, policy_,
             {[this](const ProgramKey& program) { return keeper_.ensure_shard(program); },
-             [this](const std::vector<BlobName>& names) { return keeper_.remove_each_now(names); },
+             [this](const std::vector<BlobName>& names) { return remove_unclaimed(names); },
              [this](const std::vector<BlobName>& names) { return keeper_.forget_now(names); }}) {}
+
+std::vector<Status> RetentionKeeper::remove_unclaimed(const std::vector<BlobName>& names) {
+  std::vector<Status> results(names.size());
+  std::map<Lineage, std::vector<std::size_t>> by_lineage;
+  for (std::size_t i = 0; i < names.size(); ++i) by_lineage[names[i].lineage].push_back(i);
+  for (const auto& [lineage, places] : by_lineage) {
+    const auto hold = [&, &at = places](const Error& why) {
+      for (const std::size_t place : at) results[place] = why;
+    };
+    std::vector<BlobName> listed;
+    std::set<ProgramKey> programs;
+    for (const std::size_t place : places) programs.insert(names[place].checkpoint.program);
+    Status scanned;
+    for (const ProgramKey& program : programs) {
+      const Status one = index_.scan_program(program, [&](const storage::IndexRow& row) {
+        if (row.name.lineage == lineage) listed.push_back(row.name);
+        return true;
+      });
+      if (!one.ok()) scanned = one;
+    }
+    if (!scanned.ok()) {
+      hold(scanned.error());
+      continue;
+    }
+    const auto head = gate_.current_head(lineage);  // After the listing.
+    if (!head.ok()) {
+      hold(head.error());
+      continue;
+    }
+    if (!*head) continue;  // A store of before there were claims: nobody can have one.
+    const std::vector<BlobName> stay = core::must_stay(&**head, listed);
+    for (const std::size_t place : places) {
+      if (std::find(stay.begin(), stay.end(), names[place]) != stay.end()) {
+        results[place] = make_error(Code::kLimit, "the claim log of its lineage holds it");
+      }
+    }
+  }
+  std::vector<BlobName> free;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (!results[i].ok()) continue;
+    free.push_back(names[i]);
+    places.push_back(i);
+  }
+  const std::vector<Status> removed = keeper_.remove_each_now(free);
+  for (std::size_t i = 0; i < places.size(); ++i) results[places[i]] = removed[i];
+  return results;
+}
 
 DaemonFacts::Retention RetentionKeeper::facts(Instant now) const {
   DaemonFacts::Retention facts = facts_;

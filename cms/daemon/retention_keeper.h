@@ -16,6 +16,7 @@
 #include "cms/core/cms_core.h"
 #include "cms/daemon/admin_answers.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/lineage_gate.h"
 #include "cms/daemon/retention_work.h"
 #include "schemas/messages.h"
 
@@ -36,7 +37,8 @@ class RetentionKeeper {
   using Answer = std::function<void(const wire::AdminAnswer&)>;
 
   RetentionKeeper(core::CmsCore& core, storage::BlobStore& store, storage::CheckpointIndex& index,
-                  Outbox& outbox, IndexKeeper& keeper, const core::RetentionPolicy& policy);
+                  LineageGate& gate, Outbox& outbox, IndexKeeper& keeper,
+                  const core::RetentionPolicy& policy);
 
   // ---- effects of the core
   void apply(const core::ApplyRetention& effect);
@@ -57,6 +59,9 @@ class RetentionKeeper {
   struct Request;
   struct Sweep;
   RetentionNow now() const;
+  // All but what the claim rules hold: everything while a claim is open, else the owner's two newest, and what it was
+  // restored from while it has none of its own.
+  std::vector<Status> remove_unclaimed(const std::vector<storage::BlobName>& names);
   void judge_due();
   void start_sweep(bool full);
   void sweep_on(std::shared_ptr<Sweep> sweep);
@@ -71,6 +76,7 @@ class RetentionKeeper {
   core::CmsCore& core_;
   storage::BlobStore& store_;
   storage::CheckpointIndex& index_;
+  LineageGate& gate_;
   Outbox& outbox_;
   IndexKeeper& keeper_;
   const core::RetentionPolicy policy_;

@@ -189,7 +189,7 @@ Status RetentionWork::remove_doomed(std::vector<Removal>& removed) {
   Status first;
   for (std::size_t i = doomed_.size(); i-- > 0;) {  // From behind, so that places stay.
     if (gone[i].ok()) continue;
-    first = gone[i];
+    if (gone[i].code() != Code::kLimit) first = gone[i];  // Else a claim needs it: judged again another time.
     removed.erase(removed.begin() + static_cast<std::ptrdiff_t>(doomed_[i]));
   }
   doomed_.clear();

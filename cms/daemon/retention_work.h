@@ -53,7 +53,7 @@ class RetentionWork {
   struct Keeper {
     // Makes the index true to the store as far as a program goes.
     std::function<Status(const ProgramKey&)> ensure;
-    // Removes files and their rows, each with its own result; rows whose files have gone.
+    // Removes files and their rows, each with its own result; kLimit: a claim needs it, it stays for now.
     std::function<std::vector<Status>(const std::vector<storage::BlobName>&)> remove;
     std::function<Status(const std::vector<storage::BlobName>&)> forget;
   };

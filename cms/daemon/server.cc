@@ -84,7 +84,7 @@ class Server::Impl {
         store_workers_(StoreWorkers::Config{config.store_workers}, core_, *store_, *index_, gate_, outbox_,
                        [this](const Lineage& lineage) { restores_.on_own_stored(lineage); }),
         keeper_(core_, *store_, *index_, gate_, outbox_, !config.peers.empty()),
-        retention_(core_, *store_, *index_, outbox_, keeper_, config.retention),
+        retention_(core_, *store_, *index_, gate_, outbox_, keeper_, config.retention),
         scrubber_(scrubber_config(config), *store_, *index_, keeper_, outbox_),
         blob_server_(*store_, keeper_, scrubber_, outbox_),
         members_(*claims_, outbox_, core::Writer{config.name, incarnation},

@@ -25,7 +25,8 @@ bool is_elsewhere(const std::string& name) {
          name.find("index_") != std::string::npos ||
          name.find("quarantine") != std::string::npos ||  // scrub_test.cc
          name.rfind("nfs.", 0) == 0 ||                    // nfs_crash_test.cc
-         name.rfind("claims.", 0) == 0;                   // storage/contract/claim_crash.h
+         name.rfind("claims.", 0) == 0 ||                 // storage/contract/claim_crash.h
+         name.rfind("lineage.", 0) == 0 || name.rfind("restore.", 0) == 0;  // restore_test.cc
 }
 
 class CrashTest : public testing::TestWithParam<std::string> {};

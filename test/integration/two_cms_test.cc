@@ -167,8 +167,9 @@ bool on_small_path(const std::string& name) {
 std::vector<std::string> points_of_a_pull() {
   std::vector<std::string> points;
   for (const std::string& name : crash_point_names()) {
-    bool elsewhere = name.rfind("nfs.", 0) == 0 ||   // nfs_crash_test.cc
-                     name.rfind("claims.", 0) == 0;  // storage/contract/claim_crash.h
+    bool elsewhere = name.rfind("nfs.", 0) == 0 ||     // nfs_crash_test.cc
+                     name.rfind("claims.", 0) == 0 ||  // storage/contract/claim_crash.h
+                     name.rfind("lineage.", 0) == 0 || name.rfind("restore.", 0) == 0;  // restore_test.cc
     for (const char* part :
          {"tombstone", "remove", "format", "init", "after_peer_index", "index_", "quarantine"})
       elsewhere = elsewhere || name.find(part) != std::string::npos;

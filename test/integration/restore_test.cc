@@ -1,0 +1,243 @@
+// An ECU is lost, and its programs go on elsewhere, each exactly once, whatever dies in between: real cmsd, real
+// ECUs (`rtcr ecu`), counted at the targets.
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "base/crash_point.h"
+#include "test/integration/ecu_process.h"
+#include "test/integration/fleet.h"
+
+namespace cms::test {
+namespace {
+
+constexpr const char* kLost = "02:00:00:00:00:01";
+constexpr const char* kFirst = "02:00:00:00:00:11";
+constexpr const char* kSecond = "02:00:00:00:00:12";
+constexpr int kKilled = 128 + SIGKILL;
+
+EcuProcess::Options with_programs(std::uint64_t count, std::size_t size_bytes = 4096) {
+  EcuProcess::Options options;
+  options.program_count = count;
+  options.size_bytes = size_bytes;
+  return options;
+}
+EcuProcess::Options as_target() {
+  EcuProcess::Options options;
+  options.is_target = true;
+  return options;
+}
+
+std::vector<std::uint8_t> bytes_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+std::unique_ptr<Process> tell_failed(const CmsdProcess& cmsd, const std::string& ecu_mac) {
+  return std::make_unique<Process>(std::vector<std::string>{program_path("cms-admin"), "--cms", cmsd.admin(),
+                                                            "--timeout", "60s", "--output", "json", "ecu", "failed",
+                                                            ecu_mac});
+}
+
+// Each program of the lost ECU is at exactly one of the targets, once, with its bytes.
+void expect_each_once(const std::vector<EcuProcess*>& targets, std::uint64_t count, std::size_t size_bytes = 4096) {
+  std::map<ProgramId, int> copies;
+  for (const EcuProcess* target : targets) {
+    std::set<ProgramId> ids;
+    for (const auto& [from, name] : target->restored()) {
+      EXPECT_EQ(to_string(from.ecu_mac), kLost);
+      ++copies[from.program_id];
+      ProgramId id = 0;
+      ProgramKey ignored;
+      ASSERT_TRUE(parse_restored_name(name, id, ignored));
+      EXPECT_TRUE(ids.insert(id).second) << "two programs of " << target->ecu_mac() << " are called " << id;
+      EXPECT_EQ(bytes_of(target->restore_dir() + "/" + name), blob_of(from.program_id, 1, size_bytes)) << name;
+    }
+  }
+  for (std::uint64_t id = 1; id <= count; ++id) EXPECT_EQ(copies[id], 1) << "program " << id;
+  EXPECT_EQ(copies.size(), count);
+}
+
+TEST(RestoreTest, ProgramsOfALostEcuGoOnElsewhereEachOnceAlthoughBothCmsAreTold) {
+  constexpr std::uint64_t kPrograms = 60;
+  const TempDir dir{memory_or_tmp()};
+  Fleet fleet(dir);
+  EcuProcess lost(dir, fleet.endpoints(), kLost, with_programs(kPrograms));
+  EcuProcess first(dir, fleet.endpoints(), kFirst, as_target());
+  EcuProcess second(dir, fleet.endpoints(), kSecond, as_target());
+  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", kPrograms)) << fleet.log();
+  ASSERT_FALSE(first.wait_for_event("ready").is_null());
+  ASSERT_FALSE(second.wait_for_event("ready").is_null());
+  lost.kill();
+  const auto told_a = tell_failed(fleet[0], kLost);
+  const auto told_b = tell_failed(fleet[1], kLost);
+  EXPECT_EQ(told_a->wait(), 0) << told_a->output() << fleet.log();
+  EXPECT_EQ(told_b->wait(), 0) << told_b->output() << fleet.log();
+  const auto answer = nlohmann::json::parse(told_a->output(), nullptr, false);
+  EXPECT_EQ(answer.value("total", 0), static_cast<int>(kPrograms));
+  EXPECT_EQ(answer.value("done", 0), static_cast<int>(kPrograms));
+  expect_each_once({&first, &second}, kPrograms);
+  // Two equal targets share the load.
+  EXPECT_GT(first.restored().size(), kPrograms / 10);
+  EXPECT_GT(second.restored().size(), kPrograms / 10);
+
+  // The new owner's first checkpoint is stored, under its key and in the old lineage; then the old ones go.
+  ASSERT_TRUE(first.wait_for_receipts("REPLICATED", first.restored().size())) << fleet.log();
+  const auto [from, name] = *first.restored().begin();
+  ProgramId id = 0;
+  ProgramKey ignored;
+  ASSERT_TRUE(parse_restored_name(name, id, ignored));
+  const std::string key = std::string(kFirst) + "/" + std::to_string(id);
+  EXPECT_EQ(get_newest(fleet[0], key, dir / "back"), blob_of(from.program_id, 1, 4096));
+  const auto start = TestClock::now();
+  while (since(start) < kPatience && get_newest(fleet[0], to_string(from), dir / "old")) {
+  }
+  EXPECT_FALSE(get_newest(fleet[0], to_string(from), dir / "old")) << "the former owner's checkpoint is kept";
+
+  const auto history = fleet[1].admin({"history", to_string(from), "--output", "json"});
+  ASSERT_EQ(history.exit_code, 0) << history.errors;
+  std::vector<std::string> kinds;
+  for (const auto& record : nlohmann::json::parse(history.output).at("records")) kinds.push_back(record.at("kind"));
+  EXPECT_EQ(kinds, (std::vector<std::string>{"GENESIS", "CLAIM", "ACT", "DONE"}));
+
+  // Told again, nothing more happens.
+  const auto again = tell_failed(fleet[0], kLost);
+  EXPECT_EQ(again->wait(), 0) << again->output();
+  EXPECT_EQ(nlohmann::json::parse(again->output()).value("total", -1), 0);
+  expect_each_once({&first, &second}, kPrograms);
+}
+
+TEST(RestoreTest, AnEcuThatWasNotGoneIsToldToStopItsPrograms) {
+  const TempDir dir{memory_or_tmp()};
+  Fleet fleet(dir);
+  EcuProcess lost(dir, fleet.endpoints(), kLost, with_programs(3));
+  EcuProcess target(dir, fleet.endpoints(), kFirst, as_target());
+  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", 3)) << fleet.log();
+  ASSERT_FALSE(target.wait_for_event("ready").is_null());
+  const auto told = tell_failed(fleet[0], kLost);
+  EXPECT_EQ(told->wait(), 0) << told->output() << fleet.log();
+  expect_each_once({&target}, 3);
+  std::set<std::uint64_t> fenced;
+  lost.wait_for([&](const nlohmann::json& json) {
+    if (json.value("event", "") == "fenced") fenced.insert(json.value("program_id", std::uint64_t{0}));
+    return fenced.size() == 3;
+  });
+  EXPECT_EQ(fenced, (std::set<std::uint64_t>{1, 2, 3})) << fleet.log();
+  // What it publishes of them all the same is refused, and nothing of it stays.
+  Publisher late(fleet.endpoints(), kLost);
+  EXPECT_EQ(late.wait(late.publish(1, 2, 4096)), RTCR_FENCED) << fleet.log();
+  const auto newest = fleet[0].admin({"get", std::string(kLost) + "/1", "-o", dir / "late"});
+  EXPECT_EQ(newest.exit_code, 1) << newest.errors;
+}
+
+TEST(RestoreTest, WithoutATargetItSaysWhyAndGoesOnWhenOneComes) {
+  const TempDir dir{memory_or_tmp()};
+  Fleet fleet(dir);
+  EcuProcess lost(dir, fleet.endpoints(), kLost, with_programs(2));
+  EcuProcess no_target(dir, fleet.endpoints(), kSecond, {});
+  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", 2)) << fleet.log();
+  ASSERT_FALSE(no_target.wait_for_event("ready").is_null());
+  lost.kill();
+  const auto told = fleet[0].admin({"--timeout", "60s", "ecu", "failed", kLost});
+  EXPECT_EQ(told.exit_code, 1) << told.output;
+  EXPECT_NE(told.output.find(std::string(kSecond) + ": its RTCR takes no restores"), std::string::npos)
+      << told.output;
+  EcuProcess target(dir, fleet.endpoints(), kFirst, as_target());
+  for (int i = 0; i < 2; ++i) EXPECT_FALSE(target.wait_for_event("running").is_null()) << fleet.log();
+  expect_each_once({&target}, 2);
+}
+
+TEST(RestoreTest, AnEcuOfWhichNothingIsStoredIsNoWork) {
+  const TempDir dir{memory_or_tmp()};
+  CmsdProcess cmsd(dir);
+  const auto told = cmsd.admin({"--output", "json", "ecu", "failed", "02:00:00:00:00:99"});
+  EXPECT_EQ(told.exit_code, 0) << told.errors;
+  EXPECT_EQ(nlohmann::json::parse(told.output).value("total", -1), 0);
+  EXPECT_EQ(cmsd.admin({"ecu", "failed", "nonsense"}).exit_code, 2);
+  EXPECT_EQ(cmsd.admin({"ecu"}).exit_code, 2);
+  EXPECT_EQ(cmsd.admin({"history"}).exit_code, 2);
+  EXPECT_EQ(cmsd.admin({"history", "02:00:00:00:00:99/1"}).exit_code, 0);
+}
+
+TEST(RestoreTest, AWithdrawnProgramIsNotBroughtBack) {
+  const TempDir dir{memory_or_tmp()};
+  Fleet fleet(dir);
+  EcuProcess target(dir, fleet.endpoints(), kFirst, as_target());
+  ASSERT_FALSE(target.wait_for_event("ready").is_null());
+  {
+    Publisher publisher(fleet.endpoints(), kLost);
+    for (std::uint64_t id = 1; id <= 2; ++id) {
+      ASSERT_EQ(publisher.wait(publisher.publish(id, 1, 4096), RTCR_REPLICATED), RTCR_OK) << fleet.log();
+    }
+    ASSERT_EQ(publisher.withdraw(2), RTCR_OK);
+  }
+  const auto told = tell_failed(fleet[0], kLost);
+  EXPECT_EQ(told->wait(), 1) << told->output();
+  expect_each_once({&target}, 1);
+}
+
+TEST(RestoreTest, ACmsThatDiesBeforeALogIsBegunBeginsItWhenItIsBack) {
+  const TempDir dir{memory_or_tmp()};
+  CmsdProcess::Options options;
+  options.crash_point = "lineage.before_genesis";
+  CmsdProcess cmsd(dir, options);
+  Publisher publisher(cmsd.endpoint(), kLost);
+  const std::uint64_t seq = publisher.publish(1, 1, 4096, true);
+  ASSERT_EQ(cmsd.wait(), kKilled) << "the point was never passed\n" << cmsd.log();
+  EXPECT_NE(publisher.wait(seq, RTCR_STORED, 0), RTCR_OK) << "STORED was said before its log was begun";
+  cmsd.start();
+  EXPECT_EQ(publisher.wait(seq), RTCR_OK) << cmsd.log();
+}
+
+// ---- kill -9 of the claimer at every named point
+
+class RestoreCrashTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(RestoreCrashTest, TheOtherGoesOnAndNothingRunsTwice) {
+  constexpr std::uint64_t kPrograms = 12;
+  const TempDir dir{memory_or_tmp()};
+  Fleet fleet(dir);
+  EcuProcess lost(dir, fleet.endpoints(), kLost, with_programs(kPrograms));
+  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", kPrograms)) << fleet.log();
+  EcuProcess first(dir, fleet.endpoints(), kFirst, as_target());
+  EcuProcess second(dir, fleet.endpoints(), kSecond, as_target());
+  EXPECT_EQ(fleet[0].terminate(), 0);
+  fleet.start(0, GetParam() + ":3");  // With some done, some under way and some not begun.
+  ASSERT_FALSE(first.wait_for_event("ready").is_null());
+  ASSERT_FALSE(second.wait_for_event("ready").is_null());
+  lost.kill();
+  const auto told_a = tell_failed(fleet[0], kLost);
+  ASSERT_EQ(fleet[0].wait(), kKilled) << "the point was never passed\n" << fleet.log();
+  const auto told_b = tell_failed(fleet[1], kLost);
+  EXPECT_EQ(told_b->wait(std::chrono::seconds(120)), 0) << told_b->output() << fleet.log();
+  expect_each_once({&first, &second}, kPrograms);
+}
+
+std::vector<std::string> points_of_a_restore() {
+  std::vector<std::string> points;
+  for (const std::string& name : crash_point_names()) {
+    if (name.rfind("restore.", 0) == 0) points.push_back(name);
+  }
+  return points;
+}
+
+TEST(RestorePointsTest, TheProgramHasThePointsThatThisTestWalks) { EXPECT_EQ(points_of_a_restore().size(), 6U); }
+
+INSTANTIATE_TEST_SUITE_P(AtEveryPoint, RestoreCrashTest, testing::ValuesIn(points_of_a_restore()),
+                         [](const testing::TestParamInfo<std::string>& point) {
+                           std::string name = point.param;
+                           for (char& c : name) {
+                             if (c == '.') c = '_';
+                           }
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace cms::test
