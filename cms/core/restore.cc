@@ -268,6 +268,7 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
     case Turn::kMine:
       restore.claim_uid = head.uid;
       restore.claimed_at = now;
+      if (restore.found && restore.found_for == head.uid) return look_for_target(now, restore, effects);
       return find(now, restore, effects);
     case Turn::kOthers: return wait(now, restore, Stage::kWatching, kWatchOthers, "claimed by " + head.writer);
     case Turn::kFinish: break;
@@ -330,7 +331,6 @@ void RestoreCore::on_won(Instant now, Restore& restore, RestoreEffects& effects)
     case ClaimKind::kClaim:
       restore.claim_uid = head.uid;
       restore.claimed_at = now;
-      restore.skip = head.attempts > kAttemptsBeforeOlder ? 1 : 0;
       return find(now, restore, effects);
     case ClaimKind::kAct:
       restore.acted_at = now;
@@ -418,6 +418,7 @@ void RestoreCore::end_moved(Instant now, Restore& restore, RestoreEffects& effec
 void RestoreCore::find(Instant now, Restore& restore, RestoreEffects& effects) {
   CMS_ASSERT(!restore.asked);
   go_to(now, restore, Stage::kFinding);
+  restore.skip = restore.head->attempts > kAttemptsBeforeOlder ? 1 : 0;
   restore.asked = true;
   effects.push_back(FindCheckpoint{*restore.head, restore.skip});
 }
@@ -428,9 +429,8 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
   Restore& restore = known->second;
   if (found.ok()) {
     restore.found = *found;
-    go_to(now, restore, Stage::kPlacing);
-    effects.push_back(AskTargets{});
-    return;
+    restore.found_for = restore.claim_uid;
+    return look_for_target(now, restore, effects);
   }
   if (found.error().code == Code::kNotFound || found.error().code == Code::kWithdrawn) {
     return release(now, restore, Stage::kRefused, found.error().message(), effects);
@@ -440,6 +440,11 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
 }
 
 // ---- the target
+
+void RestoreCore::look_for_target(Instant now, Restore& restore, RestoreEffects& effects) {
+  go_to(now, restore, Stage::kPlacing);
+  effects.push_back(AskTargets{});
+}
 
 bool RestoreCore::is_there(const SessionId& session) const {
   const auto known = sessions_.find(session.ecu_mac);
