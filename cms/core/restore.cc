@@ -83,7 +83,9 @@ void RestoreCore::fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects)
   loss.next_scan_at = now;
   loss.trouble.clear();
   loss.lineages.clear();
+  loss.session = 0;
   if (const auto session = sessions_.find(ecu_mac); session != sessions_.end()) {
+    loss.session = session->second.incarnation;
     Incarnation& gone = gone_[ecu_mac];
     gone = std::max(gone, session->second.incarnation);
   }
@@ -146,8 +148,11 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked, const Resu
     const EcuMac ecu_mac = *asked.ecu_mac;
     const bool was_target = head.kind == ClaimKind::kAct && head.target.ecu_mac == ecu_mac;
     if (head.kind == ClaimKind::kRetire || (head.owner.program.ecu_mac != ecu_mac && !was_target)) continue;
+    const SessionId session{ecu_mac, was_target ? head.target.incarnation : head.owner.incarnation};
+    // It has come since: what it runs is not what the operator spoke of.
+    if (loss != losses_.end() && is_there(session) && session.incarnation > loss->second.session) continue;
     Incarnation& gone = gone_[ecu_mac];
-    gone = std::max(gone, was_target ? head.target.incarnation : head.owner.incarnation);
+    gone = std::max(gone, session.incarnation);
     const bool owned = head.owner.program.ecu_mac == ecu_mac;
     begin(now, head, owned ? wire::ClaimReason::kVouched : head.reason, effects);
     if (loss != losses_.end()) loss->second.lineages.insert(head.lineage);

@@ -205,6 +205,7 @@ class RestoreCore {
   };
   struct Loss {
     Instant told_at{};
+    Incarnation session = 0;  // That was there then; 0: none.
     bool scanned = false;   // All logs were looked at since it was told.
     Instant next_scan_at{};  // While it is not.
     std::string trouble{};
