@@ -365,6 +365,11 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
     Restore& restore = restores_.at(lineage);
     if (restore.stage != Stage::kQueued) continue;
     if (held >= config_.together_max) return;
+    const ClaimRecord& head = *restore.head;
+    if (head.kind == ClaimKind::kClaim && !members_.is_stale(Writer{head.writer, head.writer_incarnation}, now)) {
+      wait(now, restore, Stage::kWatching, kWatchOthers, head.writer + ", who claimed it, is back");
+      continue;
+    }
     ++held;
     restore.insisted = false;
     append(now, restore, claim(stamp(), *restore.head, restore.reason, restore.has_own_checkpoint), Stage::kClaiming,
