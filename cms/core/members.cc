@@ -89,13 +89,14 @@ bool Members::is_stale(const Writer& life, Instant now) const {
   const auto known = members_.find(Key{life.name, life.incarnation});
   if (known == members_.end() && overlooked_) return false;  // It may be one that we have no room for.
   const Instant since = known == members_.end() ? unseen_since(Key{life.name, life.incarnation}, now)
-                                                 : known->second.changed_at;
+                                                : known->second.changed_at;
   return unchanged(since) >= timers_.member_dead;
 }
 
 // A life may have begun after our last look, and have claimed since: its time counts from when we first hear of it.
 Instant Members::unseen_since(const Key& life, Instant now) const {
-  if (unseen_.size() >= kMemberCountMax && unseen_.count(life) == 0) unseen_.clear();  // Their time counts anew.
+  if (unseen_.size() >= kMemberCountMax && unseen_.count(life) == 0)
+    unseen_.clear();  // Their time counts anew.
   return unseen_.emplace(life, now).first->second;
 }
 
