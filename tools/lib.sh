@@ -71,7 +71,8 @@ simulate() {
     echo "no $program: the simulator is part of every build" >&2
     return 1
   fi
-  timeout 1200 "$program" --seeds "$1"
+  timeout 1200 "$program" --seeds "$1" || return 1
+  timeout 1200 "$program" --world claims --seeds "$((20 * $1))"
 }
 
 # fuzz SECONDS: every fuzzer that long, each counted on its own. What cannot be built counts as one

@@ -36,6 +36,7 @@ void Members::on_read(Instant begun_at, Instant now, const std::vector<Seen>& se
   // and what is new may have changed until its end. Either way we are the slower to bury.
   if (blind(begun_at)) {
     looking_since_ = now;
+    unseen_.clear();
     for (auto& [key, member] : members_) member.changed_at = now;
   }
   read_at_ = now;
@@ -87,8 +88,16 @@ bool Members::is_stale(const Writer& life, Instant now) const {
   if (blind(now)) return false;
   const auto known = members_.find(Key{life.name, life.incarnation});
   if (known == members_.end() && overlooked_) return false;  // It may be one that we have no room for.
-  const Instant since = known == members_.end() ? *looking_since_ : known->second.changed_at;
+  const Instant since = known == members_.end() ? unseen_since(Key{life.name, life.incarnation}, now)
+                                                : known->second.changed_at;
   return unchanged(since) >= timers_.member_dead;
+}
+
+// A life may have begun after our last look, and have claimed since: its time counts from when we first hear of it.
+Instant Members::unseen_since(const Key& life, Instant now) const {
+  if (unseen_.size() >= kMemberCountMax && unseen_.count(life) == 0)
+    unseen_.clear();  // Their time counts anew.
+  return unseen_.emplace(life, now).first->second;
 }
 
 std::vector<Writer> Members::removable(Instant now) const {

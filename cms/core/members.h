@@ -65,7 +65,8 @@ class Members {
   // not be read has its time counted anew: nobody is held for dead because of our blindness.
   void on_read(Instant begun_at, Instant now, const std::vector<Seen>& seen);
 
-  // Whether that life may be taken for dead. One that was never seen is alive until we have looked for T_member.
+  // Whether that life may be taken for dead. One that was never seen is alive until we have looked for T_member since
+  // it was first asked for.
   bool is_stale(const Writer& life, Instant now) const;
   // Lives whose files may be removed now.
   std::vector<Writer> removable(Instant now) const;
@@ -79,12 +80,14 @@ class Members {
  private:
   bool blind(Instant now) const;
   Duration unchanged(Instant changed_at) const;  // Up to the begin of the last look.
+  Instant unseen_since(const Key& life, Instant now) const;
 
   const Writer me_;
   const MemberTimers timers_;
   std::uint64_t counter_ = 0;
   std::optional<Instant> written_at_;
   std::map<Key, Member> members_;
+  mutable std::map<Key, Instant> unseen_;  // When lives that no look has shown were first asked for.
   std::optional<Instant> read_at_;  // The last look that succeeded ended then,
   Instant looked_until_{};          //   and began then.
   std::optional<Instant> looking_since_;

@@ -136,6 +136,7 @@ TEST_F(MembersTest, ALookThatTookLongIsOldNews) {
 TEST_F(MembersTest, ALifeThatWasNeverSeenIsAliveUntilWeHaveLookedForTMember) {
   EXPECT_FALSE(stale());
   look({});
+  EXPECT_FALSE(stale());
   for (int i = 0; i < 11; ++i) {
     now += seconds(1);
     look({});
@@ -144,6 +145,15 @@ TEST_F(MembersTest, ALifeThatWasNeverSeenIsAliveUntilWeHaveLookedForTMember) {
   now += seconds(1);
   look({});
   EXPECT_TRUE(stale());
+}
+
+TEST_F(MembersTest, ALifeThatBeganAfterOurLastLookIsAlive) {
+  look_for(30, 5, true);
+  EXPECT_FALSE(stale(kOtherNext)) << "its first record and its claim may be younger than our last look";
+  look_for(11, 40, true);
+  EXPECT_FALSE(stale(kOtherNext));
+  look_for(1, 60, true);
+  EXPECT_TRUE(stale(kOtherNext));
 }
 
 TEST_F(MembersTest, WeAreNeverStaleToOurselves) {

@@ -83,7 +83,9 @@ void RestoreCore::fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects)
   loss.next_scan_at = now;
   loss.trouble.clear();
   loss.lineages.clear();
+  loss.session = 0;
   if (const auto session = sessions_.find(ecu_mac); session != sessions_.end()) {
+    loss.session = session->second.incarnation;
     Incarnation& gone = gone_[ecu_mac];
     gone = std::max(gone, session->second.incarnation);
   }
@@ -146,8 +148,11 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked, const Resu
     const EcuMac ecu_mac = *asked.ecu_mac;
     const bool was_target = head.kind == ClaimKind::kAct && head.target.ecu_mac == ecu_mac;
     if (head.kind == ClaimKind::kRetire || (head.owner.program.ecu_mac != ecu_mac && !was_target)) continue;
+    const SessionId session{ecu_mac, was_target ? head.target.incarnation : head.owner.incarnation};
+    // It has come since: what it runs is not what the operator spoke of.
+    if (loss != losses_.end() && is_there(session) && session.incarnation > loss->second.session) continue;
     Incarnation& gone = gone_[ecu_mac];
-    gone = std::max(gone, was_target ? head.target.incarnation : head.owner.incarnation);
+    gone = std::max(gone, session.incarnation);
     const bool owned = head.owner.program.ecu_mac == ecu_mac;
     begin(now, head, owned ? wire::ClaimReason::kVouched : head.reason, effects);
     if (loss != losses_.end()) loss->second.lineages.insert(head.lineage);
@@ -268,6 +273,7 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
     case Turn::kMine:
       restore.claim_uid = head.uid;
       restore.claimed_at = now;
+      if (restore.found && restore.found_for == head.uid) return look_for_target(now, restore, effects);
       return find(now, restore, effects);
     case Turn::kOthers: return wait(now, restore, Stage::kWatching, kWatchOthers, "claimed by " + head.writer);
     case Turn::kFinish: break;
@@ -330,7 +336,6 @@ void RestoreCore::on_won(Instant now, Restore& restore, RestoreEffects& effects)
     case ClaimKind::kClaim:
       restore.claim_uid = head.uid;
       restore.claimed_at = now;
-      restore.skip = head.attempts > kAttemptsBeforeOlder ? 1 : 0;
       return find(now, restore, effects);
     case ClaimKind::kAct:
       restore.acted_at = now;
@@ -360,6 +365,11 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
     Restore& restore = restores_.at(lineage);
     if (restore.stage != Stage::kQueued) continue;
     if (held >= config_.together_max) return;
+    const ClaimRecord& head = *restore.head;
+    if (head.kind == ClaimKind::kClaim && !members_.is_stale(Writer{head.writer, head.writer_incarnation}, now)) {
+      wait(now, restore, Stage::kWatching, kWatchOthers, head.writer + ", who claimed it, is back");
+      continue;
+    }
     ++held;
     restore.insisted = false;
     append(now, restore, claim(stamp(), *restore.head, restore.reason, restore.has_own_checkpoint), Stage::kClaiming,
@@ -418,6 +428,7 @@ void RestoreCore::end_moved(Instant now, Restore& restore, RestoreEffects& effec
 void RestoreCore::find(Instant now, Restore& restore, RestoreEffects& effects) {
   CMS_ASSERT(!restore.asked);
   go_to(now, restore, Stage::kFinding);
+  restore.skip = restore.head->attempts > kAttemptsBeforeOlder ? 1 : 0;
   restore.asked = true;
   effects.push_back(FindCheckpoint{*restore.head, restore.skip});
 }
@@ -428,9 +439,8 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
   Restore& restore = known->second;
   if (found.ok()) {
     restore.found = *found;
-    go_to(now, restore, Stage::kPlacing);
-    effects.push_back(AskTargets{});
-    return;
+    restore.found_for = restore.claim_uid;
+    return look_for_target(now, restore, effects);
   }
   if (found.error().code == Code::kNotFound || found.error().code == Code::kWithdrawn) {
     return release(now, restore, Stage::kRefused, found.error().message(), effects);
@@ -440,6 +450,11 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
 }
 
 // ---- the target
+
+void RestoreCore::look_for_target(Instant now, Restore& restore, RestoreEffects& effects) {
+  go_to(now, restore, Stage::kPlacing);
+  effects.push_back(AskTargets{});
+}
 
 bool RestoreCore::is_there(const SessionId& session) const {
   const auto known = sessions_.find(session.ecu_mac);

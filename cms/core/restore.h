@@ -174,6 +174,9 @@ class RestoreCore {
     std::uint64_t claim_uid = 0;
     bool has_own_checkpoint = false;
     std::optional<Found> found{};
+    // The uid of the claim that it was found for. It stays that claim's: a target that has prepared it answers for
+    // the claim, and would run it whatever a later ACT named.
+    std::uint64_t found_for = 0;
     std::size_t skip = 0;
     SessionId target{};
     std::set<EcuMac> unable{};  // Targets that could not, in this claim or the one before.
@@ -202,6 +205,7 @@ class RestoreCore {
   };
   struct Loss {
     Instant told_at{};
+    Incarnation session = 0;  // That was there then; 0: none.
     bool scanned = false;   // All logs were looked at since it was told.
     Instant next_scan_at{};  // While it is not.
     std::string trouble{};
@@ -231,6 +235,7 @@ class RestoreCore {
   void on_won(Instant now, Restore& restore, RestoreEffects& effects);
   void claim_queued(Instant now, RestoreEffects& effects);
   void find(Instant now, Restore& restore, RestoreEffects& effects);
+  void look_for_target(Instant now, Restore& restore, RestoreEffects& effects);
   void place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited, RestoreEffects& effects);
   bool place(Instant now, Restore& restore, const std::vector<Candidate>& candidates, RestoreEffects& effects);
   // Of one without a target: whether there is one now. It is claimed only then, so that waiting leaves no records.

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "test/sim/claims_world.h"
 #include "test/sim/world.h"
 
 namespace cms::sim {
@@ -39,9 +40,18 @@ struct Totals {
   std::uint64_t event_count = 0;
 };
 
-bool run_seed(std::uint64_t seed, Plant plant, bool verbose, Totals& totals) {
-  current_seed = seed;
-  World world(seed, plant, verbose);
+// What is to be run of each seed.
+struct Choice {
+  bool claims = false;  // The world of claims; else that of checkpoints.
+  Plant plant = Plant::kNone;
+  ClaimsPlant claims_plant = ClaimsPlant::kNone;
+  bool verbose = false;
+
+  bool planted() const { return plant != Plant::kNone || claims_plant != ClaimsPlant::kNone; }
+};
+
+template <typename AnyWorld>
+bool run_world(std::uint64_t seed, AnyWorld& world, Totals& totals) {
   std::string what;
   try {
     world.run();
@@ -56,6 +66,23 @@ bool run_seed(std::uint64_t seed, Plant plant, bool verbose, Totals& totals) {
   ++totals.failed_count;
   std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), what.c_str());
   return false;
+}
+
+bool run_seed(std::uint64_t seed, const Choice& choice, Totals& totals) {
+  current_seed = seed;
+  if (choice.claims) {
+    ClaimsWorld world(seed, choice.claims_plant, choice.verbose);
+    return run_world(seed, world, totals);
+  }
+  World world(seed, choice.plant, choice.verbose);
+  return run_world(seed, world, totals);
+}
+
+template <typename Infos>
+void print_plants(const Infos& infos) {
+  for (const auto& info : infos) {
+    std::printf("%-28s %s\n", std::string(info.name).c_str(), std::string(info.what).c_str());
+  }
 }
 
 int read_regressions(const std::string& path, std::vector<std::uint64_t>& seeds) {
@@ -81,42 +108,50 @@ int read_regressions(const std::string& path, std::vector<std::uint64_t>& seeds)
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Runs both cores under a virtual network, store and clock. Exit: 0 all seeds passed "
+      "Runs the cores under a virtual network, store and clock. Exit: 0 all seeds passed "
       "(with --plant: the bug was found), 1 not so, 2 usage.");
   std::uint64_t one_seed = 0;
   std::uint64_t start = 1;
   std::uint64_t count = 100;
-  bool verbose = false;
+  Choice choice;
   bool list_plants = false;
+  std::string world = "checkpoints";
   std::string plant_name;
   std::string regressions;
   CLI::Option* seed_option = app.add_option("--seed", one_seed, "Run this one seed");
   app.add_option("--seeds", count, "How many seeds to run")->excludes(seed_option);
   app.add_option("--start", start, "The first of them")->excludes(seed_option);
+  app.add_option("--world", world,
+                 "What is simulated: checkpoints on their way to the store, or claims and restores")
+      ->check(CLI::IsMember({"checkpoints", "claims"}));
   app.add_option("--plant", plant_name, "Plant this bug; it must be found");
   app.add_option("--regressions", regressions, "A file of seeds to run first")->excludes(seed_option);
-  app.add_flag("--verbose", verbose, "Print what happens (one seed)")->needs(seed_option);
+  app.add_flag("--verbose", choice.verbose, "Print what happens (one seed)")->needs(seed_option);
   app.add_flag("--list-plants", list_plants, "Print the bugs that can be planted");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  choice.claims = world == "claims";
   if (list_plants) {
-    for (const PlantInfo& info : plants()) {
-      std::printf("%-28s %s\n", std::string(info.name).c_str(), std::string(info.what).c_str());
+    if (choice.claims) {
+      print_plants(claims_plants());
+    } else {
+      print_plants(plants());
     }
     return 0;
   }
-  Plant plant = Plant::kNone;
   if (!plant_name.empty()) {
-    const std::optional<Plant> parsed = parse_plant(plant_name);
-    if (!parsed) {
-      std::fprintf(stderr, "cms_sim: no plant '%s'; --list-plants prints those there are\n",
-                   plant_name.c_str());
+    choice.plant = choice.claims ? Plant::kNone : parse_plant(plant_name).value_or(Plant::kNone);
+    choice.claims_plant =
+        choice.claims ? parse_claims_plant(plant_name).value_or(ClaimsPlant::kNone) : ClaimsPlant::kNone;
+    if (!choice.planted()) {
+      std::fprintf(stderr,
+                   "cms_sim: no plant '%s' in the world of %s; --list-plants prints those there are\n",
+                   plant_name.c_str(), world.c_str());
       return 2;
     }
-    plant = *parsed;
   }
   std::vector<std::uint64_t> seeds;
   if (seed_option->count() != 0) {
@@ -134,8 +169,8 @@ int run(int argc, char** argv) {
   const bool terminal = ::isatty(STDERR_FILENO) != 0;
   Totals totals;
   for (std::size_t i = 0; i < seeds.size(); ++i) {
-    const bool passed = run_seed(seeds[i], plant, verbose, totals);
-    if (!passed && plant != Plant::kNone) {
+    const bool passed = run_seed(seeds[i], choice, totals);
+    if (!passed && choice.planted()) {
       std::printf("found %s in seed %llu, the %zu. tried\n", plant_name.c_str(),
                   static_cast<unsigned long long>(seeds[i]), i + 1);
       return 0;
@@ -153,7 +188,7 @@ int run(int argc, char** argv) {
               seconds, static_cast<double>(totals.event_count) / seconds);
   std::printf("%llu passed, %llu failed\n", static_cast<unsigned long long>(totals.passed_count),
               static_cast<unsigned long long>(totals.failed_count));
-  if (plant != Plant::kNone) {
+  if (choice.planted()) {
     std::printf("%s was not found\n", plant_name.c_str());
     return 1;
   }

@@ -1,0 +1,43 @@
+#include "test/sim/claims_plants.h"
+
+namespace cms::sim {
+
+const std::vector<ClaimsPlantInfo>& claims_plants() {
+  static const std::vector<ClaimsPlantInfo> all = {
+      {ClaimsPlant::kOwnerNotCompared, "owner_not_compared",
+       "a claim is appended over a new owner, as if the old one owned it still"},
+      {ClaimsPlant::kBaseForgotten, "base_forgotten", "what a program was restored from is removed at DONE"},
+      {ClaimsPlant::kQueuedGoExecuted, "queued_go_executed",
+       "a target obeys a Go whose claim it has refused or given up"},
+      {ClaimsPlant::kStoredWithoutLook, "stored_without_look",
+       "STORED is said without a look at the next slot"},
+      {ClaimsPlant::kRemoverIgnoresClaim, "remover_ignores_claim", "the remover works under an open claim"},
+      {ClaimsPlant::kReadNotDurable, "read_not_durable", "another's record is acted on before it is synced"},
+      {ClaimsPlant::kWonBeforeSync, "won_before_sync", "an append is told won before it is synced"},
+      {ClaimsPlant::kFormerEpochRestored, "former_epoch_restored",
+       "the newest checkpoint is restored, whichever owner it is of"},
+      {ClaimsPlant::kGoUnderClaim, "go_under_claim", "a target is told Go before ACT is in the log"},
+      {ClaimsPlant::kDoneBeforeAnswer, "done_before_answer",
+       "DONE is appended before the target has answered"},
+      {ClaimsPlant::kLostSlotRetried, "lost_slot_retried",
+       "a record that lost its slot is appended to the next one"},
+      {ClaimsPlant::kLivingClaimerOvertaken, "living_claimer_overtaken",
+       "members' records are read from a cache, so that living ones look dead"},
+      {ClaimsPlant::kSelfFenceIgnored, "self_fence_ignored",
+       "a CMS that was paused acts without a new record"},
+      {ClaimsPlant::kListedBeforeClaim, "listed_before_claim",
+       "the checkpoint is taken from a listing of before the claim"},
+      {ClaimsPlant::kListedNotDurable, "listed_not_durable",
+       "what is only listed is restored, and lets others go"},
+  };
+  return all;
+}
+
+std::optional<ClaimsPlant> parse_claims_plant(std::string_view name) {
+  for (const ClaimsPlantInfo& info : claims_plants()) {
+    if (info.name == name) return info.plant;
+  }
+  return std::nullopt;
+}
+
+}  // namespace cms::sim

@@ -1,0 +1,47 @@
+#include "test/sim/claims_scenario.h"
+
+#include <initializer_list>
+
+namespace cms::sim {
+namespace {
+
+template <typename T>
+T one_of(Prng& prng, std::initializer_list<T> choices) {
+  return *(choices.begin() + prng.below(choices.size()));
+}
+
+}  // namespace
+
+ClaimsScenario make_claims_scenario(std::uint64_t seed) {
+  using namespace std::chrono_literals;
+  constexpr MeanTime kNever{};
+  Prng prng(seed ^ 0xc1a135);
+  ClaimsScenario s;
+  s.cms_count = one_of<std::size_t>(prng, {1, 2, 2, 2, 3, 3});
+  s.ecu_count = 2 + prng.below(3);
+  s.program_count = 1 + prng.below(4);
+  s.publish_every = one_of<Duration>(prng, {300ms, 800ms, 2s});
+  s.both_pull_percent = one_of<std::uint32_t>(prng, {0, 0, 30});
+  s.loss_every = one_of<MeanTime>(prng, {3s, 6s, 12s});
+  s.cut_off_percent = one_of<std::uint32_t>(prng, {0, 25, 60});
+  s.untold_percent = one_of<std::uint32_t>(prng, {0, 0, 10});
+  s.refuse_percent = one_of<std::uint32_t>(prng, {0, 0, 10, 35});
+  s.ecu_delay_max = one_of<Duration>(prng, {10ms, 200ms, 2s});
+  s.net_delay_max = one_of<Duration>(prng, {2ms, 50ms, 400ms, 2s});
+  s.drop_percent = one_of<std::uint32_t>(prng, {0, 5, 20});
+  s.repeat_percent = one_of<std::uint32_t>(prng, {0, 10, 30});
+  s.cms_crash_every = one_of<MeanTime>(prng, {kNever, 8s, 20s});
+  s.cms_pause_every = one_of<MeanTime>(prng, {kNever, 10s, 20s});
+  s.cms_pause_max = one_of<Duration>(prng, {1s, 5s, 20s});
+  s.budget_bytes = one_of<std::uint64_t>(prng, {1, 100, 1'000'000});
+  s.together_max = one_of<std::size_t>(prng, {1, 2, 64});
+  s.store_delay_max = one_of<Duration>(prng, {2ms, 40ms, 400ms});
+  s.store_fail_percent = one_of<std::uint32_t>(prng, {0, 0, 5});
+  s.unresolved_percent = one_of<std::uint32_t>(prng, {0, 5, 25});
+  s.store_away_every = one_of<MeanTime>(prng, {kNever, kNever, 10s});
+  s.nas_crash_every = one_of<MeanTime>(prng, {kNever, 3s, 10s});
+  s.fault_time = one_of<Duration>(prng, {15s, 25s, 40s});
+  return s;
+}
+
+}  // namespace cms::sim

@@ -1,0 +1,44 @@
+#pragma once
+// What a seed of the world of claims stands for: how many take part, and how slow and how faulty all is.
+#include <cstdint>
+
+#include "base/prng.h"
+#include "base/time.h"
+#include "test/sim/scenario.h"
+
+namespace cms::sim {
+
+struct ClaimsScenario {
+  std::size_t cms_count = 2;
+  std::size_t ecu_count = 2;
+  std::size_t program_count = 1;  // Lineages.
+  Duration publish_every{};
+  std::uint32_t both_pull_percent = 0;  // Of checkpoints: two CMS store them.
+  // ECUs
+  MeanTime loss_every{};
+  std::uint32_t cut_off_percent = 0;  // Of losses: it lives on for a while, whatever the operator vouches.
+  std::uint32_t untold_percent = 0;   // Of losses: nobody is told, and it boots anew.
+  std::uint32_t refuse_percent = 0;   // Of prepares and runs.
+  Duration ecu_delay_max{};           // Of what an RTCR does.
+  // The network
+  Duration net_delay_max{};  // Each message has its own: they overtake each other.
+  std::uint32_t drop_percent = 0;
+  std::uint32_t repeat_percent = 0;
+  // The CMS
+  MeanTime cms_crash_every{};
+  MeanTime cms_pause_every{};
+  Duration cms_pause_max{};
+  std::uint64_t budget_bytes = 0;
+  std::size_t together_max = 0;
+  // The NAS
+  Duration store_delay_max{};
+  std::uint32_t store_fail_percent = 0;
+  std::uint32_t unresolved_percent = 0;  // Of appends.
+  MeanTime store_away_every{};           // From one CMS.
+  MeanTime nas_crash_every{};
+  Duration fault_time{};
+};
+
+ClaimsScenario make_claims_scenario(std::uint64_t seed);
+
+}  // namespace cms::sim
