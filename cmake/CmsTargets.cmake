@@ -2,7 +2,7 @@
 # top of the tree ("base/result.h"); tools/check_layers watches who may include whom.
 
 option(CMS_WERROR "Treat warnings as errors (the presets turn it on)" OFF)
-option(CMS_FUZZ "Link the targets of test/fuzz with libFuzzer (the preset fuzz; needs clang)" OFF)
+option(CMS_FUZZ "Link the targets of test/fuzz with libFuzzer (the preset asan; needs clang)" OFF)
 option(CMS_UNIT_TESTS "Build the tests that are labelled unit" ON)
 set(CMS_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined")
 

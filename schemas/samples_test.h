@@ -246,7 +246,9 @@ inline std::vector<AdminBody> admin_messages() {
   return {AdminRequest{1, AdminMethod::kRetentionApply, true, kEcu, true, 7, true, Version{65536, 3}, true,
                        "after"},
           AdminRequest{1, AdminMethod::kScrub, true, kEcu, true, 7, true, Version{65536, 3}, true, {}},
-          AdminRequest{2, AdminMethod::kPeers}, AdminRequest{2, AdminMethod::kHistory}, AdminRequest{},
+          AdminRequest{2, AdminMethod::kPeers},
+          AdminRequest{2, AdminMethod::kHistory},
+          AdminRequest{},
           AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
 }
 

@@ -78,7 +78,7 @@ simulate() {
 # fuzz SECONDS: every fuzzer that long, each counted on its own. What cannot be built counts as one
 # failure.
 fuzz() {
-  local result=build/fuzz/work/result counted_passed counted_failed
+  local result=build/asan/fuzz/result counted_passed counted_failed
   rm -f "$result"
   step "fuzz, $1 s each" tools/fuzz --seconds "$1"
   if ! read -r counted_passed counted_failed 2>/dev/null <"$result"; then

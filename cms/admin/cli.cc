@@ -355,8 +355,8 @@ int Program::run(int argc, const char* const* argv) {
   const auto key_option = [this](CLI::App* command) { command->add_option("KEY", options_.key)->required(); };
   const CLI::App* status =
       app.add_subcommand("status", "How the cmsd is, what is wrong and what to do about it");
-  const CLI::App* peers =
-      app.add_subcommand("peers", "The other cmsd: as heard on the network, and by their records on the store");
+  const CLI::App* peers = app.add_subcommand(
+      "peers", "The other cmsd: as heard on the network, and by their records on the store");
   CLI::App* ecus = app.add_subcommand("ecus", "The ECUs that have sessions or checkpoints");
   CLI::App* checkpoints = app.add_subcommand("checkpoints", "The newest checkpoint of each program");
   for (CLI::App* command : {ecus, checkpoints})
@@ -366,10 +366,13 @@ int Program::run(int argc, const char* const* argv) {
   CLI::App* ecu = app.add_subcommand("ecu", "What an operator tells of an ECU");
   ecu->require_subcommand(1);
   CLI::App* ecu_failed = ecu->add_subcommand(
-      "failed", "It is gone: all its programs go on elsewhere, each from its newest checkpoint. Ends when each runs "
-                "again or was refused; may be told again, and to every cmsd. By this you vouch that nothing runs there");
+      "failed",
+      "It is gone: all its programs go on elsewhere, each from its newest checkpoint. Ends when each runs "
+      "again or was refused; may be told again, and to every cmsd. By this you vouch that nothing runs "
+      "there");
   ecu_failed->add_option("ECU_MAC", options_.ecu_mac)->required();
-  CLI::App* restores = app.add_subcommand("restores", "What this cmsd restores and has restored since it began");
+  CLI::App* restores =
+      app.add_subcommand("restores", "What this cmsd restores and has restored since it began");
   restores->add_option("--ecu-mac", options_.ecu_mac, "Of programs that this ECU lost only");
   CLI::App* history = app.add_subcommand(
       "history", "Who owned a program and who restored it: the claim log of its lineage, with times");
@@ -415,7 +418,8 @@ int Program::run(int argc, const char* const* argv) {
       const std::vector<std::string> others = app.remaining();
       return usage(
           (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
-          " allowed: status, peers, ecus, checkpoints, ecu, restores, history, show, explain, get, retire, pin, "
+          " allowed: status, peers, ecus, checkpoints, ecu, restores, history, show, explain, get, retire, "
+          "pin, "
           "unpin, retention, scrub, index; "
           "more with --help");
     }

@@ -15,8 +15,9 @@ std::string restores_table(const Json& whole) {
   }
   Table table({"PROGRAM", "STATE", "RUNS AS", "TARGET", ">ATTEMPT", ">MS", "WHY"});
   for (const Json& one : field(whole, "restores")) {
-    table.add({text_at(one, "program"), text_at(one, "state"), text_at(one, "runs_as"), text_at(one, "target"),
-               text_at(one, "attempts"), text_at(one, "took_ms"), text_at(one, "why")});
+    table.add({text_at(one, "program"), text_at(one, "state"), text_at(one, "runs_as"),
+               text_at(one, "target"), text_at(one, "attempts"), text_at(one, "took_ms"),
+               text_at(one, "why")});
   }
   if (!table.empty()) return out + table.text();
   return out.empty() ? "nothing was restored since this cmsd began\n" : out;
@@ -25,8 +26,8 @@ std::string restores_table(const Json& whole) {
 std::string history_table(const Json& whole) {
   Table table({"AT", "LINEAGE", ">SLOT", "RECORD", "BY", "OWNER", "WHAT"});
   for (const Json& one : field(whole, "records")) {
-    table.add({text_at(one, "at"), text_at(one, "lineage").substr(0, 8), text_at(one, "slot"), text_at(one, "kind"),
-               text_at(one, "by"), text_at(one, "owner"), text_at(one, "what")});
+    table.add({text_at(one, "at"), text_at(one, "lineage").substr(0, 8), text_at(one, "slot"),
+               text_at(one, "kind"), text_at(one, "by"), text_at(one, "owner"), text_at(one, "what")});
   }
   if (table.empty()) return "no claim log names it: nothing of it was ever stored\n";
   std::string out = table.text();

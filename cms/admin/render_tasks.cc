@@ -84,11 +84,12 @@ Result<TaskState> loss_state(const std::string& json) {
   const std::uint64_t ended = number_at(loss, "done") + number_at(loss, "refused");
   task.ended = text_at(loss, "state") == "ended";
   if (task.ended && number_at(loss, "refused") > 0) {
-    task.failure = text_at(loss, "refused") + " of " + text_at(loss, "total") + " programs could not be restored";
+    task.failure =
+        text_at(loss, "refused") + " of " + text_at(loss, "total") + " programs could not be restored";
   }
   task.progress = percent_of(ended, total) + "  " + text_at(loss, "done") + " of " + text_at(loss, "total") +
-                  " programs run again, " + text_at(loss, "refused") + " refused  " + text_at(loss, "per_s") + "/s" +
-                  left_at(loss);
+                  " programs run again, " + text_at(loss, "refused") + " refused  " + text_at(loss, "per_s") +
+                  "/s" + left_at(loss);
   if (!field(loss, "trouble").is_null()) task.progress += "  (" + text_at(loss, "trouble") + ")";
   return task;
 }

@@ -88,8 +88,8 @@ class Members {
   std::optional<Instant> written_at_;
   std::map<Key, Member> members_;
   mutable std::map<Key, Instant> unseen_;  // When lives that no look has shown were first asked for.
-  std::optional<Instant> read_at_;  // The last look that succeeded ended then,
-  Instant looked_until_{};          //   and began then.
+  std::optional<Instant> read_at_;         // The last look that succeeded ended then,
+  Instant looked_until_{};                 //   and began then.
   std::optional<Instant> looking_since_;
   bool overlooked_ = false;  // At the last look there were more than kMemberCountMax.
 };

@@ -105,7 +105,8 @@ void RestoreCore::ask_scan(Instant now, std::optional<EcuMac> ecu_mac, RestoreEf
 
 void RestoreCore::look_for_losses(Instant now, RestoreEffects& effects) {
   for (const auto& [ecu_mac, loss] : losses_) {
-    if (!loss.scanned && now >= loss.next_scan_at && scans_.count(ecu_mac) == 0) ask_scan(now, ecu_mac, effects);
+    if (!loss.scanned && now >= loss.next_scan_at && scans_.count(ecu_mac) == 0)
+      ask_scan(now, ecu_mac, effects);
   }
   // Open claims of those who have died: looked for when one does, and now and then.
   std::size_t stale = 0;
@@ -119,8 +120,8 @@ void RestoreCore::look_for_losses(Instant now, RestoreEffects& effects) {
   ask_scan(now, std::nullopt, effects);
 }
 
-void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked, const Result<std::vector<ClaimRecord>>& heads,
-                                  RestoreEffects& effects) {
+void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
+                                  const Result<std::vector<ClaimRecord>>& heads, RestoreEffects& effects) {
   const auto scan = scans_.find(asked.ecu_mac);
   if (scan == scans_.end()) return;
   const Instant asked_at = scan->second;
@@ -186,7 +187,8 @@ RestoreCore::Progress RestoreCore::progress_of(EcuMac ecu_mac) const {
   return progress;
 }
 
-void RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason reason, RestoreEffects& effects) {
+void RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason reason,
+                        RestoreEffects& effects) {
   const auto known = restores_.find(head.lineage);
   if (known != restores_.end() && !has_ended(known->second.stage) && known->second.replaces == head.owner) {
     Restore& restore = known->second;
@@ -241,7 +243,8 @@ void RestoreCore::read_head(Instant now, Restore& restore, RestoreEffects& effec
   effects.push_back(ReadHead{restore.lineage});
 }
 
-void RestoreCore::on_head(Instant now, const Lineage& lineage, const Result<Head>& head, RestoreEffects& effects) {
+void RestoreCore::on_head(Instant now, const Lineage& lineage, const Result<Head>& head,
+                          RestoreEffects& effects) {
   const auto found = restores_.find(lineage);
   if (found == restores_.end() || !std::exchange(found->second.asked, false)) return;
   Restore& restore = found->second;
@@ -256,7 +259,8 @@ void RestoreCore::on_head(Instant now, const Lineage& lineage, const Result<Head
 }
 
 void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effects) {
-  if (!restore.head) return end(now, restore, Stage::kRefused, "its log is empty: nothing of it was STORED", effects);
+  if (!restore.head)
+    return end(now, restore, Stage::kRefused, "its log is empty: nothing of it was STORED", effects);
   const ClaimRecord& head = *restore.head;
   const Status replaces = check_replaces(&head, restore.replaces);
   if (replaces.code() == Code::kFenced) return end_moved(now, restore, effects);
@@ -275,7 +279,8 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
       restore.claimed_at = now;
       if (restore.found && restore.found_for == head.uid) return look_for_target(now, restore, effects);
       return find(now, restore, effects);
-    case Turn::kOthers: return wait(now, restore, Stage::kWatching, kWatchOthers, "claimed by " + head.writer);
+    case Turn::kOthers:
+      return wait(now, restore, Stage::kWatching, kWatchOthers, "claimed by " + head.writer);
     case Turn::kFinish: break;
     case Turn::kUnbegun:
     case Turn::kEnded: return;  // Both were answered above.
@@ -298,7 +303,8 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
   send_go(now, restore, effects);
 }
 
-void RestoreCore::append(Instant now, Restore& restore, ClaimRecord record, Stage stage, RestoreEffects& effects) {
+void RestoreCore::append(Instant now, Restore& restore, ClaimRecord record, Stage stage,
+                         RestoreEffects& effects) {
   CMS_ASSERT(!restore.asked && appends(stage));
   go_to(now, restore, stage);
   restore.asked = true;
@@ -318,9 +324,7 @@ void RestoreCore::on_appended(Instant now, const Lineage& lineage, const Result<
     return;
   }
   switch (*end) {
-    case AppendEnd::kWon:
-      restore.head = restore.appending;
-      return on_won(now, restore, effects);
+    case AppendEnd::kWon: restore.head = restore.appending; return on_won(now, restore, effects);
     case AppendEnd::kLost: return read_head(now, restore, effects);
     case AppendEnd::kUnresolved:
       restore.unresolved = attempt;
@@ -366,18 +370,20 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
     if (restore.stage != Stage::kQueued) continue;
     if (held >= config_.together_max) return;
     const ClaimRecord& head = *restore.head;
-    if (head.kind == ClaimKind::kClaim && !members_.is_stale(Writer{head.writer, head.writer_incarnation}, now)) {
+    if (head.kind == ClaimKind::kClaim &&
+        !members_.is_stale(Writer{head.writer, head.writer_incarnation}, now)) {
       wait(now, restore, Stage::kWatching, kWatchOthers, head.writer + ", who claimed it, is back");
       continue;
     }
     ++held;
     restore.insisted = false;
-    append(now, restore, claim(stamp(), *restore.head, restore.reason, restore.has_own_checkpoint), Stage::kClaiming,
-           effects);
+    append(now, restore, claim(stamp(), *restore.head, restore.reason, restore.has_own_checkpoint),
+           Stage::kClaiming, effects);
   }
 }
 
-void RestoreCore::release(Instant now, Restore& restore, Stage after, std::string why, RestoreEffects& effects) {
+void RestoreCore::release(Instant now, Restore& restore, Stage after, std::string why,
+                          RestoreEffects& effects) {
   restore.after_release = after;
   restore.why = why;
   effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " is not restored: " + why});
@@ -414,9 +420,10 @@ void RestoreCore::end_moved(Instant now, Restore& restore, RestoreEffects& effec
                        ms(restore.began_at, now) + " after its loss was told";
     if (restore.placed_at != Instant{} && restore.claimed_at != Instant{}) {
       text += " (claimed after " + ms(restore.began_at, restore.claimed_at) + ", placed " +
-              ms(restore.claimed_at, restore.placed_at) + ", prepared " + ms(restore.placed_at, restore.prepared_at) +
-              ", ACT " + ms(restore.prepared_at, restore.acted_at) + ", started and DONE " +
-              ms(restore.acted_at, now) + ")";
+              ms(restore.claimed_at, restore.placed_at) + ", prepared " +
+              ms(restore.placed_at, restore.prepared_at) + ", ACT " +
+              ms(restore.prepared_at, restore.acted_at) + ", started and DONE " + ms(restore.acted_at, now) +
+              ")";
     }
     effects.push_back(RestoreEvent{false, std::move(text)});
   }
@@ -433,7 +440,8 @@ void RestoreCore::find(Instant now, Restore& restore, RestoreEffects& effects) {
   effects.push_back(FindCheckpoint{*restore.head, restore.skip});
 }
 
-void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Found>& found, RestoreEffects& effects) {
+void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Found>& found,
+                           RestoreEffects& effects) {
   const auto known = restores_.find(lineage);
   if (known == restores_.end() || !std::exchange(known->second.asked, false)) return;
   Restore& restore = known->second;
@@ -517,9 +525,9 @@ void RestoreCore::place_all(Instant now, std::vector<Candidate> candidates, std:
 bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
                         RestoreEffects& effects) {
   std::vector<Candidate> able;
-  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(able), [&](const Candidate& candidate) {
-    return restore.unable.count(candidate.session.ecu_mac) == 0;
-  });
+  std::copy_if(
+      candidates.begin(), candidates.end(), std::back_inserter(able),
+      [&](const Candidate& candidate) { return restore.unable.count(candidate.session.ecu_mac) == 0; });
   const Demand demand = demand_of(restore);
   restore.verdicts = rank(demand, able);
   const TargetVerdict* best = restore.verdicts.empty() ? nullptr : &restore.verdicts.front();
@@ -552,9 +560,11 @@ void RestoreCore::look_again(Instant now, Restore& restore, const std::vector<Ca
   if (!restore.verdicts.empty() && restore.verdicts.front().ineligible == Ineligible::kNo) {
     return read_head(now, restore, effects);
   }
-  const bool figures_come = std::any_of(restore.verdicts.begin(), restore.verdicts.end(), [](const auto& verdict) {
-    return verdict.ineligible == Ineligible::kNoMetrics || verdict.ineligible == Ineligible::kStaleMetrics;
-  });
+  const bool figures_come =
+      std::any_of(restore.verdicts.begin(), restore.verdicts.end(), [](const auto& verdict) {
+        return verdict.ineligible == Ineligible::kNoMetrics ||
+               verdict.ineligible == Ineligible::kStaleMetrics;
+      });
   restore.next_at = now + (figures_come ? kRestoreRetry : kNoTargetRetry);
 }
 
@@ -569,7 +579,8 @@ void RestoreCore::command(Restore& restore, wire::ControlBody body, RestoreEffec
 void RestoreCore::send_prepare(Instant now, Restore& restore, RestoreEffects& effects) {
   restore.next_at = now + kCommandRepeat;
   command(restore,
-          wire::Prepare{claim_of(restore), restore.found->session, restore.found->notification, config_.bulk_port},
+          wire::Prepare{claim_of(restore), restore.found->session, restore.found->notification,
+                        config_.bulk_port},
           effects);
 }
 
@@ -622,7 +633,8 @@ void RestoreCore::on_report(Instant now, const SessionId& from, const wire::Rest
   if (report.state == wire::RestoreState::kRunning) {
     append(now, restore, done(stamp(), *restore.head, report.program_id), Stage::kFinishing, effects);
   } else if (report.state == wire::RestoreState::kRefused || report.state == wire::RestoreState::kDiscarded) {
-    abort(now, restore, wire::AbortProof::kRefused, report.context.empty() ? "it refused" : report.context, effects);
+    abort(now, restore, wire::AbortProof::kRefused, report.context.empty() ? "it refused" : report.context,
+          effects);
   }
 }
 
@@ -647,9 +659,11 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
     case Stage::kFinding: return find(now, restore, effects);
     case Stage::kPreparing:
       if (!is_there(restore.target)) return next_target(now, restore, "its session has ended", effects);
-      if (is_gone(restore.target)) return next_target(now, restore, "an operator says that it is gone", effects);
+      if (is_gone(restore.target))
+        return next_target(now, restore, "an operator says that it is gone", effects);
       if (now - restore.heard_at >= kTargetSilenceMax) return next_target(now, restore, "no answer", effects);
-      if (now - restore.moved_at >= kTargetStuckMax) return next_target(now, restore, "it does not get on", effects);
+      if (now - restore.moved_at >= kTargetStuckMax)
+        return next_target(now, restore, "it does not get on", effects);
       return send_prepare(now, restore, effects);
     case Stage::kActing:
       if (restore.unresolved != 0) break;
@@ -658,11 +672,12 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
         return;
       }
       return append(now, restore,
-                    act(stamp(), *restore.head, restore.target, claim_blob_of(restore.found->name)), Stage::kActing,
-                    effects);
+                    act(stamp(), *restore.head, restore.target, claim_blob_of(restore.found->name)),
+                    Stage::kActing, effects);
     case Stage::kStarting:
       if (is_gone(restore.target)) {
-        return abort(now, restore, wire::AbortProof::kVouched, "an operator says that its ECU is gone", effects);
+        return abort(now, restore, wire::AbortProof::kVouched, "an operator says that its ECU is gone",
+                     effects);
       }
       send_go(now, restore, effects);
       // It may have answered another of us.
@@ -689,16 +704,18 @@ void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<
                           std::size_t awaited, RestoreEffects& effects) {
   wall_us_ = wall_us;
   sessions_.clear();
-  for (const Candidate& candidate : candidates) sessions_.emplace(candidate.session.ecu_mac, candidate.session);
+  for (const Candidate& candidate : candidates)
+    sessions_.emplace(candidate.session.ecu_mac, candidate.session);
   look_for_losses(now, effects);
   // A step may end a restore, and so take it out of open_.
   const std::vector<Lineage> open(open_.begin(), open_.end());
   for (const Lineage& lineage : open) step(now, restores_.at(lineage), effects);
   claim_queued(now, effects);
   place_all(now, candidates, awaited, effects);
-  placements_.erase(std::remove_if(placements_.begin(), placements_.end(),
-                                   [now](const Placement& one) { return now - one.at > kPlacementForgotten; }),
-                    placements_.end());
+  placements_.erase(
+      std::remove_if(placements_.begin(), placements_.end(),
+                     [now](const Placement& one) { return now - one.at > kPlacementForgotten; }),
+      placements_.end());
 }
 
 std::string_view to_string(Stage stage) {

@@ -39,13 +39,15 @@ inline constexpr std::size_t kLossCountMax = 1024;  // Lost ECUs that are rememb
 inline constexpr std::size_t kPlacementCountMax = 4096;
 // Of a lineage whose log, checkpoint or target could not be had: then it is tried again.
 inline constexpr Duration kRestoreRetry = std::chrono::milliseconds(500);
-inline constexpr Duration kWatchOthers = std::chrono::milliseconds(250);  // Between two looks at another's claim.
+inline constexpr Duration kWatchOthers =
+    std::chrono::milliseconds(250);  // Between two looks at another's claim.
 inline constexpr Duration kCommandRepeat = std::chrono::milliseconds(300);
 // So long another's ACT is left to who wrote it.
 inline constexpr Duration kOthersActGrace = std::chrono::seconds(1);
 inline constexpr Duration kTargetSilenceMax = std::chrono::seconds(3);  // Without a report: another target.
 inline constexpr Duration kTargetStuckMax = std::chrono::seconds(60);   // Reports, but nothing changes.
-inline constexpr Duration kPlaceWaitMax = std::chrono::seconds(3);  // For a target: then the claim is given back.
+inline constexpr Duration kPlaceWaitMax =
+    std::chrono::seconds(3);  // For a target: then the claim is given back.
 inline constexpr Duration kNoTargetRetry = std::chrono::seconds(5);
 inline constexpr Duration kLogScanInterval = std::chrono::seconds(30);  // For open claims of the dead.
 // After so many claims in a row the next older checkpoint is taken, where there is one; the newest may be
@@ -98,8 +100,8 @@ struct RestoreEvent {  // For the log.
   bool warning = false;
   std::string text{};
 };
-using RestoreEffect = std::variant<ScanLogs, ReadHead, AppendRecord, SettleAppend, FindCheckpoint, SendToTarget,
-                                   AskTargets, OwnerChanged, RestoreEvent>;
+using RestoreEffect = std::variant<ScanLogs, ReadHead, AppendRecord, SettleAppend, FindCheckpoint,
+                                   SendToTarget, AskTargets, OwnerChanged, RestoreEvent>;
 using RestoreEffects = std::vector<RestoreEffect>;
 
 class RestoreCore {
@@ -113,8 +115,8 @@ class RestoreCore {
   void fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects);
 
   // ---- inputs: answers of the workers
-  void on_logs_scanned(Instant now, const ScanLogs& asked, const Result<std::vector<wire::ClaimRecord>>& heads,
-                       RestoreEffects& effects);
+  void on_logs_scanned(Instant now, const ScanLogs& asked,
+                       const Result<std::vector<wire::ClaimRecord>>& heads, RestoreEffects& effects);
   struct Head {
     std::optional<wire::ClaimRecord> record{};  // Absent: the log is empty.
     std::uint64_t claim_uid = 0;                // Of ACT: the uid of the CLAIM that it follows from.
@@ -135,12 +137,13 @@ class RestoreCore {
   void on_found(Instant now, const Lineage& lineage, const Result<Found>& found, RestoreEffects& effects);
 
   // ---- inputs: targets
-  void on_report(Instant now, const SessionId& from, const wire::RestoreReport& report, RestoreEffects& effects);
+  void on_report(Instant now, const SessionId& from, const wire::RestoreReport& report,
+                 RestoreEffects& effects);
 
   // ---- inputs: time
   // `candidates`, of this moment: as CmsCore::candidates. `awaited`: ECUs whose figures are on their way.
-  void on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates, std::size_t awaited,
-               RestoreEffects& effects);
+  void on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates,
+               std::size_t awaited, RestoreEffects& effects);
   // How often on_time wants to be called now.
   Duration pace() const;
   // What this CMS has placed on an ECU that its figures do not show yet.
@@ -191,11 +194,11 @@ class RestoreCore {
     Instant acted_at{};
     Instant started_at{};  // It ran from here on.
     Instant ended_at{};
-    Instant since{};     // In this stage.
-    Instant next_at{};   // When on_time looks at it again.
-    Instant heard_at{};  // Of the target.
-    Instant moved_at{};  // When the target last got on.
-    std::uint64_t unresolved = 0;  // An append whose outcome is not known.
+    Instant since{};                // In this stage.
+    Instant next_at{};              // When on_time looks at it again.
+    Instant heard_at{};             // Of the target.
+    Instant moved_at{};             // When the target last got on.
+    std::uint64_t unresolved = 0;   // An append whose outcome is not known.
     wire::ClaimRecord appending{};  // While asked, or unresolved, in a stage that appends.
     Stage after_release{};          // What comes after kReleasing.
     std::uint64_t act_uid = 0;      // Another's ACT that is watched,
@@ -206,8 +209,8 @@ class RestoreCore {
   struct Loss {
     Instant told_at{};
     Incarnation session = 0;  // That was there then; 0: none.
-    bool scanned = false;   // All logs were looked at since it was told.
-    Instant next_scan_at{};  // While it is not.
+    bool scanned = false;     // All logs were looked at since it was told.
+    Instant next_scan_at{};   // While it is not.
     std::string trouble{};
     std::set<Lineage> lineages{};
   };
@@ -236,10 +239,13 @@ class RestoreCore {
   void claim_queued(Instant now, RestoreEffects& effects);
   void find(Instant now, Restore& restore, RestoreEffects& effects);
   void look_for_target(Instant now, Restore& restore, RestoreEffects& effects);
-  void place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited, RestoreEffects& effects);
-  bool place(Instant now, Restore& restore, const std::vector<Candidate>& candidates, RestoreEffects& effects);
+  void place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
+                 RestoreEffects& effects);
+  bool place(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
+             RestoreEffects& effects);
   // Of one without a target: whether there is one now. It is claimed only then, so that waiting leaves no records.
-  void look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates, RestoreEffects& effects);
+  void look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
+                  RestoreEffects& effects);
   void next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects);
   void command(Restore& restore, wire::ControlBody body, RestoreEffects& effects) const;
   void send_prepare(Instant now, Restore& restore, RestoreEffects& effects);
@@ -269,10 +275,10 @@ class RestoreCore {
     Instant at{};
   };
   std::vector<Placement> placements_;
-  std::map<EcuMac, SessionId> sessions_;              // As on_time was last told.
-  std::map<std::optional<EcuMac>, Instant> scans_;    // Asked for and not answered, and when.
-  Instant next_scan_at_{};                            // For open claims of the dead.
-  std::size_t stale_count_ = 0;                       // Of the members, at the last look.
+  std::map<EcuMac, SessionId> sessions_;            // As on_time was last told.
+  std::map<std::optional<EcuMac>, Instant> scans_;  // Asked for and not answered, and when.
+  Instant next_scan_at_{};                          // For open claims of the dead.
+  std::size_t stale_count_ = 0;                     // Of the members, at the last look.
 };
 
 std::string_view to_string(RestoreCore::Stage stage);  // "preparing"

@@ -50,7 +50,8 @@ Json list_json(std::vector<const RestoreCore::Restore*> found, Instant now) {
     return (a->stage == Stage::kDone) < (b->stage == Stage::kDone);
   });
   Json list = Json::array();
-  for (std::size_t i = 0; i < std::min(found.size(), kRestoresShownMax); ++i) list.push_back(restore_json(*found[i], now));
+  for (std::size_t i = 0; i < std::min(found.size(), kRestoresShownMax); ++i)
+    list.push_back(restore_json(*found[i], now));
   return list;
 }
 
@@ -59,7 +60,8 @@ std::string what_of(const wire::ClaimRecord& record) {
     case wire::ClaimKind::kClaim:
       return std::string(wire::to_string(record.reason)) + ", attempt " + std::to_string(record.attempts);
     case wire::ClaimKind::kAct:
-      return "may run on " + to_string(record.target.ecu_mac) + " from " + to_string(record.checkpoint->checkpoint);
+      return "may run on " + to_string(record.target.ecu_mac) + " from " +
+             to_string(record.checkpoint->checkpoint);
     case wire::ClaimKind::kDone: return "from " + to_string(record.base->checkpoint);
     case wire::ClaimKind::kAbort: return std::string(wire::to_string(record.proof)) + ": " + record.text;
     case wire::ClaimKind::kGenesis:
@@ -82,7 +84,9 @@ Result<std::string> loss_json(const RestoreCore& restores, EcuMac ecu_mac, Insta
   const double seconds = std::chrono::duration<double>(now - loss->second.told_at).count();
   const double rate = seconds > 0 ? static_cast<double>(ended) / seconds : 0;
   Json json{{"ecu_mac", to_string(ecu_mac)},
-            {"state", all ? "ended" : progress.scanned ? "restoring" : "reading the claim logs"},
+            {"state", all                ? "ended"
+                      : progress.scanned ? "restoring"
+                                         : "reading the claim logs"},
             {"total", progress.total},
             {"done", progress.done},
             {"refused", progress.refused},

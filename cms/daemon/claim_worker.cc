@@ -32,9 +32,8 @@ template <typename T, typename Job>
 void ClaimWorker::post(Worker& worker, Job job, Then<T> then) {
   worker.post([this, job = std::move(job), then = std::move(then)]() mutable {
     Result<T> answer = job();
-    parts_.outbox.push([then = std::move(then), answer = std::move(answer)](Instant now, core::Effects& effects) {
-      then(now, effects, answer);
-    });
+    parts_.outbox.push([then = std::move(then), answer = std::move(answer)](
+                           Instant now, core::Effects& effects) { then(now, effects, answer); });
   });
 }
 
@@ -78,10 +77,10 @@ Result<std::vector<ClaimRecord>> ClaimWorker::scan_now(const core::ScanLogs& ask
   std::vector<ClaimRecord> found;
   const Status scanned = for_each_head([&](const ClaimRecord& head) {
     const bool open = head.kind == wire::ClaimKind::kClaim || head.kind == wire::ClaimKind::kAct;
-    const bool wanted = !asked.ecu_mac ? open
-                                       : head.owner.program.ecu_mac == *asked.ecu_mac ||
-                                             (head.kind == wire::ClaimKind::kAct &&
-                                              head.target.ecu_mac == *asked.ecu_mac);
+    const bool wanted =
+        !asked.ecu_mac ? open
+                       : head.owner.program.ecu_mac == *asked.ecu_mac ||
+                             (head.kind == wire::ClaimKind::kAct && head.target.ecu_mac == *asked.ecu_mac);
     if (wanted) found.push_back(head);
   });
   if (!scanned.ok()) return scanned.error();
@@ -89,7 +88,8 @@ Result<std::vector<ClaimRecord>> ClaimWorker::scan_now(const core::ScanLogs& ask
 }
 
 void ClaimWorker::scan(const core::ScanLogs& asked, Then<std::vector<ClaimRecord>> then) {
-  post<std::vector<ClaimRecord>>(scanner_, [this, asked] { return scan_now(asked); }, std::move(then));
+  post<std::vector<ClaimRecord>>(
+      scanner_, [this, asked] { return scan_now(asked); }, std::move(then));
 }
 
 Result<RestoreCore::Head> ClaimWorker::head_now(const Lineage& lineage) {
@@ -113,7 +113,8 @@ Result<RestoreCore::Head> ClaimWorker::head_now(const Lineage& lineage) {
 }
 
 void ClaimWorker::read_head(const Lineage& lineage, Then<RestoreCore::Head> then) {
-  post<RestoreCore::Head>(lane_of(lineage), [this, lineage] { return head_now(lineage); }, std::move(then));
+  post<RestoreCore::Head>(
+      lane_of(lineage), [this, lineage] { return head_now(lineage); }, std::move(then));
 }
 
 namespace {
@@ -140,7 +141,8 @@ void ClaimWorker::append(const ClaimRecord& record, Then<Appended> then) {
           case wire::ClaimKind::kDone: CMS_CRASH_POINT("restore.before_done"); break;
           default: break;
         }
-        const auto end = end_of(parts_.claims.append(storage::log_of(record.lineage), record.slot, text_of(record)));
+        const auto end =
+            end_of(parts_.claims.append(storage::log_of(record.lineage), record.slot, text_of(record)));
         if (end.ok() && end->end == RestoreCore::AppendEnd::kWon) parts_.gate.note_head(record);
         switch (record.kind) {
           case wire::ClaimKind::kClaim: CMS_CRASH_POINT("restore.after_claim"); break;
@@ -196,22 +198,25 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
   const ProgramKey& owner = asked.head.owner.program;
   std::vector<BlobName> candidates = core::restorable(asked.head, *listed);
   if (candidates.empty()) {
-    return make_error(withdrawn ? Code::kWithdrawn : Code::kNotFound,
-                      withdrawn ? to_string(owner) + " was withdrawn" : "nothing of " + to_string(owner) + " is stored");
+    return make_error(
+        withdrawn ? Code::kWithdrawn : Code::kNotFound,
+        withdrawn ? to_string(owner) + " was withdrawn" : "nothing of " + to_string(owner) + " is stored");
   }
   if (withdrawn && candidates.front().checkpoint.program == owner &&
       candidates.front().checkpoint.version <= *withdrawn) {
     return make_error(Code::kWithdrawn, to_string(owner) + " was withdrawn");
   }
-  candidates.erase(std::unique(candidates.begin(), candidates.end(),
-                               [](const BlobName& a, const BlobName& b) { return a.checkpoint == b.checkpoint; }),
-                   candidates.end());
+  candidates.erase(
+      std::unique(candidates.begin(), candidates.end(),
+                  [](const BlobName& a, const BlobName& b) { return a.checkpoint == b.checkpoint; }),
+      candidates.end());
   if (candidates.size() > kOfferedMax) candidates.resize(kOfferedMax);
   std::string damaged;
   for (std::size_t i = std::min(asked.skip, candidates.size() - 1); i < candidates.size(); ++i) {
     const auto reader = parts_.store.open(candidates[i]);
     if (!reader.ok()) {
-      if (reader.error().code != Code::kCorrupt && reader.error().code != Code::kUnsupported) return reader.error();
+      if (reader.error().code != Code::kCorrupt && reader.error().code != Code::kUnsupported)
+        return reader.error();
       damaged = reader.error().message();
       continue;
     }
@@ -230,7 +235,8 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
 }
 
 void ClaimWorker::find(const core::FindCheckpoint& asked, Then<RestoreCore::Found> then) {
-  post<RestoreCore::Found>(lane_of(asked.head.lineage), [this, asked] { return find_now(asked); }, std::move(then));
+  post<RestoreCore::Found>(
+      lane_of(asked.head.lineage), [this, asked] { return find_now(asked); }, std::move(then));
 }
 
 Result<std::vector<IndexRow>> ClaimWorker::remove_garbage_now(const Lineage& lineage) {
@@ -242,8 +248,8 @@ Result<std::vector<IndexRow>> ClaimWorker::remove_garbage_now(const Lineage& lin
   // What a person has pinned stays.
   garbage.erase(std::remove_if(garbage.begin(), garbage.end(),
                                [&](const BlobName& name) {
-                                 return std::find(listed->begin(), listed->end(), storage::pin_name_of(name)) !=
-                                        listed->end();
+                                 return std::find(listed->begin(), listed->end(),
+                                                  storage::pin_name_of(name)) != listed->end();
                                }),
                 garbage.end());
   std::vector<IndexRow> rows;
@@ -262,10 +268,8 @@ void ClaimWorker::remove_garbage(const Lineage& lineage, Then<std::vector<IndexR
   // Among removals and reconciling, which must not overtake each other.
   parts_.keeper.post([this, lineage, then = std::move(then)]() mutable {
     auto removed = remove_garbage_now(lineage);
-    parts_.outbox.push(
-        [then = std::move(then), removed = std::move(removed)](Instant now, core::Effects& effects) {
-          then(now, effects, removed);
-        });
+    parts_.outbox.push([then = std::move(then), removed = std::move(removed)](
+                           Instant now, core::Effects& effects) { then(now, effects, removed); });
   });
 }
 
@@ -320,7 +324,8 @@ Result<ClaimWorker::History> ClaimWorker::history_now(EcuMac ecu_mac, std::optio
 }
 
 void ClaimWorker::history(EcuMac ecu_mac, std::optional<ProgramId> program_id, Then<History> then) {
-  post<History>(scanner_, [this, ecu_mac, program_id] { return history_now(ecu_mac, program_id); }, std::move(then));
+  post<History>(
+      scanner_, [this, ecu_mac, program_id] { return history_now(ecu_mac, program_id); }, std::move(then));
 }
 
 }  // namespace cms::daemon

@@ -115,7 +115,8 @@ Result<core::CmsCore::ProgramFacts> IndexKeeper::judged_facts_of(const ProgramKe
       return make_error(Code::kUnavailable, "a claim of the lineage of " + to_string(program) + " is open");
     case core::StoredWord::kFenced:
       found->newest.reset();
-      if (const auto head = gate_.known_head(name.lineage)) found->fence = core::Fence{name.lineage, head->owner};
+      if (const auto head = gate_.known_head(name.lineage))
+        found->fence = core::Fence{name.lineage, head->owner};
       break;
   }
   return found;

@@ -14,8 +14,9 @@ using wire::ClaimRecord;
 Result<ClaimRecord> claim_record_of(const storage::LogRecord& record) {
   auto decoded = wire::decode_claim_record(record.bytes.data(), record.bytes.size());
   if (decoded.ok() && (storage::log_of(decoded->lineage) != record.log || decoded->slot != record.slot)) {
-    return make_error(Code::kCorrupt, storage::to_string(record.log) + ", slot " + std::to_string(record.slot) +
-                                          ": a record of lineage " + to_string(decoded->lineage) + ", slot " +
+    return make_error(Code::kCorrupt, storage::to_string(record.log) + ", slot " +
+                                          std::to_string(record.slot) + ": a record of lineage " +
+                                          to_string(decoded->lineage) + ", slot " +
                                           std::to_string(decoded->slot));
   }
   return decoded;
@@ -103,7 +104,8 @@ std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& ask
   // An append to a slot that is taken costs more than a look, and most of these are new.
   if (!unbegun.empty()) {
     std::vector<storage::LogSlot> firsts;
-    for (const Asked* one : unbegun) firsts.push_back(storage::LogSlot{storage::log_of(one->name.lineage), 1});
+    for (const Asked* one : unbegun)
+      firsts.push_back(storage::LogSlot{storage::log_of(one->name.lineage), 1});
     const auto taken = claims_.has_slots(firsts);
     std::vector<const Asked*> to_begin;
     for (std::size_t i = 0; i < taken.size(); ++i) {
@@ -132,8 +134,8 @@ std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& ask
       head = std::move(*read);
     }
     if (!head && name.owner_epoch == 0) {
-      words[i] = make_error(Code::kUnavailable, "the claim log of " + to_string(name.checkpoint.program) +
-                                                    " could not be begun");
+      words[i] = make_error(Code::kUnavailable,
+                            "the claim log of " + to_string(name.checkpoint.program) + " could not be begun");
       continue;
     }
     words[i] = core::stored_word(head ? &*head : nullptr, name);

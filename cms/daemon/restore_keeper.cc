@@ -5,8 +5,8 @@
 #include <spdlog/spdlog.h>
 
 namespace cms::daemon {
-RestoreKeeper::RestoreKeeper(const core::RestoreConfig& config, core::CmsCore& core, const core::Members& members,
-                             const ClaimWorker::Parts& parts)
+RestoreKeeper::RestoreKeeper(const core::RestoreConfig& config, core::CmsCore& core,
+                             const core::Members& members, const ClaimWorker::Parts& parts)
     : core_(core), restores_(config, members), worker_(parts) {}
 
 void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, bool store_usable, core::Effects& effects) {
@@ -37,7 +37,8 @@ void RestoreKeeper::on_own_stored(const Lineage& lineage) {
     if (removed.ok()) {
       core_.on_removed(*removed, effects);
       if (!removed->empty()) {
-        spdlog::info("lineage {}: {} checkpoints of former owners were removed", to_string(lineage), removed->size());
+        spdlog::info("lineage {}: {} checkpoints of former owners were removed", to_string(lineage),
+                     removed->size());
       }
     } else {
       spdlog::warn("lineage {}: what former owners left cannot be removed: {}", to_string(lineage),
@@ -49,9 +50,8 @@ void RestoreKeeper::on_own_stored(const Lineage& lineage) {
 void RestoreKeeper::history(EcuMac ecu_mac, std::optional<ProgramId> program_id,
                             std::function<void(const Result<ClaimWorker::History>&)> then) {
   worker_.history(ecu_mac, program_id,
-                  [then = std::move(then)](Instant, core::Effects&, const Result<ClaimWorker::History>& history) {
-                    then(history);
-                  });
+                  [then = std::move(then)](Instant, core::Effects&,
+                                           const Result<ClaimWorker::History>& history) { then(history); });
 }
 
 // ---- effects
@@ -73,14 +73,14 @@ void RestoreKeeper::carry_out_one(Instant, const core::ScanLogs& effect, core::E
 }
 
 void RestoreKeeper::carry_out_one(Instant, const core::ReadHead& effect, core::Effects&) {
-  worker_.read_head(effect.lineage, [this, lineage = effect.lineage](
-                                        Instant now, core::Effects& effects,
-                                        const Result<core::RestoreCore::Head>& head) {
-    core::RestoreEffects todo;
-    restores_.on_head(now, lineage, head, todo);
-    carry_out(now, todo, effects);
-    next_at_ = now;
-  });
+  worker_.read_head(effect.lineage,
+                    [this, lineage = effect.lineage](Instant now, core::Effects& effects,
+                                                     const Result<core::RestoreCore::Head>& head) {
+                      core::RestoreEffects todo;
+                      restores_.on_head(now, lineage, head, todo);
+                      carry_out(now, todo, effects);
+                      next_at_ = now;
+                    });
 }
 
 ClaimWorker::Then<ClaimWorker::Appended> RestoreKeeper::when_appended(const Lineage& lineage) {

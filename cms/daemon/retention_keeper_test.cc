@@ -20,8 +20,7 @@ constexpr Duration kBit = std::chrono::milliseconds(1);
 // Keeps the three newest of each program, as by default.
 class Keeping {
  public:
-  Keeping() : retention(parts.core, store, parts.index(), parts.gate, parts.outbox, parts.keeper,
-                         policy()) {}
+  Keeping() : retention(parts.core, store, parts.index(), parts.gate, parts.outbox, parts.keeper, policy()) {}
   ~Keeping() { parts.keeper.stop(); }  // Its jobs name `retention`.
   Keeping(const Keeping&) = delete;
   Keeping& operator=(const Keeping&) = delete;

@@ -334,8 +334,8 @@ void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
     if (!stored[i].ok()) continue;
     IndexRow& own = rows[row++];
     if (!results[places[i]].ok()) continue;
-    judged.push_back(Judged{group[places[i]].transfer, std::move(own), blobs[i].manifest.notification.policies,
-                            BootClock::now()});
+    judged.push_back(Judged{group[places[i]].transfer, std::move(own),
+                            blobs[i].manifest.notification.policies, BootClock::now()});
   }
   std::vector<Outcome> outcomes = judge(std::move(judged));
   for (std::size_t i = 0; i < group.size(); ++i) {

@@ -1,6 +1,6 @@
 #pragma once
 // What every fuzz target is made of. A target is one function, take(); libFuzzer calls it with inputs
-// of its own (preset fuzz), or replay_main.cc with the files of the corpus (every other preset).
+// of its own (preset asan), or replay_main.cc with the files of the corpus (every other preset).
 //
 // A broken property ends the process, so that libFuzzer keeps the input; it never returns an error.
 #include <cstddef>

@@ -23,9 +23,9 @@ bool is_elsewhere(const std::string& name) {
          name.find("format") != std::string::npos || name.find("init") != std::string::npos ||
          name.find("peer") != std::string::npos ||  // two_cms_test.cc
          name.find("index_") != std::string::npos ||
-         name.find("quarantine") != std::string::npos ||  // scrub_test.cc
-         name.rfind("nfs.", 0) == 0 ||                    // nfs_crash_test.cc
-         name.rfind("claims.", 0) == 0 ||                 // storage/contract/claim_crash.h
+         name.find("quarantine") != std::string::npos ||                    // scrub_test.cc
+         name.rfind("nfs.", 0) == 0 ||                                      // nfs_crash_test.cc
+         name.rfind("claims.", 0) == 0 ||                                   // storage/contract/claim_crash.h
          name.rfind("lineage.", 0) == 0 || name.rfind("restore.", 0) == 0;  // restore_test.cc
 }
 

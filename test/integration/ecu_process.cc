@@ -11,8 +11,8 @@ namespace cms::test {
 EcuProcess::EcuProcess(const TempDir& dir, const std::string& cms, const std::string& ecu_mac,
                        const Options& options)
     : ecu_mac_(ecu_mac), restore_dir_(dir / ("restored-" + ecu_mac)) {
-  std::vector<std::string> command{program_path("rtcr"), "ecu", "--cms", cms, "--ecu-mac", ecu_mac,
-                                   "--bulk-host", "127.0.0.1"};
+  std::vector<std::string> command{program_path("rtcr"), "ecu",   "--cms",       cms,
+                                   "--ecu-mac",          ecu_mac, "--bulk-host", "127.0.0.1"};
   const std::string programs = dir / ("programs-" + ecu_mac);
   std::filesystem::create_directories(programs);
   for (std::uint64_t id = 1; id <= options.program_count; ++id) {
@@ -41,7 +41,8 @@ nlohmann::json EcuProcess::wait_for(const std::function<bool(const nlohmann::jso
                                     std::chrono::milliseconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   while (true) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) return nullptr;
     const std::string line = process_->read_line(left);
     if (line.empty()) return nullptr;
@@ -54,7 +55,8 @@ nlohmann::json EcuProcess::wait_for_event(const std::string& event, std::chrono:
   return wait_for([&](const nlohmann::json& json) { return json.value("event", "") == event; }, timeout);
 }
 
-bool EcuProcess::wait_for_receipts(const std::string& level, std::size_t count, std::chrono::milliseconds timeout) {
+bool EcuProcess::wait_for_receipts(const std::string& level, std::size_t count,
+                                   std::chrono::milliseconds timeout) {
   std::set<std::uint64_t> programs;
   return !wait_for(
               [&](const nlohmann::json& json) {

@@ -1,13 +1,17 @@
-// Three cmsd on one NAS race for the programs of a lost ECU, while one is killed and another stopped for so long
-// that the others take over from it: each program runs exactly once, counted at the targets.
+// Cmsd on one NAS race for the programs of a lost ECU: while one is killed and another stopped for so long that
+// the others take over from it; and while calls to the NAS are lost, late or doubled. Each program runs exactly
+// once, counted at the targets.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/prng.h"
 #include "test/integration/ecu_process.h"
 #include "test/integration/nfs_fleet.h"
 #include "test/integration/restored_once.h"
@@ -25,12 +29,13 @@ std::uint64_t lineage_count() {
 
 class ThreeCms {
  public:
-  ThreeCms(const TempDir& dir, const std::string& store_url) {
+  // `store_urls`: how each reaches the store.
+  ThreeCms(const TempDir& dir, const std::array<std::string, 3>& store_urls) {
     const std::vector<std::uint16_t> ports = free_port_bases(3);
     for (std::size_t i = 0; i < 3; ++i) {
       CmsdProcess::Options options;
       options.name = std::string(1, static_cast<char>('a' + i));
-      options.store_url = store_url;
+      options.store_url = store_urls[i];
       options.port_base = ports[i];
       for (std::size_t other = 0; other < 3; ++other) {
         if (other == i) continue;
@@ -75,7 +80,7 @@ TEST(NfsRestoreTest, ThreeCmsRaceAndOneIsKilledAndOneStoppedForTooLong) {
   ASSERT_NE(ganesha, nullptr);
   const std::uint64_t count = lineage_count();
   const TempDir dir;
-  ThreeCms cms(dir, ganesha->url());
+  ThreeCms cms(dir, {ganesha->url(), ganesha->url(), ganesha->url()});
   EcuProcess::Options programs;
   programs.program_count = count;
   EcuProcess lost(dir, cms.endpoints(), kLost, programs);
@@ -103,6 +108,59 @@ TEST(NfsRestoreTest, ThreeCmsRaceAndOneIsKilledAndOneStoppedForTooLong) {
   EXPECT_EQ(told[2]->wait(std::chrono::seconds(120)), 0) << told[2]->output() << cms.log();
   EXPECT_EQ(told[1]->wait(std::chrono::seconds(120)), 0) << told[1]->output() << cms.log();
   expect_each_once(kLost, {&first, &second}, count);
+}
+
+// Of some calls that claims are made of the request or the reply is lost, doubled, or comes when its caller has
+// given it up.
+RpcFaultProxy::Decide faults(std::uint64_t seed) {
+  return [random = std::make_shared<Prng>(seed)](const SeenRpc& rpc) {
+    constexpr std::array kStruck{Procedure::kLink,  Procedure::kRemove, Procedure::kCreate, Procedure::kRead,
+                                 Procedure::kWrite, Procedure::kCommit, Procedure::kLookup};
+    Fault fault;
+    if (std::find(kStruck.begin(), kStruck.end(), rpc.procedure) == kStruck.end()) return fault;
+    constexpr std::array kActions{Fault::Action::kDrop, Fault::Action::kDouble, Fault::Action::kCutAfter};
+    if (random->below(40) == 0) fault.action = kActions[random->below(kActions.size())];
+    if (rpc.way == Way::kRequest && random->below(80) == 0) {
+      fault.action = Fault::Action::kLate;
+      fault.after_calls = random->below(20);
+    }
+    if (rpc.way == Way::kReply && fault.action == Fault::Action::kCutAfter)
+      fault.action = Fault::Action::kCut;
+    return fault;
+  };
+}
+
+TEST(NfsRestoreTest, CallsToTheNasAreLostLateOrDoubled) {
+  const auto ganesha = start_ganesha();
+  ASSERT_NE(ganesha, nullptr);
+  const auto first_proxy = start_proxy(*ganesha);
+  const auto second_proxy = start_proxy(*ganesha);
+  ASSERT_NE(first_proxy, nullptr);
+  ASSERT_NE(second_proxy, nullptr);
+  constexpr std::uint64_t kPrograms = 40;
+  const TempDir dir;
+  ThreeCms cms(dir, {first_proxy->url(), second_proxy->url(), ganesha->url()});
+  EcuProcess::Options programs;
+  programs.program_count = kPrograms;
+  EcuProcess lost(dir, cms.endpoints(), kLost, programs);
+  EcuProcess::Options as_target;
+  as_target.is_target = true;
+  EcuProcess first(dir, cms.endpoints(), "02:00:00:00:00:11", as_target);
+  EcuProcess second(dir, cms.endpoints(), "02:00:00:00:00:12", as_target);
+  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", kPrograms)) << cms.log();
+  ASSERT_FALSE(first.wait_for_event("ready").is_null());
+  ASSERT_FALSE(second.wait_for_event("ready").is_null());
+  lost.kill();
+  first_proxy->decide_by(faults(1));
+  second_proxy->decide_by(faults(2));
+  std::vector<std::unique_ptr<Process>> told;
+  for (std::size_t i = 0; i < 3; ++i) {
+    told.push_back(std::make_unique<Process>(std::vector<std::string>{
+        program_path("cms-admin"), "--cms", cms[i].admin(), "--timeout", "120s", "ecu", "failed", kLost}));
+  }
+  for (const auto& one : told)
+    EXPECT_EQ(one->wait(std::chrono::seconds(200)), 0) << one->output() << cms.log();
+  expect_each_once(kLost, {&first, &second}, kPrograms);
 }
 
 }  // namespace

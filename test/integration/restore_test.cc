@@ -35,8 +35,8 @@ EcuProcess::Options as_target() {
 
 std::unique_ptr<Process> tell_failed(const CmsdProcess& cmsd, const std::string& ecu_mac) {
   return std::make_unique<Process>(std::vector<std::string>{program_path("cms-admin"), "--cms", cmsd.admin(),
-                                                            "--timeout", "60s", "--output", "json", "ecu", "failed",
-                                                            ecu_mac});
+                                                            "--timeout", "60s", "--output", "json", "ecu",
+                                                            "failed", ecu_mac});
 }
 
 // Whether nothing is stored under the key any more, before long.
@@ -208,7 +208,9 @@ std::vector<std::string> points_of_a_restore() {
   return points;
 }
 
-TEST(RestorePointsTest, TheProgramHasThePointsThatThisTestWalks) { EXPECT_EQ(points_of_a_restore().size(), 6U); }
+TEST(RestorePointsTest, TheProgramHasThePointsThatThisTestWalks) {
+  EXPECT_EQ(points_of_a_restore().size(), 6U);
+}
 
 INSTANTIATE_TEST_SUITE_P(AtEveryPoint, RestoreCrashTest, testing::ValuesIn(points_of_a_restore()),
                          [](const testing::TestParamInfo<std::string>& point) {

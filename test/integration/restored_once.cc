@@ -19,8 +19,8 @@ std::vector<std::uint8_t> bytes_of(const std::string& path) {
 
 }  // namespace
 
-void expect_each_once(const std::string& lost, const std::vector<const EcuProcess*>& targets, std::uint64_t count,
-                      std::size_t size_bytes) {
+void expect_each_once(const std::string& lost, const std::vector<const EcuProcess*>& targets,
+                      std::uint64_t count, std::size_t size_bytes) {
   std::map<ProgramId, int> copies;
   for (const EcuProcess* target : targets) {
     std::set<ProgramId> ids;
@@ -31,7 +31,8 @@ void expect_each_once(const std::string& lost, const std::vector<const EcuProces
       ProgramKey ignored;
       ASSERT_TRUE(parse_restored_name(name, id, ignored));
       EXPECT_TRUE(ids.insert(id).second) << "two programs of " << target->ecu_mac() << " are called " << id;
-      EXPECT_EQ(bytes_of(target->restore_dir() + "/" + name), blob_of(from.program_id, 1, size_bytes)) << name;
+      EXPECT_EQ(bytes_of(target->restore_dir() + "/" + name), blob_of(from.program_id, 1, size_bytes))
+          << name;
     }
   }
   for (std::uint64_t id = 1; id <= count; ++id) EXPECT_EQ(copies[id], 1) << "program " << id;
