@@ -17,15 +17,6 @@ namespace {
   std::exit(1);
 }
 
-rtcr_checkpoint checkpoint_of(std::uint64_t program_id, std::uint64_t size_bytes) {
-  rtcr_checkpoint checkpoint = rtcr_checkpoint_init();
-  checkpoint.program_id = program_id;
-  checkpoint.program_name = "bench";
-  checkpoint.size_bytes = size_bytes;
-  checkpoint.release_policy = RTCR_RELEASE_STORED;
-  return checkpoint;
-}
-
 // publish → STORED of a blob, from memory or from the file.
 class CmsSide : public Side {
  public:
@@ -87,7 +78,7 @@ class CmsManySide : public Side {
 
 }  // namespace
 
-Client::Client(const Options& from) {
+Client::Client(const Options& from) : release_policy_(from.release_policy) {
   rtcr_options options = rtcr_options_init();
   options.cms = from.cms.c_str();
   options.ecu_mac = from.ecu_mac.c_str();
@@ -99,6 +90,15 @@ Client::Client(const Options& from) {
 }
 
 Client::~Client() { rtcr_close(client_); }
+
+rtcr_checkpoint Client::checkpoint_of(std::uint64_t program_id, std::uint64_t size_bytes) const {
+  rtcr_checkpoint checkpoint = rtcr_checkpoint_init();
+  checkpoint.program_id = program_id;
+  checkpoint.program_name = "bench";
+  checkpoint.size_bytes = size_bytes;
+  checkpoint.release_policy = release_policy_;
+  return checkpoint;
+}
 
 std::uint64_t Client::publish(std::uint64_t program_id, const void* data, std::uint64_t size_bytes) {
   rtcr_checkpoint checkpoint = checkpoint_of(program_id, size_bytes);

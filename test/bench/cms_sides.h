@@ -19,6 +19,7 @@ class Client {
     std::string ecu_mac;
     std::string advertise_host{};  // Where the CMS finds it, if not where it comes from.
     std::string bulk_ports{};
+    std::uint32_t release_policy = RTCR_RELEASE_STORED;
   };
   explicit Client(const Options& options);
   ~Client();
@@ -34,7 +35,9 @@ class Client {
 
  private:
   std::uint64_t publish(const rtcr_checkpoint& checkpoint);
+  rtcr_checkpoint checkpoint_of(std::uint64_t program_id, std::uint64_t size_bytes) const;
   rtcr_client* client_ = nullptr;
+  const std::uint32_t release_policy_;
 };
 
 // publish → STORED of a blob, from memory or from the file.

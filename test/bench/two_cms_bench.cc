@@ -41,10 +41,12 @@ class Cmsds {
       }
       cmsds_.push_back(std::make_unique<test::CmsdProcess>(dir, options));
     }
-    for (const auto& cmsd : cmsds_) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto& cmsd = cmsds_[i];
       if (!cmsd->process().running()) fail("cmsd did not start: " + cmsd->log());
       if (!cmsd->wait_for_log("the store is ready")) fail("no store: " + cmsd->log());
-      if (count > 1 && !cmsd->wait_for_log(" at tcp://")) fail("no peer: " + cmsd->log());
+      if (count > 1 && !cmsd->wait_for_log(i == 0 ? "peer b at " : "peer a at "))
+        fail("no peer: " + cmsd->log());
     }
   }
   std::string endpoints() const {
@@ -70,31 +72,35 @@ Table measure_latency(const Options& options, const std::vector<std::unique_ptr<
               {"until", "with", "count", "p50", "p99", "max", "p50 / one's"});
   std::vector<char> bytes(4 * kKiB);
   fill_random(bytes.data(), bytes.size(), 1);
-  std::vector<std::unique_ptr<Client>> clients;
+  struct Row {
+    std::string until;
+    std::size_t cmsds;
+    std::unique_ptr<Client> client;
+    std::int32_t state;
+    Samples ms{};
+  };
+  std::vector<Row> rows;
   for (const auto& fleet : fleets) {
-    clients.push_back(std::make_unique<Client>(Client::Options{fleet->endpoints(), "02:00:00:00:02:02"}));
+    Client::Options client{fleet->endpoints(), "02:00:00:00:02:02"};
+    rows.push_back({"STORED", fleet->count(), std::make_unique<Client>(client), RTCR_STORED});
+    if (fleet->count() < 2) continue;
+    client.ecu_mac = "02:00:00:00:02:03";
+    client.release_policy = RTCR_RELEASE_REPLICATED;
+    rows.push_back({"REPLICATED", fleet->count(), std::make_unique<Client>(client), RTCR_REPLICATED});
   }
-  std::vector<Samples> stored(fleets.size());
-  Samples replicated;
   const std::size_t count = options.tiny ? 5 : 500;
   const std::size_t warm = options.tiny ? 1 : 20;
   for (std::size_t i = 0; i < warm + count; ++i) {
-    for (std::size_t at = 0; at < fleets.size(); ++at) {
+    for (Row& row : rows) {
       const Stopwatch watch;
-      const std::uint64_t seq = clients[at]->publish(i % 8, bytes.data(), bytes.size());
-      clients[at]->wait_stored(seq);
-      if (i >= warm) stored[at].add(watch.seconds() * 1e3);
-      if (fleets[at]->count() < 2) continue;
-      clients[at]->wait(seq, RTCR_REPLICATED);
-      if (i >= warm) replicated.add(watch.seconds() * 1e3);
+      row.client->wait(row.client->publish(i % 8, bytes.data(), bytes.size()), row.state);
+      if (i >= warm) row.ms.add(watch.seconds() * 1e3);
     }
   }
-  const auto add = [&](const std::string& until, std::size_t cmsds, const Samples& ms) {
-    table.add({until, name_of(cmsds), static_cast<double>(ms.count()), ms.median(), ms.percentile(99),
-               ms.max(), ms.median() / stored[0].median()});
-  };
-  for (std::size_t at = 0; at < fleets.size(); ++at) add("STORED", fleets[at]->count(), stored[at]);
-  add("REPLICATED", 2, replicated);
+  for (const Row& row : rows) {
+    table.add({row.until, name_of(row.cmsds), static_cast<double>(row.ms.count()), row.ms.median(),
+               row.ms.percentile(99), row.ms.max(), row.ms.median() / rows[0].ms.median()});
+  }
   return table;
 }
 
@@ -156,6 +162,7 @@ void add_bytes(Table& table, std::size_t cmsd_count, std::size_t count, std::uin
   }
   const Cmsds cmsds(dir, cmsd_count, {bases[0], bases[1]}, host, {"--allow-advertise", host});
   options.ecu_mac = "02:00:00:00:00:01";
+  if (cmsd_count > 1) options.release_policy = RTCR_RELEASE_REPLICATED;
   options.advertise_host = host;
   options.bulk_ports = std::to_string(bases[2]);
   Client client(options);
