@@ -84,11 +84,13 @@ Body write(Builder& builder, const ListPage& page) {
 
 Body write(Builder& builder, const Receipt& receipt) {
   const auto reason = write_text(builder, internal::cleaned_free_text(receipt.reason));
+  const fb::Id128 lineage = write_id128(receipt.lineage);
   return {fb::ControlBody::Receipt,
           fb::CreateReceipt(builder, receipt.program_id, receipt.seq,
                             static_cast<fb::ReceiptLevel>(receipt.level),
                             static_cast<std::uint16_t>(receipt.code), reason, receipt.newer.incarnation,
-                            receipt.newer.seq, receipt.newer_known_ms, receipt.newer_lives)
+                            receipt.newer.seq, receipt.newer_known_ms, receipt.newer_lives,
+                            receipt.lineage == Lineage{} ? nullptr : &lineage)
               .Union()};
 }
 
@@ -239,6 +241,7 @@ Result<ControlBody> read(const fb::Receipt& table) {
   receipt.newer = Version{table.newer_incarnation(), table.newer_seq()};
   receipt.newer_known_ms = table.newer_known_ms();
   receipt.newer_lives = table.newer_lives();
+  receipt.lineage = read_id128(table.lineage());
   return ControlBody(std::move(receipt));
 }
 

@@ -169,6 +169,7 @@ struct Receipt {
   Version newer{};  // SUPERSEDED by this one of a larger incarnation; incarnation 0: not told.
   std::uint64_t newer_known_ms = 0;  // How long the CMS has known of that incarnation.
   bool newer_lives = false;          // Its session is open there.
+  Lineage lineage{};                 // FENCED: of which it is spoken; zero: not told.
 };
 struct Withdraw {
   std::uint64_t request_id = 0;

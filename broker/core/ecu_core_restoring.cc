@@ -3,6 +3,8 @@
 
 #include "broker/core/ecu_core.h"
 
+#include "base/digest.h"
+
 namespace cms::broker {
 
 using wire::ReceiptLevel;
@@ -116,6 +118,10 @@ void EcuCore::on_fenced(const wire::Receipt& receipt, Effects& effects) {
   const auto life = lives_.find(receipt.program_id);
   // Another program has the program_id since; or it was withdrawn.
   if (life == lives_.end() || receipt.seq < life->second.first_seq) return;
+  const Lineage own = life->second.lineage == Lineage{}
+                          ? lineage_of(ProgramKey{config_.ecu_mac, receipt.program_id})
+                          : life->second.lineage;
+  if (receipt.lineage != Lineage{} && receipt.lineage != own) return;
   if (target_) target_->on_program_ended(receipt.program_id);
   fence(receipt.program_id, life->second, receipt.reason, effects);
 }

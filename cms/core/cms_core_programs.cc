@@ -23,6 +23,7 @@ void CmsCore::send_receipt(const Announcement& announcement, ReceiptLevel level,
   receipt.level = level;
   receipt.code = code;
   receipt.reason = std::move(reason);
+  if (level == ReceiptLevel::kFenced) receipt.lineage = announcement.notification.lineage;
   send_receipt(announcement.session, std::move(receipt), effects);
 }
 

@@ -37,7 +37,7 @@ class Parts {
       : store_(store),
         index_(opened(directory_.path() + "/index", std::move(open))),
         core(core_config()),
-        gate(claims, core::Writer{"a", 1}),
+        gate(claims, *index_, core::Writer{"a", 1}),
         keeper(core, store, *index_, gate, outbox, false),
         scrubber(std::move(scrub), store, *index_, keeper, outbox) {
     EXPECT_TRUE(store_.open_store().ok());

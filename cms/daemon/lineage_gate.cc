@@ -1,8 +1,11 @@
 #include "cms/daemon/lineage_gate.h"
 
+#include <algorithm>
+#include <set>
 #include <utility>
 
 #include "base/crash_point.h"
+#include "base/digest.h"
 #include "base/time.h"
 
 namespace cms::daemon {
@@ -92,6 +95,38 @@ Status LineageGate::begin_logs(const std::vector<const Asked*>& asked) {
   return ok_status();
 }
 
+Status LineageGate::retire_former(const storage::BlobName& name) {
+  const ProgramKey& program = name.checkpoint.program;
+  if (name.lineage == lineage_of(program)) return ok_status();
+  std::set<Lineage> former{lineage_of(program)};
+  const Status scanned = index_.scan_program(program, [&](const storage::IndexRow& row) {
+    former.insert(row.name.lineage);
+    return true;
+  });
+  if (!scanned.ok()) return scanned;
+  former.erase(name.lineage);
+  for (const Lineage& lineage : former) {
+    const auto head = read_head(lineage);
+    if (!head.ok()) return head.error();
+    if (!*head || (*head)->owner.program != program || (*head)->kind == wire::ClaimKind::kRetire) continue;
+    if ((*head)->kind == wire::ClaimKind::kClaim || (*head)->kind == wire::ClaimKind::kAct) {
+      return make_error(Code::kUnavailable,
+                        "a claim of the former lineage of " + to_string(program) + " is open");
+    }
+    const ClaimRecord record = core::retire(core::Stamp{me_, random_u64() | 1, wall_time_us()}, **head,
+                                            "a new lineage was opened for " + to_string(program));
+    const auto end = claims_.append(storage::log_of(lineage), record.slot, text_of(record));
+    if (!end.ok()) return end.error();
+    if (end->end != storage::Appended::End::kWon) {
+      if (end->end == storage::Appended::End::kUnresolved) (void)claims_.settle(end->attempt);
+      return make_error(Code::kUnavailable,
+                        "the former lineage of " + to_string(program) + " could not be retired yet");
+    }
+    note_head(record);
+  }
+  return ok_status();
+}
+
 std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& asked) {
   std::vector<Result<StoredWord>> words(asked.size(), make_error(Code::kUnavailable, "not looked at"));
   std::vector<const Asked*> unbegun;
@@ -111,7 +146,11 @@ std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& ask
     for (std::size_t i = 0; i < taken.size(); ++i) {
       if (taken[i].ok() && !*taken[i]) to_begin.push_back(unbegun[i]);
     }
-    if (!to_begin.empty()) (void)begin_logs(to_begin);  // Whom it failed has an empty log below.
+    // Whom it failed has an empty log below.
+    to_begin.erase(std::remove_if(to_begin.begin(), to_begin.end(),
+                                  [this](const Asked* one) { return !retire_former(one->name).ok(); }),
+                   to_begin.end());
+    if (!to_begin.empty()) (void)begin_logs(to_begin);
   }
   for (std::size_t i = 0; i < asked.size(); ++i) {
     const auto known = known_head(asked[i].name.lineage);

@@ -1,7 +1,8 @@
 #pragma once
 // LineageGate says of a checkpoint whose name is durable in the store whether STORED may be said of it: it looks
 // up the next slot of the lineage's claim log, and reads the log when there is one (docs/adr/0010). Of a
-// lineage that is new it writes the first record, GENESIS, before anything of it is called STORED.
+// lineage that is new it writes the first record, GENESIS, before anything of it is called STORED; if it was opened
+// for a program that had another before, that one is retired.
 //
 // Threads: any; calls block on I/O. Bounds: kGateHeadsMax heads are remembered; of others the log is read again.
 #include <cstddef>
@@ -14,6 +15,7 @@
 #include "base/result.h"
 #include "cms/core/claim_log.h"
 #include "storage/blob_store.h"
+#include "storage/checkpoint_index.h"
 #include "storage/claim_store.h"
 
 namespace cms::daemon {
@@ -26,8 +28,9 @@ std::string text_of(const wire::ClaimRecord& record);
 
 class LineageGate {
  public:
-  // `claims` outlives this.
-  LineageGate(storage::ClaimStore& claims, core::Writer me) : claims_(claims), me_(std::move(me)) {}
+  // `claims` and `index` outlive this. Of the index only hints are taken.
+  LineageGate(storage::ClaimStore& claims, storage::CheckpointIndex& index, core::Writer me)
+      : claims_(claims), index_(index), me_(std::move(me)) {}
 
   struct Asked {
     storage::BlobName name;
@@ -49,8 +52,11 @@ class LineageGate {
 
  private:
   Status begin_logs(const std::vector<const Asked*>& asked);
+  // A lineage that was opened on purpose for a program that had another ends that one: else both would be restored.
+  Status retire_former(const storage::BlobName& name);
 
   storage::ClaimStore& claims_;
+  storage::CheckpointIndex& index_;
   const core::Writer me_;
   mutable std::mutex mutex_;  // Guards heads_; never held across I/O.
   std::map<Lineage, wire::ClaimRecord> heads_;

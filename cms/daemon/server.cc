@@ -80,7 +80,7 @@ class Server::Impl {
         peer_pub_(net::make_peer_pub(context_)),
         peer_sub_(net::make_peer_sub(context_)),
         started_at_(BootClock::now()),
-        gate_(*claims_, core::Writer{config.name, incarnation}),
+        gate_(*claims_, *index_, core::Writer{config.name, incarnation}),
         store_workers_(StoreWorkers::Config{config.store_workers}, core_, *store_, *index_, gate_, outbox_,
                        [this](const Lineage& lineage) { restores_.on_own_stored(lineage); }),
         keeper_(core_, *store_, *index_, gate_, outbox_, !config.peers.empty()),

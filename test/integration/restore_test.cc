@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <fstream>
 #include <set>
 #include <string>
 
@@ -160,6 +161,26 @@ TEST(RestoreTest, AWithdrawnProgramIsNotBroughtBack) {
   }
   const auto told = tell_failed(fleet[0], kLost);
   EXPECT_EQ(told->wait(), 1) << told->output();
+  expect_each_once(kLost, {&target}, 1);
+}
+
+TEST(RestoreTest, AProgramThatBeganANewLifeIsRestoredOnceAndFromThat) {
+  const TempDir dir{memory_or_tmp()};
+  Fleet fleet(dir);
+  EcuProcess target(dir, fleet.endpoints(), kFirst, as_target());
+  ASSERT_FALSE(target.wait_for_event("ready").is_null());
+  {
+    Publisher publisher(fleet.endpoints(), kLost);
+    ASSERT_EQ(publisher.wait(publisher.publish(1, 7, 4096), RTCR_REPLICATED), RTCR_OK) << fleet.log();
+  }
+  const auto bytes = blob_of(1, 1, 4096);
+  std::ofstream(dir / "new", std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  Process rtcr({program_path("rtcr"), "publish", "--cms", fleet.endpoints(), "--ecu-mac", kLost, "--program",
+                "1", "--new-lineage", "--bulk-host", "127.0.0.1", dir / "new"});
+  ASSERT_EQ(rtcr.wait(), 0) << fleet.log();
+  const auto told = tell_failed(fleet[0], kLost);
+  EXPECT_EQ(told->wait(), 0) << told->output() << fleet.log();
   expect_each_once(kLost, {&target}, 1);
 }
 
