@@ -369,7 +369,7 @@ int Program::run(int argc, const char* const* argv) {
       "failed",
       "It is gone: all its programs go on elsewhere, each from its newest checkpoint. Ends when each runs "
       "again or was refused; may be told again, and to every cmsd. By this you vouch that nothing runs "
-      "there");
+      "there, and will not until this has ended");
   ecu_failed->add_option("ECU_MAC", options_.ecu_mac)->required();
   CLI::App* restores =
       app.add_subcommand("restores", "What this cmsd restores and has restored since it began");
