@@ -75,6 +75,15 @@ std::string status_table(const Json& json, const Style& style) {
                                                 " checkpoints, " + size_at(last, "bytes") + ", " +
                                                 text_at(last, "corrupt") + " corrupt)"));
   }
+  const Json& restores = field(json, "restores");
+  if (number_at(restores, "done") + number_at(restores, "under_way") + number_at(restores, "without_target") +
+          number_at(restores, "refused") >
+      0) {
+    out += line("restores", text_at(restores, "done") + " programs run elsewhere, " +
+                                text_at(restores, "under_way") + " under way, " +
+                                text_at(restores, "without_target") + " without a target, " +
+                                text_at(restores, "refused") + " refused");
+  }
   const Json& quarantine = field(json, "quarantine");
   if (!quarantine.is_null() && field(quarantine, "checkpoints") != 0) {
     out += line("quarantine", text_at(quarantine, "checkpoints") + " checkpoints, " +

@@ -373,6 +373,11 @@ std::string status_json(const CoreSnapshot& snapshot, storage::CheckpointIndex& 
   add_claims(facts.claims, store);
   json["index"] = index_object(facts);
   json["scrub"] = scrub_object(facts);
+  json["restores"] = Json{{"under_way", facts.restores.under_way},
+                          {"done", facts.restores.done},
+                          {"without_target", facts.restores.without_target},
+                          {"unanswered", facts.restores.unanswered},
+                          {"refused", facts.restores.refused}};
   json["quarantine"] = quarantine_object(facts.quarantine);
   json["peers"] = peers_json(snapshot);
   json["sessions"] = snapshot.counts.sessions;

@@ -19,6 +19,7 @@
 #include "cms/daemon/claims_facts.h"
 #include "cms/daemon/index_facts.h"
 #include "cms/daemon/member_facts.h"
+#include "cms/daemon/restore_facts.h"
 #include "cms/daemon/retention_work.h"
 #include "cms/daemon/scrub_facts.h"
 #include "schemas/messages.h"
@@ -69,6 +70,7 @@ struct DaemonFacts {
   };
   Retention retention;
   MembersFacts members;
+  RestoreFacts restores;
 };
 
 // Bounds of one snapshot, and so of the time that the loop spends on it.

@@ -174,6 +174,39 @@ void find_store_problems(const CoreSnapshot& snapshot, std::vector<Problem>& pro
   }
 }
 
+void find_restore_problems(const CoreSnapshot& snapshot, std::vector<Problem>& problems) {
+  const RestoreFacts& restores = snapshot.facts.restores;
+  if (restores.without_target > 0) {
+    problems.push_back(
+        Problem{Severity::kError,
+                std::to_string(restores.without_target) +
+                    " programs of lost ECUs run nowhere: " + restores.without_target_why,
+                std::nullopt,
+                "connect or free an ECU that can take them; they go on there by themselves: see "
+                "'cms-admin restores' and 'cms-admin explain KEY'"});
+  }
+  if (restores.unanswered > 0) {
+    problems.push_back(Problem{
+        Severity::kError,
+        std::to_string(restores.unanswered) + " programs were given to a target that does not answer, " +
+            restores.unanswered_target + "; whether they run there is not known",
+        std::nullopt,
+        "see that it answers; if it is gone and stays off, say so: 'cms-admin ecu failed " +
+            restores.unanswered_target + "'"});
+  }
+  if (restores.refused > 0) {
+    problems.push_back(Problem{Severity::kWarning,
+                               std::to_string(restores.refused) +
+                                   " programs of lost ECUs cannot be restored, " + restores.refused_why,
+                               std::nullopt, "see 'cms-admin restores' and 'cms-admin history KEY'"});
+  }
+  if (restores.under_way > 0) {
+    problems.push_back(Problem{Severity::kNotice,
+                               std::to_string(restores.under_way) + " programs are being restored",
+                               std::nullopt, "nothing; see 'cms-admin restores'"});
+  }
+}
+
 void find_claim_problems(const CoreSnapshot& snapshot, std::vector<Problem>& problems) {
   const ClaimsFacts& claims = snapshot.facts.claims;
   const std::string& url = snapshot.facts.store_url;
@@ -359,6 +392,7 @@ std::vector<Problem> find_problems(const CoreSnapshot& snapshot, const Status& i
   std::vector<Problem> problems;
   find_store_problems(snapshot, problems);
   find_claim_problems(snapshot, problems);
+  find_restore_problems(snapshot, problems);
   find_index_problems(snapshot, indexed, problems);
   find_scrub_problems(snapshot, problems);
   find_checkpoint_problems(snapshot, lasting, problems);

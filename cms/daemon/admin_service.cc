@@ -75,7 +75,13 @@ void AdminService::ecu_failed(Instant now, const std::string& peer, const AdminR
     refuse(peer, request, Code::kInvalidArgument, "ecu failed takes an ecu_mac");
     return;
   }
-  if (!request.all) parts_.restores.fail_ecu(now, request.ecu_mac, effects);
+  if (!request.all) {
+    const Status told = parts_.restores.fail_ecu(now, request.ecu_mac, effects);
+    if (!told.ok()) {
+      refuse(peer, request, told.code(), told.error().context);
+      return;
+    }
+  }
   auto json = loss_json(parts_.restores.core(), request.ecu_mac, now);
   if (json.ok()) {
     answer_with(peer, request, std::move(*json));

@@ -5,6 +5,7 @@
 // for a program that had another before, that one is retired.
 //
 // Threads: any; calls block on I/O. Bounds: kGateHeadsMax heads are remembered; of others the log is read again.
+#include <atomic>
 #include <cstddef>
 #include <map>
 #include <mutex>
@@ -32,6 +33,11 @@ class LineageGate {
   LineageGate(storage::ClaimStore& claims, storage::CheckpointIndex& index, core::Writer me)
       : claims_(claims), index_(index), me_(std::move(me)) {}
 
+  // On a store that cannot be trusted with claims (its self-test says so) there are no logs and no restores: then
+  // STORED rests on the store alone.
+  void set_trusted(bool trusted) { trusted_ = trusted; }
+  bool trusted() const { return trusted_; }
+
   struct Asked {
     storage::BlobName name;
     wire::Policies policies;  // For GENESIS.
@@ -58,6 +64,7 @@ class LineageGate {
   storage::ClaimStore& claims_;
   storage::CheckpointIndex& index_;
   const core::Writer me_;
+  std::atomic<bool> trusted_{true};
   mutable std::mutex mutex_;  // Guards heads_; never held across I/O.
   std::map<Lineage, wire::ClaimRecord> heads_;
 };

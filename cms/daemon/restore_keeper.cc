@@ -7,7 +7,7 @@
 namespace cms::daemon {
 RestoreKeeper::RestoreKeeper(const core::RestoreConfig& config, core::CmsCore& core,
                              const core::Members& members, const ClaimWorker::Parts& parts)
-    : core_(core), restores_(config, members), worker_(parts) {}
+    : core_(core), gate_(parts.gate), restores_(config, members), worker_(parts) {}
 
 void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, bool store_usable, core::Effects& effects) {
   if (now < next_at_) return;
@@ -18,11 +18,44 @@ void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, bool store_usabl
   carry_out(now, todo, effects);
 }
 
-void RestoreKeeper::fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects) {
+Status RestoreKeeper::fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects) {
+  if (!gate_.trusted()) {
+    return make_error(Code::kUnsupported,
+                      "the store cannot be trusted with claims, see 'cms-admin status'; nothing is restored");
+  }
   core::RestoreEffects todo;
   restores_.fail_ecu(now, ecu_mac, todo);
   carry_out(now, todo, effects);
   next_at_ = now;
+  return ok_status();
+}
+
+RestoreFacts RestoreKeeper::facts(Instant now) const {
+  constexpr Duration kLong = std::chrono::seconds(10);
+  using Stage = core::RestoreCore::Stage;
+  RestoreFacts facts;
+  for (const auto& [lineage, restore] : restores_.restores()) {
+    switch (restore.stage) {
+      case Stage::kDone: ++facts.done; break;
+      case Stage::kRefused:
+        ++facts.refused;
+        facts.refused_why = to_string(restore.replaces.program) + ": " + restore.why;
+        break;
+      case Stage::kNoTarget:
+        ++facts.without_target;
+        facts.without_target_why = restore.why;
+        break;
+      case Stage::kStarting:
+        if (now - restore.acted_at >= kLong) {
+          ++facts.unanswered;
+          facts.unanswered_target = to_string(restore.target.ecu_mac);
+        }
+        ++facts.under_way;
+        break;
+      default: ++facts.under_way; break;
+    }
+  }
+  return facts;
 }
 
 void RestoreKeeper::on_report(Instant now, const core::TargetReported& report, core::Effects& effects) {

@@ -10,6 +10,7 @@
 #include "cms/core/cms_core.h"
 #include "cms/core/restore.h"
 #include "cms/daemon/claim_worker.h"
+#include "cms/daemon/restore_facts.h"
 
 namespace cms::daemon {
 
@@ -28,7 +29,9 @@ class RestoreKeeper {
   // The first checkpoint of an owner that a restore made is stored: those of former owners go.
   void on_own_stored(const Lineage& lineage);
 
-  void fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects);
+  // kUnsupported: the store cannot be trusted with claims.
+  Status fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects);
+  RestoreFacts facts(Instant now) const;
   void history(EcuMac ecu_mac, std::optional<ProgramId> program_id,
                std::function<void(const Result<ClaimWorker::History>&)> then);
   const core::RestoreCore& core() const { return restores_; }
@@ -47,6 +50,7 @@ class RestoreKeeper {
   ClaimWorker::Then<ClaimWorker::Appended> when_appended(const Lineage& lineage);
 
   core::CmsCore& core_;
+  const LineageGate& gate_;
   core::RestoreCore restores_;
   Instant next_at_{};
   ClaimWorker worker_;  // Last: its end precedes that of what it uses.

@@ -42,6 +42,7 @@ RetentionKeeper::RetentionKeeper(core::CmsCore& core, storage::BlobStore& store,
              [this](const std::vector<BlobName>& names) { return keeper_.forget_now(names); }}) {}
 
 std::vector<Status> RetentionKeeper::remove_unclaimed(const std::vector<BlobName>& names) {
+  if (!gate_.trusted()) return keeper_.remove_each_now(names);
   std::vector<Status> results(names.size());
   std::map<Lineage, std::vector<std::size_t>> by_lineage;
   for (std::size_t i = 0; i < names.size(); ++i) by_lineage[names[i].lineage].push_back(i);

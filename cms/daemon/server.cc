@@ -98,7 +98,10 @@ class Server::Impl {
             [this](Instant now, const Status& status, core::Effects& effects) {
               on_store_changed(now, status, effects);
             },
-            [this](const ClaimsFacts& facts) { claims_log_.note(facts); }) {
+            [this](const ClaimsFacts& facts) {
+              claims_log_.note(facts);
+              if (facts.test) gate_.set_trusted(facts.test->trusted_with_claims());
+            }) {
     keeper_.on_suspect([this](const storage::BlobName& name, const Error&) {
       scrubber_.suspect(name, std::nullopt, nullptr);
     });
@@ -430,6 +433,7 @@ class Server::Impl {
     facts.rss_bytes = resident_bytes();
     facts.retention = retention_.facts(now);
     facts.members = members_.facts(now);
+    facts.restores = restores_.facts(now);
     return facts;
   }
 
