@@ -1,0 +1,253 @@
+// Of a restore: the checkpoint, the target that is to run it, and what that answers.
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "base/assert.h"
+#include "cms/core/restore.h"
+
+namespace cms::core {
+namespace {
+
+using Stage = RestoreCore::Stage;
+
+// A program shows in the figures of its ECU only when it has been restored there.
+constexpr Duration kPlacementShows = std::chrono::seconds(5);
+// The most urgent first: the shortest deadline, then the highest priority. Who names no deadline comes last.
+auto urgency(const RestoreCore::Restore& restore) {
+  const wire::RealTime& real_time = restore.found->notification.real_time;
+  return std::tuple(real_time.deadline_us == 0, real_time.deadline_us, -std::int64_t{real_time.priority},
+                    restore.lineage);
+}
+
+Demand demand_of(const RestoreCore::Restore& restore) {
+  Demand demand;
+  demand.program = restore.replaces.program;
+  demand.size_bytes = restore.found->name.size_bytes;
+  demand.requirements = restore.found->notification.requirements;
+  demand.real_time = restore.found->notification.real_time;
+  return demand;
+}
+
+std::string no_target(const std::vector<TargetVerdict>& verdicts) {
+  if (verdicts.empty()) return "no ECU is connected";
+  constexpr std::size_t kToldMax = 4;
+  std::string why = "no eligible target:";
+  for (std::size_t i = 0; i < verdicts.size() && i < kToldMax; ++i) {
+    why += (i == 0 ? " " : "; ") + to_string(verdicts[i].session.ecu_mac) + ": " + verdicts[i].why;
+  }
+  if (verdicts.size() > kToldMax) why += "; and " + std::to_string(verdicts.size() - kToldMax) + " more";
+  return why;
+}
+
+}  // namespace
+
+// ---- the checkpoint
+
+void RestoreCore::find(Instant now, Restore& restore, RestoreEffects& effects) {
+  CMS_ASSERT(!restore.asked);
+  go_to(now, restore, Stage::kFinding);
+  restore.skip = restore.head->attempts > kAttemptsBeforeOlder ? 1 : 0;
+  restore.asked = true;
+  effects.push_back(FindCheckpoint{*restore.head, restore.skip});
+}
+
+void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Found>& found,
+                           RestoreEffects& effects) {
+  const auto known = restores_.find(lineage);
+  if (known == restores_.end() || !std::exchange(known->second.asked, false)) return;
+  Restore& restore = known->second;
+  if (found.ok()) {
+    restore.found = *found;
+    restore.found_for = restore.claim_uid;
+    return look_for_target(now, restore, effects);
+  }
+  if (found.error().code == Code::kNotFound || found.error().code == Code::kWithdrawn) {
+    return release(now, restore, Stage::kRefused, found.error().message(), effects);
+  }
+  restore.why = found.error().message();
+  restore.next_at = now + kRestoreRetry;
+}
+
+// ---- the target
+
+void RestoreCore::look_for_target(Instant now, Restore& restore, RestoreEffects& effects) {
+  go_to(now, restore, Stage::kPlacing);
+  effects.push_back(AskTargets{});
+}
+
+bool RestoreCore::is_there(const SessionId& session) const {
+  const auto known = sessions_.find(session.ecu_mac);
+  return known != sessions_.end() && known->second == session;
+}
+
+void RestoreCore::add_reservations(Instant now, std::vector<Candidate>& candidates) const {
+  std::map<EcuMac, Candidate*> by_ecu;
+  for (Candidate& candidate : candidates) by_ecu.emplace(candidate.session.ecu_mac, &candidate);
+  for (const Placement& placement : placements_) {
+    const auto found = by_ecu.find(placement.ecu_mac);
+    if (found == by_ecu.end()) continue;
+    if (placement.at + kPlacementShows < now - found->second->metrics_age) continue;
+    found->second->reserved.ram_bytes += placement.reservation.ram_bytes;
+    found->second->reserved.cpu_permille += placement.reservation.cpu_permille;
+  }
+}
+
+std::uint64_t RestoreCore::bytes_under_way() const {
+  std::uint64_t bytes = 0;
+  for (const Lineage& lineage : open_) {
+    const Restore& restore = restores_.at(lineage);
+    if (restore.stage == Stage::kPreparing) bytes += restore.found->name.size_bytes;
+  }
+  return bytes;
+}
+
+void RestoreCore::place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
+                            RestoreEffects& effects) {
+  std::vector<Restore*> waiting;
+  std::vector<Restore*> without_target;
+  bool figures_are_new = false;  // Nobody waits yet longer than an answer takes.
+  for (const Lineage& lineage : open_) {
+    Restore& restore = restores_.at(lineage);
+    if (restore.stage == Stage::kPlacing) waiting.push_back(&restore);
+    if (restore.stage == Stage::kNoTarget && now >= restore.next_at) without_target.push_back(&restore);
+  }
+  if (waiting.empty() && without_target.empty()) return;
+  effects.push_back(AskTargets{});
+  for (const Restore* restore : waiting) {
+    if (awaited == 0 || now - restore->since >= kPlaceWaitMax / 3) figures_are_new = true;
+  }
+  candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
+                                  [this](const Candidate& candidate) { return is_gone(candidate.session); }),
+                   candidates.end());
+  for (Restore* restore : without_target) look_again(now, *restore, candidates, effects);
+  if (!figures_are_new) return;
+  std::sort(waiting.begin(), waiting.end(),
+            [](const Restore* a, const Restore* b) { return urgency(*a) < urgency(*b); });
+  std::uint64_t bytes = bytes_under_way();
+  for (Restore* restore : waiting) {
+    const std::uint64_t size_bytes = restore->found->name.size_bytes;
+    if (bytes > 0 && bytes + size_bytes > config_.budget_bytes) return;  // None overtakes a more urgent one.
+    std::vector<Candidate> counted = candidates;
+    add_reservations(now, counted);
+    if (place(now, *restore, counted, effects)) bytes += size_bytes;
+  }
+}
+
+bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
+                        RestoreEffects& effects) {
+  std::vector<Candidate> able;
+  std::copy_if(
+      candidates.begin(), candidates.end(), std::back_inserter(able),
+      [&](const Candidate& candidate) { return restore.unable.count(candidate.session.ecu_mac) == 0; });
+  const Demand demand = demand_of(restore);
+  restore.verdicts = rank(demand, able);
+  const TargetVerdict* best = restore.verdicts.empty() ? nullptr : &restore.verdicts.front();
+  if (best != nullptr && best->ineligible == Ineligible::kNo) {
+    restore.target = best->session;
+    restore.placed_at = now;
+    restore.received_bytes = 0;
+    restore.heard_at = now;
+    restore.moved_at = now;
+    if (placements_.size() >= kPlacementCountMax) placements_.erase(placements_.begin());
+    placements_.push_back(
+        Placement{best->session.ecu_mac, {ram_bytes_of(demand), cpu_permille_of(demand.real_time)}, now});
+    go_to(now, restore, Stage::kPreparing);
+    send_prepare(now, restore, effects);
+    return true;
+  }
+  if (now - restore.since < kPlaceWaitMax) return false;
+  std::string why = no_target(restore.verdicts);
+  if (!restore.unable.empty()) {
+    why += "; " + std::to_string(restore.unable.size()) + " could not";
+    restore.unable.clear();
+  }
+  release(now, restore, Stage::kNoTarget, std::move(why), effects);
+  return false;
+}
+
+void RestoreCore::look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
+                             RestoreEffects& effects) {
+  restore.verdicts = rank(demand_of(restore), candidates);
+  if (!restore.verdicts.empty() && restore.verdicts.front().ineligible == Ineligible::kNo) {
+    return read_head(now, restore, effects);
+  }
+  const bool figures_come =
+      std::any_of(restore.verdicts.begin(), restore.verdicts.end(), [](const auto& verdict) {
+        return verdict.ineligible == Ineligible::kNoMetrics ||
+               verdict.ineligible == Ineligible::kStaleMetrics;
+      });
+  restore.next_at = now + (figures_come ? kRestoreRetry : kNoTargetRetry);
+}
+
+wire::ClaimRef RestoreCore::claim_of(const Restore& restore) const {
+  return wire::ClaimRef{restore.lineage, restore.head->claim_slot, restore.claim_uid};
+}
+
+void RestoreCore::command(Restore& restore, wire::ControlBody body, RestoreEffects& effects) const {
+  effects.push_back(SendToTarget{restore.target, std::move(body)});
+}
+
+void RestoreCore::send_prepare(Instant now, Restore& restore, RestoreEffects& effects) {
+  restore.next_at = now + kCommandRepeat;
+  command(restore,
+          wire::Prepare{claim_of(restore), restore.found->session, restore.found->notification,
+                        config_.bulk_port},
+          effects);
+}
+
+void RestoreCore::send_go(Instant now, Restore& restore, RestoreEffects& effects) {
+  restore.next_at = now + kCommandRepeat;
+  command(restore, wire::Go{claim_of(restore), restore.head->slot, restore.head->uid}, effects);
+}
+
+void RestoreCore::next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects) {
+  effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " goes to another target than " +
+                                           to_string(restore.target.ecu_mac) + ": " + why});
+  command(restore, wire::Discard{claim_of(restore)}, effects);
+  restore.unable.insert(restore.target.ecu_mac);
+  restore.why = std::move(why);
+  go_to(now, restore, Stage::kPlacing);
+}
+
+void RestoreCore::on_report(Instant now, const SessionId& from, const wire::RestoreReport& report,
+                            RestoreEffects& effects) {
+  const auto found = restores_.find(report.claim.lineage);
+  if (found == restores_.end()) return;
+  Restore& restore = found->second;
+  if (!restore.head || !(from == restore.target)) return;
+  if (report.claim.slot != restore.head->claim_slot || report.claim.uid != restore.claim_uid) return;
+  if (restore.stage == Stage::kPreparing) {
+    restore.heard_at = now;
+    switch (report.state) {
+      case wire::RestoreState::kUnknown: return;
+      case wire::RestoreState::kPulling:
+        if (report.received_bytes > restore.received_bytes) {
+          restore.received_bytes = report.received_bytes;
+          restore.moved_at = now;
+        }
+        return;
+      case wire::RestoreState::kPrepared:
+        restore.received_bytes = report.received_bytes;
+        restore.prepared_at = now;
+        go_to(now, restore, Stage::kActing);
+        return step(now, restore, effects);
+      case wire::RestoreState::kRunning:
+        return next_target(now, restore, "it says that it runs what it was not told to run", effects);
+      case wire::RestoreState::kRefused:
+      case wire::RestoreState::kDiscarded:
+        return next_target(now, restore, report.context.empty() ? "it refused" : report.context, effects);
+    }
+    return;
+  }
+  if (restore.stage != Stage::kStarting || restore.asked || report.act_uid != restore.head->uid) return;
+  restore.heard_at = now;
+  if (report.state == wire::RestoreState::kRunning) {
+    append(now, restore, done(stamp(), *restore.head, report.program_id), Stage::kFinishing, effects);
+  } else if (report.state == wire::RestoreState::kRefused || report.state == wire::RestoreState::kDiscarded) {
+    abort(now, restore, wire::AbortProof::kRefused, report.context.empty() ? "it refused" : report.context,
+          effects);
+  }
+}
+
+}  // namespace cms::core
