@@ -90,7 +90,7 @@ Body write(Builder& builder, const Receipt& receipt) {
                             static_cast<fb::ReceiptLevel>(receipt.level),
                             static_cast<std::uint16_t>(receipt.code), reason, receipt.newer.incarnation,
                             receipt.newer.seq, receipt.newer_known_ms, receipt.newer_lives,
-                            receipt.lineage == Lineage{} ? nullptr : &lineage)
+                            receipt.lineage == Lineage{} ? nullptr : &lineage, receipt.owner_epoch)
               .Union()};
 }
 
@@ -242,6 +242,7 @@ Result<ControlBody> read(const fb::Receipt& table) {
   receipt.newer_known_ms = table.newer_known_ms();
   receipt.newer_lives = table.newer_lives();
   receipt.lineage = read_id128(table.lineage());
+  receipt.owner_epoch = table.owner_epoch();
   return ControlBody(std::move(receipt));
 }
 

@@ -170,6 +170,7 @@ struct Receipt {
   std::uint64_t newer_known_ms = 0;  // How long the CMS has known of that incarnation.
   bool newer_lives = false;          // Its session is open there.
   Lineage lineage{};                 // FENCED: of which it is spoken; zero: not told.
+  OwnerEpoch owner_epoch = 0;        // FENCED: of the owner that it has now; 0: not told.
 };
 struct Withdraw {
   std::uint64_t request_id = 0;

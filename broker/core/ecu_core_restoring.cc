@@ -122,6 +122,8 @@ void EcuCore::on_fenced(const wire::Receipt& receipt, Effects& effects) {
                           ? lineage_of(ProgramKey{config_.ecu_mac, receipt.program_id})
                           : life->second.lineage;
   if (receipt.lineage != Lineage{} && receipt.lineage != own) return;
+  // It has come back here since.
+  if (receipt.owner_epoch != 0 && receipt.owner_epoch <= life->second.owner_epoch) return;
   if (target_) target_->on_program_ended(receipt.program_id);
   fence(receipt.program_id, life->second, receipt.reason, effects);
 }

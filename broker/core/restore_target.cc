@@ -162,6 +162,7 @@ void RestoreTarget::on_prepare(Instant now, CmsIndex cms, const wire::Prepare& p
     Entry& entry = it->second;
     if (same(entry.restore.claim, claim)) {
       entry.restore.askers |= std::uint32_t{1} << cms;
+      if (const auto known = prepared_.find(entry.restore.id); known != prepared_.end()) known->second = now;
       answer(entry.restore, cms, 0, effects);
       return;
     }
@@ -473,12 +474,13 @@ void RestoreTarget::on_sink_failed(Instant now, RestoreId id, const Error& error
 
 // ---- the RTCR's answers
 
-void RestoreTarget::on_prepared(Instant, RestoreId id, const Status& status, RestoreEffects& effects) {
+void RestoreTarget::on_prepared(Instant now, RestoreId id, const Status& status, RestoreEffects& effects) {
   Restore* const restore = find(id);
   if (restore == nullptr && blobs_.count(id) != 0) discard_bytes(id, effects);  // Given up meanwhile.
   if (restore == nullptr || restore->state != State::kPreparing) return;
   restore->state = State::kPrepared;
   if (status.ok()) {
+    prepared_[id] = now;
     tell_askers(*restore, effects);
   } else {
     refuse(*restore, status.code(), text_of(status.error()), true, effects);
@@ -518,11 +520,23 @@ void RestoreTarget::on_time(Instant now, RestoreEffects& effects) {
     if (now - restore.transfer->progress_at < kRestoreStallMax) continue;
     refuse(restore, Code::kTimeout, "the CMS has sent nothing of the blob for 5 s", true, effects);
   }
+  for (auto it = prepared_.begin(); it != prepared_.end();) {
+    Restore* const restore = find(it->first);
+    const bool waits = restore != nullptr && restore->state == State::kPrepared;
+    if (waits && now - it->second < kRestoreForgottenAfter) {
+      ++it;
+      continue;
+    }
+    it = prepared_.erase(it);
+    if (waits) refuse(*restore, Code::kTimeout, "no CMS has asked for it for 60 s", true, effects);
+  }
   start_transfers(now, effects);
 }
 
 Instant RestoreTarget::next_deadline() const {
   Instant deadline = kNever;
+  for (const auto& [id, heard_at] : prepared_)
+    deadline = std::min(deadline, heard_at + kRestoreForgottenAfter);
   for (const RestoreId id : pulling_) {
     const Restore& restore = lineages_.at(by_id_.at(id)).restore;
     deadline = std::min(deadline, restore.transfer->progress_at + kRestoreStallMax);

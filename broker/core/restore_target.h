@@ -40,7 +40,9 @@ inline constexpr std::size_t kRestoreTransferCountMax = 8;  // The others wait f
 inline constexpr std::uint64_t kRestoreWindowBytes = 4U * 1024 * 1024;
 inline constexpr std::uint64_t kRestoreWindowsBytesMax = 4 * kRestoreWindowBytes;
 inline constexpr Duration kRestoreStallMax = std::chrono::seconds(5);  // A transfer without a chunk.
-inline constexpr std::size_t kRestoreOpenCountMax = 4096;              // Neither running nor ended.
+// What is prepared and is not asked for any more: its CMS has died, and another took another target.
+inline constexpr Duration kRestoreForgottenAfter = std::chrono::seconds(60);
+inline constexpr std::size_t kRestoreOpenCountMax = 4096;  // Neither running nor ended.
 inline constexpr std::size_t kRestoreRunningCountMax = 65536;
 // Lineages whose restore here has ended; beyond it the one that ended first is forgotten, and with it
 // what was refused.
@@ -208,7 +210,8 @@ class RestoreTarget {
   std::map<RestoreId, std::uint64_t> blobs_{};  // Sizes of what the RTCR side holds or will hold.
   std::map<BulkLink, std::size_t> links_{};     // How many transfers use each.
   std::deque<RestoreId> queue_{};
-  std::set<RestoreId> pulling_{};  // At most kRestoreTransferCountMax.
+  std::set<RestoreId> pulling_{};            // At most kRestoreTransferCountMax.
+  std::map<RestoreId, Instant> prepared_{};  // When a command of it was last heard; those that were, too.
   std::uint64_t received_bytes_ = 0;
   std::uint64_t windows_bytes_ = 0;
   RestoreId last_id_ = 0;

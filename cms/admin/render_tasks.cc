@@ -87,6 +87,9 @@ Result<TaskState> loss_state(const std::string& json) {
     task.failure =
         text_at(loss, "refused") + " of " + text_at(loss, "total") + " programs could not be restored";
   }
+  if (task.ended && task.failure.empty() && !field(loss, "trouble").is_null()) {
+    task.failure = text_at(loss, "trouble");
+  }
   task.progress = percent_of(ended, total) + "  " + text_at(loss, "done") + " of " + text_at(loss, "total") +
                   " programs run again, " + text_at(loss, "refused") + " refused  " + text_at(loss, "per_s") +
                   "/s" + left_at(loss);

@@ -130,6 +130,7 @@ Status check_successor(const ClaimRecord* head, const ClaimRecord& next) {
       return ok_status();
     case ClaimKind::kRelease:
       if (!same_writer) return refuse(head, next, "only who claimed may release");
+      if (head->attempts > 0 && next.attempts == head->attempts - 1) return ok_status();  // Nobody was asked.
       break;
     case ClaimKind::kAbort:
       if (next.proof == wire::AbortProof::kNone) return refuse(head, next, "without a proof");
@@ -157,7 +158,7 @@ ClaimRecord claim(const Stamp& stamp, const ClaimRecord& head, wire::ClaimReason
   ClaimRecord next = next_record(stamp, head, ClaimKind::kClaim);
   next.reason = reason;
   next.claim_slot = next.slot;
-  next.attempts = has_own_checkpoint && head.kind != ClaimKind::kClaim ? 1 : head.attempts + 1;
+  next.attempts = has_own_checkpoint && head.kind == ClaimKind::kDone ? 1 : head.attempts + 1;
   return proper(&head, std::move(next));
 }
 
@@ -179,8 +180,9 @@ ClaimRecord done(const Stamp& stamp, const ClaimRecord& head, ProgramId program_
   return proper(&head, std::move(next));
 }
 
-ClaimRecord release(const Stamp& stamp, const ClaimRecord& head, std::string why) {
+ClaimRecord release(const Stamp& stamp, const ClaimRecord& head, bool untried, std::string why) {
   ClaimRecord next = next_record(stamp, head, ClaimKind::kRelease);
+  if (untried) --next.attempts;
   next.text = std::move(why);
   return proper(&head, std::move(next));
 }

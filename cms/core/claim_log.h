@@ -40,14 +40,15 @@ Status check_successor(const wire::ClaimRecord* head, const wire::ClaimRecord& n
 wire::ClaimRecord genesis(const Stamp& stamp, const Lineage& lineage, const SessionId& session,
                           ProgramId program_id, wire::OnIsolation on_isolation, wire::OnLoss on_loss);
 // `has_own_checkpoint`: something was STORED since the owner became it, so that the count of attempts
-// begins anew. Over a CLAIM it goes on.
+// begins anew after its DONE. Over any other record it goes on.
 wire::ClaimRecord claim(const Stamp& stamp, const wire::ClaimRecord& head, wire::ClaimReason reason,
                         bool has_own_checkpoint);
 wire::ClaimRecord act(const Stamp& stamp, const wire::ClaimRecord& head, const SessionId& target,
                       const wire::ClaimBlob& checkpoint);
 // After the target's durable answer; `program_id` is the one that the program has there.
 wire::ClaimRecord done(const Stamp& stamp, const wire::ClaimRecord& head, ProgramId program_id);
-wire::ClaimRecord release(const Stamp& stamp, const wire::ClaimRecord& head, std::string why);
+// `untried`: no target was asked, so that the attempt does not count.
+wire::ClaimRecord release(const Stamp& stamp, const wire::ClaimRecord& head, bool untried, std::string why);
 wire::ClaimRecord abort(const Stamp& stamp, const wire::ClaimRecord& head, wire::AbortProof proof,
                         std::string why);
 wire::ClaimRecord retire(const Stamp& stamp, const wire::ClaimRecord& head, std::string why);

@@ -65,7 +65,7 @@ ClaimRecord head_of(ClaimKind kind) {
     case ClaimKind::kClaim: return claimed(first());
     case ClaimKind::kAct: return acted(claimed(first()));
     case ClaimKind::kDone: return done(stamp(), acted(claimed(first())), 8);
-    case ClaimKind::kRelease: return release(stamp(), claimed(first()), "no eligible target");
+    case ClaimKind::kRelease: return release(stamp(), claimed(first()), false, "no eligible target");
     case ClaimKind::kAbort: return abort(stamp(), acted(claimed(first())), AbortProof::kRefused, "no room");
     case ClaimKind::kRetire: return retire(stamp(), first(), "withdrawn");
   }

@@ -38,6 +38,7 @@ inline constexpr std::size_t kKnownCountMax = 65536;  // Of all ECUs.
 inline constexpr std::size_t kLinkCountMax = 256;
 inline constexpr std::size_t kTransferCountMax = 4096;
 inline constexpr std::size_t kWithdrawalCountMax = 4096;         // Asked of the index and not answered.
+inline constexpr std::size_t kFenceCountMax = 65536;             // Of programs that moved; the oldest goes.
 inline constexpr std::size_t kFailureCountMax = 1024;            // Remembered for `show` and `status`.
 inline constexpr std::size_t kDataAttemptsMax = 3;               // Fetches of a blob whose digest is wrong.
 inline constexpr std::uint64_t kSmallBlobBytesMax = 256 * 1024;  // docs/adr/0005
@@ -239,6 +240,7 @@ class CmsCore {
     std::uint32_t retries = 0;
     std::string trouble;  // Why the last try for `pending` failed; empty: none has.
     std::optional<Fence> fence;
+    Lineage lineage{};  // Last announced; zero: nothing was.
     Instant not_before{};
     std::optional<Instant> delayed_until;  // Its entry in delayed_.
     std::size_t session_count = 0;         // Living sessions that have announced it.
@@ -313,6 +315,10 @@ class CmsCore {
   void send_receipt(const SessionId& session, wire::Receipt receipt, Effects& effects);
   // Whether it is refused for its epoch; then its publisher was told.
   bool refuse_fenced(const Program& program, const Announcement& announcement, Effects& effects);
+  void tell_fenced(const SessionId& session, ProgramId program_id, Seq seq, const Fence& fence,
+                   Effects& effects);
+  // Tells a session that has come (back) which of its programs run elsewhere by now.
+  void tell_fences(const Session& session, Seq last_seq, Effects& effects);
   void remember_failure(const CheckpointId& checkpoint, Code code, const std::string& reason);
   void note_stored(Program& program, const Version& version);
   void ask_retention(const std::set<ProgramKey>& programs, Effects& effects) const;
@@ -360,6 +366,7 @@ class CmsCore {
   };
   std::map<std::uint64_t, WithdrawRequest> withdraw_requests_;  // By ticket.
   std::map<CheckpointId, Failure> failures_;
+  std::map<ProgramKey, Fence> fences_;        // Of all that were told by on_owner_changed.
   std::map<std::string, Instant> logged_at_;  // By what: a peer, a kind of trouble.
   FairQueue queue_;
   std::set<std::pair<Instant, ProgramKey>> delayed_;

@@ -82,6 +82,8 @@ void CmsCore::take(Instant now, Session& session, const wire::Notification& noti
   Program& program = programs_[key];
   Announcement announcement{session.id, notification, now};
   if (announcement.notification.lineage == Lineage{}) announcement.notification.lineage = lineage_of(key);
+  program.lineage = announcement.notification.lineage;
+  if (const auto fence = fences_.find(key); fence != fences_.end()) program.fence = fence->second;
   const Version version = announcement.version();
 
   if (program.transfer != 0) {
@@ -228,24 +230,45 @@ void CmsCore::forget_if_idle(const ProgramKey& key) {
 
 // ---- owners
 
+void CmsCore::tell_fenced(const SessionId& session, ProgramId program_id, Seq seq, const Fence& fence,
+                          Effects& effects) {
+  wire::Receipt receipt;
+  receipt.program_id = program_id;
+  receipt.seq = seq;
+  receipt.level = ReceiptLevel::kFenced;
+  receipt.code = Code::kFenced;
+  receipt.lineage = fence.lineage;
+  receipt.owner_epoch = fence.owner.owner_epoch;
+  receipt.reason = "the program goes on as " + to_string(fence.owner.program) + " (owner_epoch " +
+                   std::to_string(fence.owner.owner_epoch) + ")";
+  send_receipt(session, std::move(receipt), effects);
+}
+
 bool CmsCore::refuse_fenced(const Program& program, const Announcement& announcement, Effects& effects) {
   const wire::Notification& notification = announcement.notification;
   if (!program.fence || notification.lineage != program.fence->lineage ||
       notification.owner_epoch >= program.fence->owner.owner_epoch) {
     return false;
   }
-  send_receipt(announcement, ReceiptLevel::kFenced, Code::kFenced,
-               "the program goes on as " + to_string(program.fence->owner.program) + " (owner_epoch " +
-                   std::to_string(program.fence->owner.owner_epoch) + ")",
-               effects);
+  tell_fenced(announcement.session, notification.program_id, notification.seq, *program.fence, effects);
   return true;
 }
 
 void CmsCore::on_owner_changed(Instant now, const ProgramKey& former, const Fence& fence, Effects& effects) {
+  if (fences_.size() >= kFenceCountMax && fences_.count(former) == 0) {
+    const auto oldest = std::min_element(fences_.begin(), fences_.end(), [](const auto& a, const auto& b) {
+      return a.second.owner.owner_epoch < b.second.owner.owner_epoch;
+    });
+    fences_.erase(oldest);
+  }
+  fences_[former] = fence;
+  const auto back = fences_.find(fence.owner.program);
+  if (back != fences_.end() && back->second.lineage == fence.lineage) fences_.erase(back);
   const auto it = programs_.find(former);
-  if (it == programs_.end()) return;  // Nobody publishes it; the store's gate knows.
+  if (it == programs_.end()) return;  // Nobody publishes it now; who comes back is told.
   Program& program = it->second;
   program.fence = fence;
+  if (program.lineage != fence.lineage) return;  // Another program has that program_id by now.
   // Also who has nothing that waits: what it published last may have been stored, and freed, long ago.
   for (auto it_session = sessions_.lower_bound(SessionId{former.ecu_mac, 0});
        it_session != sessions_.end() && it_session->first.ecu_mac == former.ecu_mac; ++it_session) {
@@ -261,6 +284,14 @@ void CmsCore::on_owner_changed(Instant now, const ProgramKey& former, const Fenc
     }
   }
   consider(now, former, program, effects);
+}
+
+void CmsCore::tell_fences(const Session& session, Seq last_seq, Effects& effects) {
+  if (last_seq == 0) return;  // It has published nothing.
+  for (auto it = fences_.lower_bound(ProgramKey{session.id.ecu_mac, 0});
+       it != fences_.end() && it->first.ecu_mac == session.id.ecu_mac; ++it) {
+    tell_fenced(session.id, it->first.program_id, last_seq, it->second, effects);
+  }
 }
 
 // ---- damage found in the store
@@ -302,11 +333,12 @@ std::uint64_t CmsCore::retire(const ProgramKey& key, Effects& effects) {
   WithdrawProgram effect;
   effect.ticket = ++last_ticket_;
   effect.program = key;
-  effect.lineage = lineage_of(key);
+  effect.lineage = lineage_of(key);  // Unless another one is known, here or to the index.
   effect.newest_too = true;
   const auto it = programs_.find(key);
   if (it != programs_.end()) {
     const Program& program = it->second;
+    if (program.lineage != Lineage{}) effect.lineage = program.lineage;
     if (program.newest_stored) effect.up_to = *program.newest_stored;
     if (program.transfer != 0) {
       effect.up_to = std::max(effect.up_to, transfers_.at(program.transfer).announcement.version());

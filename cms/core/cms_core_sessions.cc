@@ -121,6 +121,7 @@ void CmsCore::on_hello(Instant now, const PeerId& peer, const std::string& peer_
       rebind(session, peer, peer_address, hello);
       session.heard_at = now;
       answer_hello(session, effects);
+      tell_fences(session, hello.last_seq, effects);
       want_list(session, 1, now);  // Receipts may have been lost with the old connection.
       send_list(now, session, effects);
       return;
@@ -200,6 +201,7 @@ void CmsCore::open_session(Instant now, const ReserveIncarnation& asked, Incarna
   }
   say(wire::PeerIncarnations{{session.id}, 0}, effects);  // Before it is used.
   answer_hello(session, effects);
+  tell_fences(session, asked.hello.last_seq, effects);
   want_list(session, 1, now);
   send_list(now, session, effects);
 }
@@ -424,7 +426,9 @@ void CmsCore::on_withdraw(Session& session, const wire::Withdraw& withdraw, Effe
   WithdrawProgram effect;
   effect.ticket = ticket;
   effect.program = key;
-  effect.lineage = lineage_of(key);
+  const auto known = programs_.find(key);
+  effect.lineage = known == programs_.end() || known->second.lineage == Lineage{} ? lineage_of(key)
+                                                                                  : known->second.lineage;
   // A session that has published nothing yet ends what older ones have; its own first checkpoint of the
   // program begins a new life.
   effect.up_to = withdraw.seq > 0 ? Version{session.id.incarnation, withdraw.seq}

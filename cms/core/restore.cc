@@ -35,7 +35,10 @@ std::string ms(Instant from, Instant to) {
 }  // namespace
 
 RestoreCore::RestoreCore(RestoreConfig config, const Members& members)
-    : config_(std::move(config)), members_(members), prng_(config_.seed) {
+    : config_(std::move(config)),
+      members_(members),
+      prng_(config_.seed),
+      first_{config_.me.incarnation * 0x9e3779b97f4a7c15ULL, 0} {
   CMS_ASSERT(config_.together_max > 0);
 }
 
@@ -92,7 +95,8 @@ void RestoreCore::look_for_losses(Instant now, RestoreEffects& effects) {
 }
 
 void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
-                                  const Result<std::vector<ClaimRecord>>& heads, RestoreEffects& effects) {
+                                  const Result<std::vector<ClaimRecord>>& heads, RestoreEffects& effects,
+                                  std::size_t unusable) {
   const auto scan = scans_.find(asked.ecu_mac);
   if (scan == scans_.end()) return;
   const Instant asked_at = scan->second;
@@ -107,14 +111,22 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
     loss->second.next_scan_at = now + kRestoreRetry;
     return;
   }
+  bool all_begun = true;
+  const std::map<Lineage, std::uint64_t> acts_before =
+      asked.ecu_mac ? acts_seen_ : std::exchange(acts_seen_, {});
   for (const ClaimRecord& head : *heads) {
     const bool is_open = head.kind == ClaimKind::kClaim || head.kind == ClaimKind::kAct;
     if (!asked.ecu_mac) {
       const Writer writer{head.writer, head.writer_incarnation};
       const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
-      if (is_open && (mine || members_.is_stale(writer, now)) && open_.count(head.lineage) == 0) {
-        begin(now, head, head.reason, effects);
+      bool ours = mine || members_.is_stale(writer, now);
+      if (!ours && head.kind == ClaimKind::kAct) {
+        // Who wrote it lives, but may be cut from the target.
+        const auto before = acts_before.find(head.lineage);
+        ours = before != acts_before.end() && before->second == head.uid;
+        acts_seen_.emplace(head.lineage, head.uid);
       }
+      if (is_open && ours && open_.count(head.lineage) == 0) begin(now, head, head.reason, effects);
       continue;
     }
     const EcuMac ecu_mac = *asked.ecu_mac;
@@ -126,13 +138,21 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
     Incarnation& gone = gone_[ecu_mac];
     gone = std::max(gone, session.incarnation);
     const bool owned = head.owner.program.ecu_mac == ecu_mac;
-    begin(now, head, owned ? wire::ClaimReason::kVouched : head.reason, effects);
+    if (!begin(now, head, owned ? wire::ClaimReason::kVouched : head.reason, effects)) all_begun = false;
     if (loss != losses_.end()) loss->second.lineages.insert(head.lineage);
   }
   if (loss == losses_.end()) return;
+  loss->second.unusable = unusable;
   loss->second.trouble.clear();
+  if (unusable > 0) {
+    loss->second.trouble = std::to_string(unusable) + " claim logs cannot be used, see the log of cmsd";
+  }
   if (loss->second.told_at > asked_at) {
     loss->second.next_scan_at = now;  // Told again since: what came in between has not been seen.
+    return;
+  }
+  if (!all_begun) {
+    loss->second.next_scan_at = now + kRestoreRetry;
     return;
   }
   loss->second.scanned = true;
@@ -158,7 +178,7 @@ RestoreCore::Progress RestoreCore::progress_of(EcuMac ecu_mac) const {
   return progress;
 }
 
-void RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason reason,
+bool RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason reason,
                         RestoreEffects& effects) {
   const auto known = restores_.find(head.lineage);
   if (known != restores_.end() && !has_ended(known->second.stage) && known->second.replaces == head.owner) {
@@ -166,15 +186,16 @@ void RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason 
     restore.insisted = true;
     if (restore.stage == Stage::kWaiting) restore.next_at = now;
     if (restore.stage == Stage::kNoTarget) read_head(now, restore, effects);
-    return;
+    return true;
   }
-  // The worker's answer to what was asked for the former one would be taken for one to this.
-  if (known != restores_.end() && known->second.asked) return;
+  // The worker's answer to what was asked for the former one would be taken for one to this; and an append of it
+  // is to be settled.
+  if (known != restores_.end() && (known->second.asked || known->second.unresolved != 0)) return false;
   if (known == restores_.end() && restores_.size() >= kRestoreCountMax) {
     for (auto it = restores_.begin(); it != restores_.end();) {
       it = has_ended(it->second.stage) ? restores_.erase(it) : std::next(it);
     }
-    if (restores_.size() >= kRestoreCountMax) return;  // The next scan brings it up again.
+    if (restores_.size() >= kRestoreCountMax) return false;
   }
   Restore restore;
   restore.lineage = head.lineage;
@@ -185,6 +206,13 @@ void RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason 
   Restore& placed = restores_.insert_or_assign(head.lineage, std::move(restore)).first->second;
   open_.insert(head.lineage);
   read_head(now, placed, effects);
+  return true;
+}
+
+std::size_t RestoreCore::claim_count() const {
+  return static_cast<std::size_t>(std::count_if(open_.begin(), open_.end(), [this](const Lineage& lineage) {
+    return holds_claim(restores_.at(lineage).stage);
+  }));
 }
 
 // ---- the log
@@ -331,12 +359,13 @@ void RestoreCore::on_won(Instant now, Restore& restore, RestoreEffects& effects)
 }
 
 void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
-  if (!members_.may_act(now)) return;
-  std::size_t held = 0;
-  for (const Lineage& lineage : open_) {
-    if (holds_claim(restores_.at(lineage).stage)) ++held;
-  }
-  for (const Lineage& lineage : open_) {
+  if (draining_ || !members_.may_act(now)) return;
+  std::size_t held = claim_count();
+  // Each CMS begins elsewhere, so that two that were told of one loss do not run into each other at every step.
+  const auto first = open_.lower_bound(first_);
+  std::vector<Lineage> order(first, open_.end());
+  order.insert(order.end(), open_.begin(), first);
+  for (const Lineage& lineage : order) {
     Restore& restore = restores_.at(lineage);
     if (restore.stage != Stage::kQueued) continue;
     if (held >= config_.together_max) return;
@@ -348,6 +377,7 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
     }
     ++held;
     restore.insisted = false;
+    restore.tried = false;
     append(now, restore, claim(stamp(), *restore.head, restore.reason, restore.has_own_checkpoint),
            Stage::kClaiming, effects);
   }
@@ -358,7 +388,8 @@ void RestoreCore::release(Instant now, Restore& restore, Stage after, std::strin
   restore.after_release = after;
   restore.why = why;
   effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " is not restored: " + why});
-  append(now, restore, core::release(stamp(), *restore.head, std::move(why)), Stage::kReleasing, effects);
+  append(now, restore, core::release(stamp(), *restore.head, !restore.tried, std::move(why)),
+         Stage::kReleasing, effects);
 }
 
 void RestoreCore::abort(Instant now, Restore& restore, wire::AbortProof proof, std::string why,
@@ -425,11 +456,13 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
       if (is_gone(restore.target))
         return next_target(now, restore, "an operator says that it is gone", effects);
       if (now - restore.heard_at >= kTargetSilenceMax) return next_target(now, restore, "no answer", effects);
-      if (now - restore.moved_at >= kTargetStuckMax)
-        return next_target(now, restore, "it does not get on", effects);
+      if (is_stuck(now, restore)) return next_target(now, restore, "it does not get on", effects);
       return send_prepare(now, restore, effects);
     case Stage::kActing:
       if (restore.unresolved != 0) break;
+      if (!is_there(restore.target) || is_gone(restore.target)) {
+        return next_target(now, restore, "its session has ended", effects);
+      }
       if (!members_.may_act(now)) {
         restore.next_at = now + kRestoreRetry;  // Others may be taking over; the log will tell.
         return;
@@ -472,7 +505,11 @@ void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<
   look_for_losses(now, effects);
   // A step may end a restore, and so take it out of open_.
   const std::vector<Lineage> open(open_.begin(), open_.end());
-  for (const Lineage& lineage : open) step(now, restores_.at(lineage), effects);
+  for (const Lineage& lineage : open) {
+    Restore& restore = restores_.at(lineage);
+    if (draining_) give_back(now, restore, effects);
+    step(now, restore, effects);
+  }
   claim_queued(now, effects);
   place_all(now, candidates, awaited, effects);
   placements_.erase(

@@ -45,7 +45,9 @@ inline constexpr Duration kCommandRepeat = std::chrono::milliseconds(300);
 // So long another's ACT is left to who wrote it.
 inline constexpr Duration kOthersActGrace = std::chrono::seconds(1);
 inline constexpr Duration kTargetSilenceMax = std::chrono::seconds(3);  // Without a report: another target.
-inline constexpr Duration kTargetStuckMax = std::chrono::seconds(60);   // Reports, but nothing changes.
+inline constexpr Duration kTargetStuckMax = std::chrono::seconds(60);   // Reports, but nothing comes there.
+// All has come, and its RTCR restores it: that may take long.
+inline constexpr Duration kTargetPreparesMax = std::chrono::minutes(10);
 inline constexpr Duration kPlaceWaitMax =
     std::chrono::seconds(3);  // For a target: then the claim is given back.
 inline constexpr Duration kNoTargetRetry = std::chrono::seconds(5);
@@ -115,8 +117,10 @@ class RestoreCore {
   void fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects);
 
   // ---- inputs: answers of the workers
+  // `unusable`: so many logs could not be read for what they are; a person has to look at them.
   void on_logs_scanned(Instant now, const ScanLogs& asked,
-                       const Result<std::vector<wire::ClaimRecord>>& heads, RestoreEffects& effects);
+                       const Result<std::vector<wire::ClaimRecord>>& heads, RestoreEffects& effects,
+                       std::size_t unusable = 0);
   struct Head {
     std::optional<wire::ClaimRecord> record{};  // Absent: the log is empty.
     std::uint64_t claim_uid = 0;                // Of ACT: the uid of the CLAIM that it follows from.
@@ -146,6 +150,10 @@ class RestoreCore {
                std::size_t awaited, RestoreEffects& effects);
   // How often on_time wants to be called now.
   Duration pace() const;
+  // This cmsd ends: nothing more is claimed, and what was not given to a target yet is given back.
+  void drain() { draining_ = true; }
+  // Of ours, not yet given back or given to a target.
+  std::size_t claim_count() const;
   // What this CMS has placed on an ECU that its figures do not show yet.
   void add_reservations(Instant now, std::vector<Candidate>& candidates) const;
 
@@ -183,6 +191,7 @@ class RestoreCore {
     std::size_t skip = 0;
     SessionId target{};
     std::set<EcuMac> unable{};  // Targets that could not, in this claim or the one before.
+    bool tried = false;         // A target was asked, in this claim.
     std::uint64_t received_bytes = 0;
     std::string why{};  // Of kWaiting and kRefused, or what the last target said.
     ProgramKey runs_as{};
@@ -212,6 +221,8 @@ class RestoreCore {
     bool scanned = false;     // All logs were looked at since it was told.
     Instant next_scan_at{};   // While it is not.
     std::string trouble{};
+    std::size_t unusable =
+        0;  // Logs that could not be read: whether it owns what these are about is not known.
     std::set<Lineage> lineages{};
   };
   struct Progress {
@@ -227,7 +238,8 @@ class RestoreCore {
   bool is_gone(const SessionId& session) const;
 
  private:
-  void begin(Instant now, const wire::ClaimRecord& head, wire::ClaimReason reason, RestoreEffects& effects);
+  // False: not now; it is to be scanned again.
+  bool begin(Instant now, const wire::ClaimRecord& head, wire::ClaimReason reason, RestoreEffects& effects);
   void look_for_losses(Instant now, RestoreEffects& effects);
   void ask_scan(Instant now, std::optional<EcuMac> ecu_mac, RestoreEffects& effects);
   void step(Instant now, Restore& restore, RestoreEffects& effects);
@@ -258,6 +270,10 @@ class RestoreCore {
   void end_moved(Instant now, Restore& restore, RestoreEffects& effects);
   wire::ClaimRef claim_of(const Restore& restore) const;
   bool is_there(const SessionId& session) const;
+  // Of a restore that is being prepared: its target has done nothing for too long.
+  bool is_stuck(Instant now, const Restore& restore) const;
+  // This cmsd ends: another has to do it, and shall not wait until our life is taken for dead.
+  void give_back(Instant now, Restore& restore, RestoreEffects& effects);
   std::uint64_t bytes_under_way() const;
   Stamp stamp();
 
@@ -278,7 +294,11 @@ class RestoreCore {
   std::map<EcuMac, SessionId> sessions_;            // As on_time was last told.
   std::map<std::optional<EcuMac>, Instant> scans_;  // Asked for and not answered, and when.
   Instant next_scan_at_{};                          // For open claims of the dead.
-  std::size_t stale_count_ = 0;                     // Of the members, at the last look.
+  std::map<Lineage, std::uint64_t> acts_seen_;      // Of others that live, at the last such scan: their uids.
+  std::map<EcuMac, Instant> targets_moved_;         // When a restore there last got on.
+  bool draining_ = false;
+  const Lineage first_;          // The lineage at which this CMS begins to claim.
+  std::size_t stale_count_ = 0;  // Of the members, at the last look.
 };
 
 std::string_view to_string(RestoreCore::Stage stage);  // "preparing"

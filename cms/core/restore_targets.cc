@@ -120,7 +120,11 @@ void RestoreCore::place_all(Instant now, std::vector<Candidate> candidates, std:
   candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
                                   [this](const Candidate& candidate) { return is_gone(candidate.session); }),
                    candidates.end());
-  for (Restore* restore : without_target) look_again(now, *restore, candidates, effects);
+  if (!without_target.empty() && !draining_) {
+    std::vector<Candidate> counted = candidates;
+    add_reservations(now, counted);
+    for (Restore* restore : without_target) look_again(now, *restore, counted, effects);
+  }
   if (!figures_are_new) return;
   std::sort(waiting.begin(), waiting.end(),
             [](const Restore* a, const Restore* b) { return urgency(*a) < urgency(*b); });
@@ -147,6 +151,7 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
     restore.target = best->session;
     restore.placed_at = now;
     restore.received_bytes = 0;
+    restore.tried = true;
     restore.heard_at = now;
     restore.moved_at = now;
     if (placements_.size() >= kPlacementCountMax) placements_.erase(placements_.begin());
@@ -188,6 +193,28 @@ void RestoreCore::command(Restore& restore, wire::ControlBody body, RestoreEffec
   effects.push_back(SendToTarget{restore.target, std::move(body)});
 }
 
+bool RestoreCore::is_stuck(Instant now, const Restore& restore) const {
+  if (restore.received_bytes >= restore.found->name.size_bytes && restore.received_bytes > 0) {
+    return now - restore.moved_at >= kTargetPreparesMax;
+  }
+  // It may have others of ours to pull first.
+  const auto target = targets_moved_.find(restore.target.ecu_mac);
+  const Instant moved_at =
+      target == targets_moved_.end() ? restore.moved_at : std::max(restore.moved_at, target->second);
+  return now - moved_at >= kTargetStuckMax;
+}
+
+void RestoreCore::give_back(Instant now, Restore& restore, RestoreEffects& effects) {
+  if (restore.asked || restore.unresolved != 0) return;
+  if (restore.stage != Stage::kFinding && restore.stage != Stage::kPlacing &&
+      restore.stage != Stage::kPreparing) {
+    return;
+  }
+  if (restore.stage == Stage::kPreparing) command(restore, wire::Discard{claim_of(restore)}, effects);
+  restore.tried = false;  // It is nobody's failure.
+  release(now, restore, Stage::kNoTarget, "this cmsd ends", effects);
+}
+
 void RestoreCore::send_prepare(Instant now, Restore& restore, RestoreEffects& effects) {
   restore.next_at = now + kCommandRepeat;
   command(restore,
@@ -225,9 +252,11 @@ void RestoreCore::on_report(Instant now, const SessionId& from, const wire::Rest
         if (report.received_bytes > restore.received_bytes) {
           restore.received_bytes = report.received_bytes;
           restore.moved_at = now;
+          targets_moved_[from.ecu_mac] = now;
         }
         return;
       case wire::RestoreState::kPrepared:
+        targets_moved_[from.ecu_mac] = now;
         restore.received_bytes = report.received_bytes;
         restore.prepared_at = now;
         go_to(now, restore, Stage::kActing);
@@ -239,6 +268,10 @@ void RestoreCore::on_report(Instant now, const SessionId& from, const wire::Rest
         return next_target(now, restore, report.context.empty() ? "it refused" : report.context, effects);
     }
     return;
+  }
+  if (restore.stage == Stage::kActing && !restore.asked && restore.unresolved == 0 &&
+      (report.state == wire::RestoreState::kRefused || report.state == wire::RestoreState::kDiscarded)) {
+    return next_target(now, restore, report.context.empty() ? "it refused" : report.context, effects);
   }
   if (restore.stage != Stage::kStarting || restore.asked || report.act_uid != restore.head->uid) return;
   restore.heard_at = now;

@@ -45,14 +45,19 @@ Json restore_json(const RestoreCore::Restore& restore, Instant now) {
   return json;
 }
 
-Json list_json(std::vector<const RestoreCore::Restore*> found, Instant now) {
+// The answer with `found` as its last part, as many of them as fit.
+std::string with_list(Json json, std::vector<const RestoreCore::Restore*> found, Instant now) {
   std::stable_sort(found.begin(), found.end(), [](const auto* a, const auto* b) {
     return (a->stage == Stage::kDone) < (b->stage == Stage::kDone);
   });
-  Json list = Json::array();
-  for (std::size_t i = 0; i < std::min(found.size(), kRestoresShownMax); ++i)
-    list.push_back(restore_json(*found[i], now));
-  return list;
+  for (std::size_t shown = std::min(found.size(), kRestoresShownMax);; shown /= 2) {
+    Json list = Json::array();
+    for (std::size_t i = 0; i < shown; ++i) list.push_back(restore_json(*found[i], now));
+    json["shown"] = shown;
+    json["restores"] = std::move(list);
+    std::string text = dump(json);
+    if (text.size() <= wire::kJsonBytesMax) return text;
+  }
 }
 
 std::string what_of(const wire::ClaimRecord& record) {
@@ -100,8 +105,7 @@ Result<std::string> loss_json(const RestoreCore& restores, EcuMac ecu_mac, Insta
     const auto restore = restores.restores().find(lineage);
     if (restore != restores.restores().end()) found.push_back(&restore->second);
   }
-  json["restores"] = list_json(std::move(found), now);
-  return dump(json);
+  return with_list(std::move(json), std::move(found), now);
 }
 
 std::string restores_json(const RestoreCore& restores, std::optional<EcuMac> ecu_mac, Instant now) {
@@ -110,13 +114,12 @@ std::string restores_json(const RestoreCore& restores, std::optional<EcuMac> ecu
     if (!ecu_mac || restore.replaces.program.ecu_mac == *ecu_mac) found.push_back(&restore);
   }
   Json json{{"count", found.size()}};
-  json["restores"] = list_json(std::move(found), now);
-  return dump(json);
+  return with_list(std::move(json), std::move(found), now);
 }
 
 std::string history_json(const std::vector<wire::ClaimRecord>& records, bool more) {
   Json list = Json::array();
-  for (const wire::ClaimRecord& record : records) {
+  for (const wire::ClaimRecord& record : records) {  // Each far below a kilobyte: they always fit.
     const auto at = time_text(record.written_at_us);
     list.push_back(Json{{"at", at ? Json(*at) : Json()},
                         {"at_us", record.written_at_us},

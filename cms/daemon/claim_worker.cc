@@ -17,7 +17,8 @@ using storage::ClaimStore;
 using storage::IndexRow;
 using wire::ClaimRecord;
 
-ClaimWorker::ClaimWorker(const Parts& parts) : parts_(parts), scanner_("claim-scan") {
+ClaimWorker::ClaimWorker(const Parts& parts)
+    : parts_(parts), historian_("claim-history"), scanner_("claim-scan") {
   for (std::size_t i = 0; i < kClaimLaneCount; ++i) {
     lanes_.push_back(std::make_unique<Worker>("claim-" + std::to_string(i)));
   }
@@ -25,6 +26,7 @@ ClaimWorker::ClaimWorker(const Parts& parts) : parts_(parts), scanner_("claim-sc
 
 void ClaimWorker::stop() {
   scanner_.stop();
+  historian_.stop();
   for (const auto& lane : lanes_) lane->stop();
 }
 
@@ -39,9 +41,10 @@ void ClaimWorker::post(Worker& worker, Job job, Then<T> then) {
 
 // ---- logs
 
-Status ClaimWorker::for_each_head(const std::function<void(const ClaimRecord&)>& visit) {
+Status ClaimWorker::for_each_head(const Worker& worker, const std::function<void(const ClaimRecord&)>& visit,
+                                  std::size_t* unusable) {
   for (std::uint32_t shard = 0; shard < storage::kLogShardCount; ++shard) {
-    if (scanner_.stopping()) return make_error(Code::kCancelled, "this cmsd ends");
+    if (worker.stopping()) return make_error(Code::kCancelled, "this cmsd ends");
     std::vector<storage::LogSlot> unknown;
     const Status listed = parts_.claims.list_logs(
         shard,
@@ -65,6 +68,7 @@ Status ClaimWorker::for_each_head(const std::function<void(const ClaimRecord&)>&
       } else if (head.error().code == Code::kCorrupt || head.error().code == Code::kUnsupported) {
         // That lineage is for a person to look at; the others must not wait for it.
         spdlog::error("{} cannot be used: {}", storage::to_string(unknown[i].log), head.error().message());
+        if (unusable != nullptr) ++*unusable;
       } else {
         return head.error();
       }
@@ -73,22 +77,48 @@ Status ClaimWorker::for_each_head(const std::function<void(const ClaimRecord&)>&
   return ok_status();
 }
 
-Result<std::vector<ClaimRecord>> ClaimWorker::scan_now(const core::ScanLogs& asked) {
-  std::vector<ClaimRecord> found;
-  const Status scanned = for_each_head([&](const ClaimRecord& head) {
-    const bool open = head.kind == wire::ClaimKind::kClaim || head.kind == wire::ClaimKind::kAct;
-    const bool wanted =
-        !asked.ecu_mac ? open
-                       : head.owner.program.ecu_mac == *asked.ecu_mac ||
-                             (head.kind == wire::ClaimKind::kAct && head.target.ecu_mac == *asked.ecu_mac);
-    if (wanted) found.push_back(head);
-  });
-  if (!scanned.ok()) return scanned.error();
-  return found;
+Result<ClaimWorker::Scanned> ClaimWorker::scan_now(const core::ScanLogs& asked) {
+  Scanned scanned;
+  std::set<Lineage> seen;
+  const Status status = for_each_head(
+      scanner_,
+      [&](const ClaimRecord& head) {
+        const bool open = head.kind == wire::ClaimKind::kClaim || head.kind == wire::ClaimKind::kAct;
+        if (asked.ecu_mac) seen.insert(head.lineage);
+        const bool wanted = !asked.ecu_mac ? open
+                                           : head.owner.program.ecu_mac == *asked.ecu_mac ||
+                                                 (head.kind == wire::ClaimKind::kAct &&
+                                                  head.target.ecu_mac == *asked.ecu_mac);
+        if (wanted) scanned.heads.push_back(head);
+      },
+      &scanned.unusable);
+  if (!status.ok()) return status.error();
+  if (asked.ecu_mac) {
+    if (Status begun = begin_missing_logs(*asked.ecu_mac, seen, scanned); !begun.ok()) return begun.error();
+  }
+  return scanned;
 }
 
-void ClaimWorker::scan(const core::ScanLogs& asked, Then<std::vector<ClaimRecord>> then) {
-  post<std::vector<ClaimRecord>>(
+Status ClaimWorker::begin_missing_logs(EcuMac ecu_mac, const std::set<Lineage>& seen, Scanned& scanned) {
+  std::vector<BlobName> missing;
+  const Status listed = parts_.index.scan_newest(ecu_mac, std::nullopt, [&](const IndexRow& row) {
+    if (row.name.owner_epoch == 0 && seen.count(row.name.lineage) == 0) missing.push_back(row.name);
+    return true;
+  });
+  if (!listed.ok()) return listed;
+  for (const BlobName& name : missing) {
+    const Status begun = parts_.gate.begin_for_stored(parts_.store, name);
+    if (begun.code() == Code::kNotFound) continue;  // It has gone meanwhile.
+    if (!begun.ok()) return begun;
+    const auto head = parts_.gate.read_head(name.lineage);
+    if (!head.ok()) return head.error();
+    if (*head && (*head)->owner.program.ecu_mac == ecu_mac) scanned.heads.push_back(**head);
+  }
+  return ok_status();
+}
+
+void ClaimWorker::scan(const core::ScanLogs& asked, Then<Scanned> then) {
+  post<Scanned>(
       scanner_, [this, asked] { return scan_now(asked); }, std::move(then));
 }
 
@@ -202,8 +232,9 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
         withdrawn ? Code::kWithdrawn : Code::kNotFound,
         withdrawn ? to_string(owner) + " was withdrawn" : "nothing of " + to_string(owner) + " is stored");
   }
-  if (withdrawn && candidates.front().checkpoint.program == owner &&
-      candidates.front().checkpoint.version <= *withdrawn) {
+  // The base, of a former owner, has ended with its program too.
+  const CheckpointId& front = candidates.front().checkpoint;
+  if (withdrawn && (front.program != owner || front.version <= *withdrawn)) {
     return make_error(Code::kWithdrawn, to_string(owner) + " was withdrawn");
   }
   candidates.erase(
@@ -211,12 +242,18 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
                   [](const BlobName& a, const BlobName& b) { return a.checkpoint == b.checkpoint; }),
       candidates.end());
   if (candidates.size() > kOfferedMax) candidates.resize(kOfferedMax);
+  std::rotate(candidates.begin(),
+              candidates.begin() + static_cast<std::ptrdiff_t>(std::min(asked.skip, candidates.size() - 1)),
+              candidates.end());
   std::string damaged;
-  for (std::size_t i = std::min(asked.skip, candidates.size() - 1); i < candidates.size(); ++i) {
+  bool gone = false;
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
     const auto reader = parts_.store.open(candidates[i]);
     if (!reader.ok()) {
-      if (reader.error().code != Code::kCorrupt && reader.error().code != Code::kUnsupported)
+      const Code code = reader.error().code;
+      if (code != Code::kCorrupt && code != Code::kUnsupported && code != Code::kNotFound)
         return reader.error();
+      gone = gone || code == Code::kNotFound;
       damaged = reader.error().message();
       continue;
     }
@@ -231,6 +268,7 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
     found.older = candidates.size() - 1 - i;
     return found;
   }
+  if (gone) return make_error(Code::kUnavailable, "a checkpoint went while it was looked for: " + damaged);
   return make_error(Code::kNotFound, "what is stored of " + to_string(owner) + " is damaged: " + damaged);
 }
 
@@ -299,13 +337,21 @@ Result<ClaimWorker::History> ClaimWorker::history_now(EcuMac ecu_mac, std::optio
     }
   }
   if (heads.empty()) {  // Or it runs under that key only just now, with nothing stored yet.
-    const Status scanned = for_each_head([&](const ClaimRecord& head) { heads.push_back(head); });
+    const Status scanned = for_each_head(
+        historian_,
+        [&](const ClaimRecord& head) {
+          if (!program_id || touches(head)) heads.push_back(head);
+        },
+        nullptr);
     if (!scanned.ok()) return scanned.error();
   }
   for (const ClaimRecord& head : heads) {
+    if (historian_.stopping()) return make_error(Code::kCancelled, "this cmsd ends");
     std::vector<ClaimRecord> log;
-    bool wanted = own.count(head.lineage) != 0;
-    for (storage::Slot slot = 1; slot <= head.slot; ++slot) {
+    bool wanted = own.count(head.lineage) != 0 || touches(head);
+    const storage::Slot first = head.slot > kHistoryRecordsMax ? head.slot - kHistoryRecordsMax + 1 : 1;
+    if (first > 1) history.more = true;
+    for (storage::Slot slot = first; slot < head.slot; ++slot) {
       const auto text = parts_.claims.read(storage::log_of(head.lineage), slot, ClaimStore::Read::kAsSeen);
       if (!text.ok()) return text.error();
       auto record = claim_record_of(*text);
@@ -313,10 +359,11 @@ Result<ClaimWorker::History> ClaimWorker::history_now(EcuMac ecu_mac, std::optio
       wanted = wanted || touches(*record);
       log.push_back(std::move(*record));
     }
+    log.push_back(head);
     if (!wanted) continue;
     if (history.records.size() + log.size() > kHistoryRecordsMax) {
       history.more = true;
-      break;
+      if (!history.records.empty()) break;
     }
     std::move(log.begin(), log.end(), std::back_inserter(history.records));
   }
@@ -324,8 +371,15 @@ Result<ClaimWorker::History> ClaimWorker::history_now(EcuMac ecu_mac, std::optio
 }
 
 void ClaimWorker::history(EcuMac ecu_mac, std::optional<ProgramId> program_id, Then<History> then) {
+  if (historian_.queue_length() >= kHistoriesMax) {
+    parts_.outbox.push([then = std::move(then)](Instant now, core::Effects& effects) {
+      then(now, effects,
+           make_error(Code::kLimit, std::to_string(kHistoriesMax) + " histories are being read already"));
+    });
+    return;
+  }
   post<History>(
-      scanner_, [this, ecu_mac, program_id] { return history_now(ecu_mac, program_id); }, std::move(then));
+      historian_, [this, ecu_mac, program_id] { return history_now(ecu_mac, program_id); }, std::move(then));
 }
 
 }  // namespace cms::daemon

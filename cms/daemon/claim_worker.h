@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ namespace cms::daemon {
 
 inline constexpr std::size_t kClaimLaneCount = 8;
 inline constexpr std::size_t kHistoryRecordsMax = 2000;  // Of one answer.
+inline constexpr std::size_t kHistoriesMax = 4;
 
 class ClaimWorker {
  public:
@@ -47,7 +49,13 @@ class ClaimWorker {
     std::uint64_t attempt = 0;
   };
 
-  void scan(const core::ScanLogs& asked, Then<std::vector<wire::ClaimRecord>> then);
+  struct Scanned {
+    std::vector<wire::ClaimRecord> heads;
+    std::size_t unusable = 0;  // Logs that could not be read for what they are.
+  };
+  // Of an ECU: what the index knows to be stored of it and has no log, as in a store of before there were claims, gets
+  // one first.
+  void scan(const core::ScanLogs& asked, Then<Scanned> then);
   void read_head(const Lineage& lineage, Then<core::RestoreCore::Head> then);
   void append(const wire::ClaimRecord& record, Then<Appended> then);
   void settle(const Lineage& lineage, std::uint64_t attempt, Then<Appended> then);
@@ -55,7 +63,7 @@ class ClaimWorker {
   // Removes the checkpoints of former owners, if the present one has one of its own; tells how many went.
   void remove_garbage(const Lineage& lineage, Then<std::vector<storage::IndexRow>> then);
   // The logs of the program's lineage, or of every lineage that the ECU owns or owned, oldest record first.
-  // `more`: kHistoryRecordsMax was reached.
+  // `more`: there are older ones than the kHistoryRecordsMax that are told. kLimit: kHistoriesMax wait.
   struct History {
     std::vector<wire::ClaimRecord> records;
     bool more = false;
@@ -66,8 +74,11 @@ class ClaimWorker {
   Worker& lane_of(const Lineage& lineage) { return *lanes_[lineage.low % lanes_.size()]; }
   template <typename T, typename Job>
   void post(Worker& worker, Job job, Then<T> then);
-  Result<std::vector<wire::ClaimRecord>> scan_now(const core::ScanLogs& asked);
-  Status for_each_head(const std::function<void(const wire::ClaimRecord&)>& visit);
+  Result<Scanned> scan_now(const core::ScanLogs& asked);
+  // `worker` runs it: it ends when that is to stop. `unusable` may be null.
+  Status for_each_head(const Worker& worker, const std::function<void(const wire::ClaimRecord&)>& visit,
+                       std::size_t* unusable);
+  Status begin_missing_logs(EcuMac ecu_mac, const std::set<Lineage>& seen, Scanned& scanned);
   Result<core::RestoreCore::Head> head_now(const Lineage& lineage);
   Result<core::RestoreCore::Found> find_now(const core::FindCheckpoint& asked);
   Result<std::vector<storage::BlobName>> list_lineage(const Lineage& lineage);
@@ -76,6 +87,7 @@ class ClaimWorker {
 
   Parts parts_;
   std::vector<std::unique_ptr<Worker>> lanes_;
+  Worker historian_;
   Worker scanner_;  // Last: their ends precede that of what they use.
 };
 

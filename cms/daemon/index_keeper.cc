@@ -107,18 +107,22 @@ Result<core::CmsCore::ProgramFacts> IndexKeeper::judged_facts_of(const ProgramKe
   if (!newest.ok()) return newest.error();
   if (!*newest) return found;
   const storage::BlobName& name = (*newest)->name;
-  const auto word = gate_.word(name);
-  if (!word.ok()) return word.error();
+  const auto word = gate_.word(store_, name);
+  if (!word.ok()) {
+    // Its file cannot be used, or has gone: it counts for nothing, and comes again from its publisher.
+    if (word.error().code != Code::kNotFound && word.error().code != Code::kCorrupt) return word.error();
+    found->newest.reset();
+    return found;
+  }
   switch (*word) {
     case core::StoredWord::kSay: break;
     case core::StoredWord::kWait:
       return make_error(Code::kUnavailable, "a claim of the lineage of " + to_string(program) + " is open");
-    case core::StoredWord::kFenced:
-      found->newest.reset();
-      if (const auto head = gate_.known_head(name.lineage))
-        found->fence = core::Fence{name.lineage, head->owner};
-      break;
+    case core::StoredWord::kFenced: found->newest.reset(); break;
   }
+  // Also of what its lineage's new owner was restored from.
+  const auto head = gate_.known_head(name.lineage);
+  if (head && head->owner.program != program) found->fence = core::Fence{name.lineage, head->owner};
   return found;
 }
 

@@ -83,16 +83,35 @@ Status LineageGate::begin_logs(const std::vector<const Asked*>& asked) {
   }
   CMS_CRASH_POINT("lineage.before_genesis");
   const auto ends = claims_.append_many(appends);
+  Status first;
   for (std::size_t i = 0; i < ends.size(); ++i) {
-    if (!ends[i].ok()) return ends[i].error();
-    if (ends[i]->end == storage::Appended::End::kWon) {
+    if (!ends[i].ok()) {
+      if (first.ok()) first = ends[i].error();
+    } else if (ends[i]->end == storage::Appended::End::kWon) {
       note_head(records[i]);
     } else if (ends[i]->end == storage::Appended::End::kUnresolved) {
       // Whether it has slot 1 is seen by whoever looks next; to settle it only takes its draft away.
-      (void)claims_.settle(ends[i]->attempt);
+      const std::lock_guard lock(mutex_);
+      unsettled_.push_back(ends[i]->attempt);
     }
   }
-  return ok_status();
+  return first;
+}
+
+// Each holds one of the store's places for attempts until it is known what became of it.
+void LineageGate::settle_some() {
+  std::vector<std::uint64_t> attempts;
+  {
+    const std::lock_guard lock(mutex_);
+    attempts.swap(unsettled_);
+  }
+  for (std::size_t i = 0; i < attempts.size(); ++i) {
+    const auto end = claims_.settle(attempts[i]);
+    if (!end.ok() || end->end != storage::Appended::End::kUnresolved) continue;
+    const std::lock_guard lock(mutex_);  // The store does not answer: the others wait as well.
+    unsettled_.insert(unsettled_.end(), attempts.begin() + static_cast<std::ptrdiff_t>(i), attempts.end());
+    return;
+  }
 }
 
 Status LineageGate::retire_former(const storage::BlobName& name) {
@@ -118,7 +137,10 @@ Status LineageGate::retire_former(const storage::BlobName& name) {
     const auto end = claims_.append(storage::log_of(lineage), record.slot, text_of(record));
     if (!end.ok()) return end.error();
     if (end->end != storage::Appended::End::kWon) {
-      if (end->end == storage::Appended::End::kUnresolved) (void)claims_.settle(end->attempt);
+      if (end->end == storage::Appended::End::kUnresolved) {
+        const std::lock_guard lock(mutex_);
+        unsettled_.push_back(end->attempt);
+      }
       return make_error(Code::kUnavailable,
                         "the former lineage of " + to_string(program) + " could not be retired yet");
     }
@@ -130,6 +152,7 @@ Status LineageGate::retire_former(const storage::BlobName& name) {
 std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& asked) {
   if (!trusted_) return std::vector<Result<StoredWord>>(asked.size(), StoredWord::kSay);
   std::vector<Result<StoredWord>> words(asked.size(), make_error(Code::kUnavailable, "not looked at"));
+  settle_some();
   std::vector<const Asked*> unbegun;
   std::vector<storage::LogSlot> looks;
   for (const Asked& one : asked) {
@@ -158,21 +181,31 @@ std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& ask
     looks[i].slot = known ? known->slot + 1 : 1;
   }
   const auto taken = claims_.has_slots(looks);
+  // Of whom something has come since, side by side.
+  std::vector<storage::LogSlot> grown;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    if (taken[i].ok() && *taken[i]) grown.push_back(looks[i]);
+  }
+  const auto read = claims_.heads(grown, ClaimStore::Read::kDurable);
+  std::size_t next_read = 0;
   for (std::size_t i = 0; i < asked.size(); ++i) {
     const storage::BlobName& name = asked[i].name;
     if (!taken[i].ok()) {
       words[i] = taken[i].error();
       continue;
     }
-    std::optional<ClaimRecord> head = known_head(name.lineage);
     if (*taken[i]) {
-      auto read = read_head(name.lineage);
-      if (!read.ok()) {
-        words[i] = read.error();
-        continue;
+      const auto& record = read[next_read++];
+      const auto head = record.ok() ? claim_record_of(*record) : Result<ClaimRecord>(record.error());
+      if (head.ok()) {
+        note_head(*head);
+        words[i] = core::stored_word(&*head, name);
+      } else {
+        words[i] = head.error();
       }
-      head = std::move(*read);
+      continue;
     }
+    const std::optional<ClaimRecord> head = known_head(name.lineage);
     if (!head && name.owner_epoch == 0) {
       words[i] = make_error(Code::kUnavailable,
                             "the claim log of " + to_string(name.checkpoint.program) + " could not be begun");
@@ -183,10 +216,22 @@ std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& ask
   return words;
 }
 
-Result<StoredWord> LineageGate::word(const storage::BlobName& name) {
+Status LineageGate::begin_for_stored(storage::BlobStore& store, const storage::BlobName& name) {
+  const auto blob = store.open(name);
+  if (!blob.ok()) return blob.error();
+  const auto word = words({Asked{name, (*blob)->manifest().notification.policies}});
+  return word[0].ok() ? ok_status() : Status(word[0].error());
+}
+
+Result<StoredWord> LineageGate::word(storage::BlobStore& store, const storage::BlobName& name) {
   if (!trusted_) return StoredWord::kSay;
   auto head = current_head(name.lineage);
   if (!head.ok()) return head.error();
+  if (!*head && name.owner_epoch == 0) {
+    if (Status begun = begin_for_stored(store, name); !begun.ok()) return begun.error();
+    head = current_head(name.lineage);
+    if (!head.ok()) return head.error();
+  }
   return core::stored_word(*head ? &**head : nullptr, name);
 }
 

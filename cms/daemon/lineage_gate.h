@@ -44,8 +44,12 @@ class LineageGate {
   };
   // One answer for each. Errors: the store's; nothing may be said then.
   std::vector<Result<core::StoredWord>> words(const std::vector<Asked>& asked);
-  // The same of one that was stored earlier, perhaps by another.
-  Result<core::StoredWord> word(const storage::BlobName& name);
+  // The same of one that was stored earlier, perhaps by another. Should its log not have been begun (its writer
+  // died before, or it is of before there were claims), it is, by what the blob in the store says. kNotFound:
+  // there is no such blob.
+  Result<core::StoredWord> word(storage::BlobStore& store, const storage::BlobName& name);
+  // Makes sure that the lineage of a stored blob has a log. Errors as word.
+  Status begin_for_stored(storage::BlobStore& store, const storage::BlobName& name);
 
   // The head of the lineage's log as it was last read or written here; never older than an earlier answer.
   std::optional<wire::ClaimRecord> known_head(const Lineage& lineage) const;
@@ -64,8 +68,11 @@ class LineageGate {
   storage::ClaimStore& claims_;
   storage::CheckpointIndex& index_;
   const core::Writer me_;
+  void settle_some();
+
   std::atomic<bool> trusted_{true};
-  mutable std::mutex mutex_;  // Guards heads_; never held across I/O.
+  mutable std::mutex mutex_;              // Guards the two below; never held across I/O.
+  std::vector<std::uint64_t> unsettled_;  // Appends whose outcome is not known yet.
   std::map<Lineage, wire::ClaimRecord> heads_;
 };
 

@@ -9,10 +9,9 @@ RestoreKeeper::RestoreKeeper(const core::RestoreConfig& config, core::CmsCore& c
                              const core::Members& members, const ClaimWorker::Parts& parts)
     : core_(core), gate_(parts.gate), restores_(config, members), worker_(parts) {}
 
-void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, bool store_usable, core::Effects& effects) {
+void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, core::Effects& effects) {
   if (now < next_at_) return;
   next_at_ = now + restores_.pace();
-  if (!store_usable) return;  // What is open waits; the store is all that claims stand on.
   core::RestoreEffects todo;
   restores_.on_time(now, wall_us, core_.candidates(now), core_.metrics_awaited(now), todo);
   carry_out(now, todo, effects);
@@ -97,9 +96,13 @@ void RestoreKeeper::carry_out(Instant now, core::RestoreEffects& todo, core::Eff
 
 void RestoreKeeper::carry_out_one(Instant, const core::ScanLogs& effect, core::Effects&) {
   worker_.scan(effect, [this, effect](Instant now, core::Effects& effects,
-                                      const Result<std::vector<wire::ClaimRecord>>& heads) {
+                                      const Result<ClaimWorker::Scanned>& scanned) {
     core::RestoreEffects todo;
-    restores_.on_logs_scanned(now, effect, heads, todo);
+    if (scanned.ok()) {
+      restores_.on_logs_scanned(now, effect, scanned->heads, todo, scanned->unusable);
+    } else {
+      restores_.on_logs_scanned(now, effect, scanned.error(), todo);
+    }
     carry_out(now, todo, effects);
     next_at_ = now;
   });

@@ -22,8 +22,10 @@ class RestoreKeeper {
   ~RestoreKeeper() { stop(); }
   void stop() { worker_.stop(); }  // Idempotent.
 
-  // Once a turn of the loop. `store_usable`: it can be reached.
-  void on_time(Instant now, std::uint64_t wall_us, bool store_usable, core::Effects& effects);
+  // Once a turn of the loop.
+  void on_time(Instant now, std::uint64_t wall_us, core::Effects& effects);
+  // This cmsd ends: what it has claimed and not given to a target is given back.
+  void drain() { restores_.drain(); }
   Instant next_deadline() const { return next_at_; }
   void on_report(Instant now, const core::TargetReported& report, core::Effects& effects);
   // The first checkpoint of an owner that a restore made is stored: those of former owners go.

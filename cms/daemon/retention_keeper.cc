@@ -67,7 +67,9 @@ std::vector<Status> RetentionKeeper::remove_unclaimed(const std::vector<BlobName
     }
     const auto head = gate_.current_head(lineage);  // After the listing.
     if (!head.ok()) {
-      hold(head.error());
+      // A log that cannot be used holds what is its own, and nothing else.
+      const bool unusable = head.error().code == Code::kCorrupt || head.error().code == Code::kUnsupported;
+      hold(unusable ? make_error(Code::kLimit, head.error().message()) : head.error());
       continue;
     }
     if (!*head) continue;  // A store of before there were claims: nobody can have one.

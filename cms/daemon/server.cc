@@ -167,7 +167,7 @@ class Server::Impl {
       core_.set_reading(blob_server_.reading());
       if (now >= core_.next_deadline()) core_.on_time(now, wall_time_us(), effects);
       core_.tell_peers(effects);
-      restores_.on_time(now, wall_time_us(), is_readable(watch_.status()), effects);
+      restores_.on_time(now, wall_time_us(), effects);
       admin_service_.on_time(now);
       carry_out(now, effects);
       look_after_store(now);
@@ -237,7 +237,7 @@ class Server::Impl {
 
   bool done(Instant now) {
     if (!stopping_at_) return false;
-    if (core_.transfer_count() == 0) return true;
+    if (core_.transfer_count() == 0 && restores_.core().claim_count() == 0) return true;
     const auto no_answer = watch_.no_answer_for(now);
     if (no_answer && *no_answer >= kHangMax) {
       spdlog::warn("{} pulls are given up: the store has given no answer for {} s", core_.transfer_count(),
@@ -277,6 +277,7 @@ class Server::Impl {
     stopping_at_ = BootClock::now();
     watch_.suspect(*stopping_at_);  // Whether it still answers.
     core_.drain();
+    restores_.drain();
     ::sd_notify(0, "STOPPING=1");
     spdlog::info("ending: {} pulls under way are finished first", core_.transfer_count());
   }

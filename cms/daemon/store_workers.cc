@@ -178,7 +178,7 @@ void StoreWorkers::finish(core::FinishStore effect) {
     const Status stored = store();
     blob.writer.reset();
     if (stored.ok()) {
-      tell(judge({Judged{id, std::move(row), policies, BootClock::now()}}));
+      tell(judge({Judged{id, std::move(row), policies}}));
     } else {
       tell({Outcome{id, {}, stored}});
     }
@@ -198,7 +198,8 @@ std::vector<StoreWorkers::Outcome> StoreWorkers::judge(std::vector<Judged> judge
     Judged& one = judged[i];
     Status stored;
     if (!words[i].ok()) {
-      stored = words[i].error();
+      // Whatever is wrong with the log, the publisher keeps its blob.
+      stored = make_error(Code::kUnavailable, words[i].error().message());
     } else if (*words[i] == core::StoredWord::kFenced) {
       const BlobName& name = one.row.name;
       // Nobody will restore it; what cannot be removed now is garbage to the next who looks.
@@ -207,11 +208,8 @@ std::vector<StoreWorkers::Outcome> StoreWorkers::judge(std::vector<Judged> judge
                                              std::to_string(name.owner_epoch) +
                                              " does not own its lineage any more: it goes on elsewhere");
     } else if (*words[i] == core::StoredWord::kWait) {
-      if (BootClock::now() - one.since < kClaimWaitMax) {
-        parked.push_back(std::move(one));
-        continue;
-      }
-      stored = make_error(Code::kUnavailable, "a claim of its lineage has been open for too long");
+      parked.push_back(std::move(one));
+      continue;
     }
     outcomes.push_back(Outcome{one.transfer, std::move(one.row), std::move(stored)});
   }
@@ -258,20 +256,25 @@ void StoreWorkers::put_small(core::StoreSmall effect) {
 
 void StoreWorkers::run_groups() {
   std::vector<core::StoreSmall> group;
+  Instant judge_parked_at{};
   while (true) {
     {
       std::unique_lock lock(mutex_);
       const auto wanted = [this] { return stopping_ || !waiting_.empty(); };
       if (parked_.empty()) {
         wake_.wait(lock, [&] { return wanted() || !parked_.empty(); });
-        if (!wanted()) continue;
-      } else if (!wake_.wait_for(lock, kParkedAgain, wanted)) {
-        std::vector<Judged> parked = std::move(parked_);
-        parked_.clear();
+        judge_parked_at = BootClock::now() + kParkedAgain;
+      } else {
+        wake_.wait_for(lock, judge_parked_at - BootClock::now(), wanted);
+      }
+      if (!stopping_ && !parked_.empty() && BootClock::now() >= judge_parked_at) {
+        std::vector<Judged> parked = std::exchange(parked_, {});
+        judge_parked_at = BootClock::now() + kParkedAgain;
         lock.unlock();
         tell(judge(std::move(parked)));
         continue;
       }
+      if (!wanted()) continue;
       if (stopping_) return;
       std::size_t count = 0;
       std::size_t bytes = 0;
@@ -334,8 +337,8 @@ void StoreWorkers::put_group(std::vector<core::StoreSmall>& group) {
     if (!stored[i].ok()) continue;
     IndexRow& own = rows[row++];
     if (!results[places[i]].ok()) continue;
-    judged.push_back(Judged{group[places[i]].transfer, std::move(own),
-                            blobs[i].manifest.notification.policies, BootClock::now()});
+    judged.push_back(
+        Judged{group[places[i]].transfer, std::move(own), blobs[i].manifest.notification.policies});
   }
   std::vector<Outcome> outcomes = judge(std::move(judged));
   for (std::size_t i = 0; i < group.size(); ++i) {

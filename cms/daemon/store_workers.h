@@ -25,9 +25,6 @@ namespace cms::daemon {
 inline constexpr std::size_t kGroupCountMax = 1024;
 inline constexpr std::size_t kGroupBytesMax = 32 * 1024 * 1024;
 
-// A blob whose claim is not ended by then counts as not stored, and is tried again.
-inline constexpr Duration kClaimWaitMax = std::chrono::seconds(60);
-
 storage::IndexRow row_of(const storage::BlobName& name, const wire::Manifest& manifest);
 
 // To be called when the blob's row is in the index: whether a withdrawal came in between, which may
@@ -64,7 +61,6 @@ class StoreWorkers {
     core::TransferId transfer = 0;
     storage::IndexRow row;
     wire::Policies policies;
-    Instant since{};
   };
   struct Outcome {
     core::TransferId transfer = 0;
