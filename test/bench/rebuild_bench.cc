@@ -80,6 +80,8 @@ double rebuild(const std::string& url, std::uint64_t count) {
   options.arguments = {"--keep-latest", "100"};
   test::CmsdProcess cmsd(dir, options);
   for (const Stopwatch watch; watch.seconds() < 300;) {
+    // Each question costs cmsd a look at the whole index.
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
     const auto status = cmsd.admin({"status", "--output", "json"});
     const auto json = nlohmann::json::parse(status.output, nullptr, false);
     if (json.is_discarded() || !json.contains("index")) continue;
