@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <string>
@@ -195,6 +196,44 @@ TEST(RestoreTest, ACmsThatDiesBeforeALogIsBegunBeginsItWhenItIsBack) {
   EXPECT_NE(publisher.wait(seq, RTCR_STORED, 0), RTCR_OK) << "STORED was said before its log was begun";
   cmsd.start();
   EXPECT_EQ(publisher.wait(seq), RTCR_OK) << cmsd.log();
+  // It is not forgotten: without a log nobody would know that the ECU owns anything.
+  const auto told = tell_failed(cmsd, kLost);
+  EXPECT_EQ(told->wait(), 1);
+  EXPECT_EQ(nlohmann::json::parse(told->output()).value("total", -1), 1) << cmsd.log();
+}
+
+TEST(RestoreTest, WhatWasStoredBeforeThereWereClaimsIsRestoredToo) {
+  const TempDir dir{memory_or_tmp()};
+  CmsdProcess cmsd(dir);
+  {
+    EcuProcess lost(dir, cmsd.endpoint(), kLost, with_programs(3));
+    ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", 3)) << cmsd.log();
+    lost.kill();
+  }
+  cmsd.kill();
+  std::filesystem::remove_all(cmsd.store_path() + "/claims");
+  cmsd.start();
+  EcuProcess target(dir, cmsd.endpoint(), kFirst, as_target());
+  ASSERT_FALSE(target.wait_for_event("ready").is_null());
+  const auto told = tell_failed(cmsd, kLost);
+  EXPECT_EQ(told->wait(), 0) << told->output() << cmsd.log();
+  expect_each_once(kLost, {&target}, 3);
+}
+
+TEST(RestoreTest, ATerminatedCmsGivesBackWhatItHasClaimed) {
+  const TempDir dir{memory_or_tmp()};
+  Fleet fleet(dir);
+  EcuProcess lost(dir, fleet.endpoints(), kLost, with_programs(20, 1 << 20));
+  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", 20)) << fleet.log();
+  EcuProcess target(dir, fleet.endpoints(), kFirst, as_target());
+  ASSERT_FALSE(target.wait_for_event("ready").is_null());
+  lost.kill();
+  const auto told_a = tell_failed(fleet[0], kLost);
+  ASSERT_FALSE(target.wait_for_event("prepare").is_null()) << fleet.log();
+  EXPECT_EQ(fleet[0].terminate(), 0) << fleet.log();
+  const auto told_b = tell_failed(fleet[1], kLost);
+  EXPECT_EQ(told_b->wait(std::chrono::seconds(120)), 0) << told_b->output() << fleet.log();
+  expect_each_once(kLost, {&target}, 20, 1 << 20);
 }
 
 // ---- kill -9 of the claimer at every named point
