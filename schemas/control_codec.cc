@@ -84,7 +84,7 @@ Body write(Builder& builder, const ListPage& page) {
 
 Body write(Builder& builder, const Receipt& receipt) {
   const auto reason = write_text(builder, internal::cleaned_free_text(receipt.reason));
-  const fb::Id128 lineage = write_id128(receipt.lineage);
+  const fb::Id128 lineage = internal::write_id128(receipt.lineage);
   return {fb::ControlBody::Receipt,
           fb::CreateReceipt(builder, receipt.program_id, receipt.seq,
                             static_cast<fb::ReceiptLevel>(receipt.level),
@@ -241,7 +241,7 @@ Result<ControlBody> read(const fb::Receipt& table) {
   receipt.newer = Version{table.newer_incarnation(), table.newer_seq()};
   receipt.newer_known_ms = table.newer_known_ms();
   receipt.newer_lives = table.newer_lives();
-  receipt.lineage = read_id128(table.lineage());
+  receipt.lineage = internal::read_id128(table.lineage());
   receipt.owner_epoch = table.owner_epoch();
   return ControlBody(std::move(receipt));
 }
