@@ -49,8 +49,8 @@ inline auto fields(const Heartbeat& m) { return std::tie(m.number, m.last_seq, m
 inline auto fields(const HeartbeatAnswer& m) { return std::tie(m.number, m.notify_heard); }
 inline auto fields(const List& m) { return std::tie(m.from_seq); }
 inline auto fields(const Receipt& m) {
-  const auto& [program_id, seq, level, code, reason, newer, known_ms, lives] = m;
-  return std::tie(program_id, seq, level, code, reason, newer, known_ms, lives);
+  const auto& [program_id, seq, level, code, reason, newer, known_ms, lives, lineage, owner_epoch] = m;
+  return std::tie(program_id, seq, level, code, reason, newer, known_ms, lives, lineage, owner_epoch);
 }
 inline auto fields(const Withdraw& m) { return std::tie(m.request_id, m.program_id, m.seq); }
 inline auto fields(const WithdrawAnswer& m) { return std::tie(m.request_id, m.code, m.context); }
@@ -215,6 +215,7 @@ inline std::vector<ControlMessage> control_messages() {
       page,
       Receipt{7, 3, ReceiptLevel::kDropped, Code::kSourceChanged, "file grew", {}, 0, false},
       Receipt{7, 3, ReceiptLevel::kSuperseded, Code::kSuperseded, "newer", Version{131072, 4}, 5000, true},
+      Receipt{7, 3, ReceiptLevel::kFenced, Code::kFenced, "moved", {}, 0, false, Lineage{3, 4}, 12},
       Withdraw{1, 2, 3},
       WithdrawAnswer{1, Code::kFenced, "epoch 4 < 5"},
       Bye{},
