@@ -46,9 +46,11 @@ std::vector<Status> RetentionKeeper::remove_unclaimed(const std::vector<BlobName
   std::vector<Status> results(names.size());
   std::map<Lineage, std::vector<std::size_t>> by_lineage;
   for (std::size_t i = 0; i < names.size(); ++i) by_lineage[names[i].lineage].push_back(i);
-  for (const auto& [lineage, places] : by_lineage) {
-    const auto hold = [&, &at = places](const Error& why) {
-      for (const std::size_t place : at) results[place] = why;
+  for (const auto& of_lineage : by_lineage) {
+    const Lineage lineage = of_lineage.first;
+    const std::vector<std::size_t>& places = of_lineage.second;
+    const auto hold = [&](const Error& why) {
+      for (const std::size_t place : places) results[place] = why;
     };
     std::vector<BlobName> listed;
     std::set<ProgramKey> programs;
