@@ -407,6 +407,22 @@ TEST_F(NfsFaults, WhyThereWasNoAnswerIsSaid) {
   EXPECT_NE(why_not(*direct).find("Connection refused"), std::string::npos) << why_not(*direct);
 }
 
+TEST_F(NfsFaults, OneLivingConnectionIsEnoughWhileAnotherCannotBeMade) {
+  NfsTimeouts timeouts;
+  timeouts.connect_pause = std::chrono::minutes(10);
+  const auto store = open(proxy().url(), "a", timeouts);
+  // So that both are there; then one breaks.
+  for (int i = 0; i < 2; ++i) EXPECT_FALSE(*store->contains(make_name(1, 1000, 1)));
+  proxy().add(FaultRule{Procedure::kMountMnt, Way::kRequest, Fault{Fault::Action::kCut}, 0, 0});
+  proxy().add(FaultRule{Procedure::kCreate, Way::kRequest, Fault{Fault::Action::kCut}});
+  EXPECT_EQ(store->put_small({small_blob_of(make_sample(1, next_seq(), 10))})[0].code(), Code::kUnavailable);
+  for (int i = 0; i < 4; ++i) {
+    const Status status = store->put_small({small_blob_of(make_sample(1, next_seq(), 10))})[0];
+    EXPECT_TRUE(status.ok()) << status.error().message();
+  }
+  ASSERT_TRUE(proxy().pass_all());
+}
+
 TEST_F(NfsFaults, EndedCallsEndAtOnceAndNoneBeginsAfterwards) {
   const auto store = open(proxy().url(), "a");  // A COMMIT is waited for a minute.
   const Sample sample = make_sample(1, 1, 3 * kChunkBytes);

@@ -172,7 +172,19 @@ NfsPool::NfsPool(NfsTarget target, const NfsTimeouts& timeouts)
     : target_(std::move(target)), timeouts_(timeouts) {}
 
 Result<NfsLink> NfsPool::get() {
-  Slot& slot = slots_[next_++ % slots_.size()];
+  const std::size_t turn = next_++ % slots_.size();
+  auto link = get_of(slots_[turn]);
+  if (link || closed_) return link;
+  // One that has just failed to connect is left alone for a while; meanwhile another may be well.
+  for (std::size_t i = 1; i < slots_.size(); ++i) {
+    Slot& slot = slots_[(turn + i) % slots_.size()];
+    const std::unique_lock<std::mutex> lock(slot.mutex, std::try_to_lock);  // Else it is being connected.
+    if (lock.owns_lock() && slot.link != nullptr && slot.link->alive()) return slot.link;
+  }
+  return link;
+}
+
+Result<NfsLink> NfsPool::get_of(Slot& slot) {
   const std::lock_guard<std::mutex> lock(slot.mutex);
   if (closed_) return make_error(Code::kUnavailable, to_string(target_) + ": this cmsd is ending");
   if (slot.link != nullptr && slot.link->alive()) return slot.link;

@@ -48,8 +48,9 @@ class NfsLitter {
 class NfsPool {
  public:
   explicit NfsPool(NfsTarget target, const NfsTimeouts& timeouts = {});
-  // The next one in turn; a dead one is replaced first. kUnavailable, at once for a while after an
-  // attempt has failed; kPermission, kNotFound: the server refuses.
+  // The next one in turn; a dead one is replaced first, and where that fails, or has just failed, a living one
+  // is taken. kUnavailable, at once for a while after an attempt has failed; kPermission, kNotFound: the server
+  // refuses.
   Result<NfsLink> get();
   // For good: all calls end soon (UNKNOWN), and there are no connections any more.
   void close();
@@ -63,6 +64,8 @@ class NfsPool {
     Instant not_before{};
     Error failed{};
   };
+  Result<NfsLink> get_of(Slot& slot);
+
   const NfsTarget target_;
   const NfsTimeouts timeouts_;
   std::array<Slot, kNfsConnectionCount> slots_;
