@@ -113,7 +113,8 @@ class RestoreCore {
 
   // ---- inputs: people
   // An operator vouches that nothing runs on that ECU any more: all its programs are restored elsewhere.
-  // Again for the same one: what is open or was refused is tried again.
+  // Again for the same one: what is open or was refused is tried again. on_time must have told the sessions that
+  // there are now: one that comes later is not meant.
   void fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects);
 
   // ---- inputs: answers of the workers

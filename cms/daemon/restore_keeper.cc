@@ -22,6 +22,9 @@ Status RestoreKeeper::fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effec
     return make_error(Code::kUnsupported,
                       "the store cannot be trusted with claims, see 'cms-admin status'; nothing is restored");
   }
+  // The word is about the sessions that are there now.
+  next_at_ = now;
+  on_time(now, wall_time_us(), effects);
   core::RestoreEffects todo;
   restores_.fail_ecu(now, ecu_mac, todo);
   carry_out(now, todo, effects);
