@@ -207,11 +207,16 @@ TEST(RestoreTest, WhatWasStoredBeforeThereWereClaimsIsRestoredToo) {
   CmsdProcess cmsd(dir);
   {
     EcuProcess lost(dir, cmsd.endpoint(), kLost, with_programs(3));
-    ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", 3)) << cmsd.log();
+    ASSERT_TRUE(lost.wait_for_receipts("STORED", 3)) << cmsd.log();
     lost.kill();
   }
   cmsd.kill();
-  std::filesystem::remove_all(cmsd.store_path() + "/claims");
+  std::vector<std::filesystem::path> records;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(cmsd.store_path() + "/claims")) {
+    if (entry.is_regular_file()) records.push_back(entry.path());
+  }
+  EXPECT_EQ(records.size(), 3U);
+  for (const auto& record : records) std::filesystem::remove(record);
   cmsd.start();
   EcuProcess target(dir, cmsd.endpoint(), kFirst, as_target());
   ASSERT_FALSE(target.wait_for_event("ready").is_null());
