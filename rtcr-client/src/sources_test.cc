@@ -1,5 +1,6 @@
 // Where the bytes of a checkpoint may lie: files, memfds, allocations, copies; and the memory budget.
 #include "rtcr-client/src/sources.h"
+#include "base/sanitized.h"
 
 #include <gtest/gtest.h>
 
@@ -242,7 +243,7 @@ TEST(AllocationTest, UnpublishedOneIsFreedByTheCallerOrTheClose) {
 }
 
 // Sanitizers make mlock do nothing; there is nothing to be seen then.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if CMS_SANITIZED
 constexpr bool kMlockWorks = false;
 #elif defined(__has_feature)
 constexpr bool kMlockWorks = !(__has_feature(address_sanitizer) || __has_feature(thread_sanitizer));

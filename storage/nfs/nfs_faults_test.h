@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/sanitized.h"
 #include "storage/nfs/nfs_connection.h"
 #include "test/support/ganesha.h"
 #include "test/support/rpc_fault_proxy.h"
@@ -25,7 +26,7 @@ inline NfsTimeouts impatient() {
 
 // All; those that make a step go another way, where every run takes its time.
 inline std::vector<test::WalkFault> walked_faults() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if CMS_SANITIZED
   return {test::WalkFault::kReplyLost, test::WalkFault::kRequestCut, test::WalkFault::kReplyCut};
 #else
   return {std::begin(test::kWalkFaults), std::end(test::kWalkFaults)};

@@ -8,12 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "base/sanitized.h"
 #include "test/support/cmsd_process.h"
 #include "test/support/publisher.h"
 
 namespace cms::test {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if CMS_SANITIZED
 inline constexpr bool kSlowBuild = true;
 #else
 inline constexpr bool kSlowBuild = false;

@@ -6,13 +6,14 @@
 #include <csignal>
 #include <fstream>
 
+#include "base/sanitized.h"
 #include "test/support/cmsd_process.h"
 #include "test/support/publisher.h"
 
 namespace cms::test {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if CMS_SANITIZED
 constexpr bool kSanitized = true;
 #else
 constexpr bool kSanitized = false;
