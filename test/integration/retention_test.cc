@@ -201,6 +201,7 @@ TEST(RetentionTest, FullStoreIsFreedByTheRulesAndWhoeverWaitsIsStored) {
   EXPECT_EQ(get_newest(lower, publisher.key(1), dir / "back"), blob_of(1, 5, kBytes));
   EXPECT_EQ(get_newest(lower, publisher.key(2), dir / "back"), blob_of(2, 1, 2 * kBytes));
   EXPECT_TRUE(becomes([&] { return admin_json(lower, {"status"}).at("health") == "ok"; })) << lower.log();
+  EXPECT_EQ(admin_json(lower, {"status"}).at("retention").at("full").at("removed"), 3);
 }
 
 // Reads as slowly as it likes: takes the first window and gives no more credit.
