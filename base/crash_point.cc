@@ -22,7 +22,10 @@ std::atomic<const char*> armed_crash_point{nullptr};
 
 namespace {
 
+constexpr std::string_view kStop = ":stop";
+
 std::atomic<std::uint64_t> passages_left{0};
+std::atomic<int> signal_at_the_point{SIGKILL};
 
 // Points at the linker's copy of the name, which lives as long as the program.
 const char* find_name(std::string_view name) {
@@ -47,6 +50,8 @@ bool arm_crash_point(std::string_view spec) {
   internal::armed_crash_point.store(nullptr, std::memory_order_relaxed);
   if (spec.empty()) return true;
   std::uint64_t passages = 1;
+  const bool stops = spec.size() > kStop.size() && spec.substr(spec.size() - kStop.size()) == kStop;
+  if (stops) spec.remove_suffix(kStop.size());
   const std::size_t colon = spec.find(':');
   if (colon != std::string_view::npos) {
     const auto parsed = parse_u64(spec.substr(colon + 1));
@@ -56,6 +61,7 @@ bool arm_crash_point(std::string_view spec) {
   const char* name = find_name(spec.substr(0, colon));
   if (name == nullptr) return false;
   passages_left.store(passages, std::memory_order_relaxed);
+  signal_at_the_point.store(stops ? SIGSTOP : SIGKILL, std::memory_order_relaxed);
   internal::armed_crash_point.store(name, std::memory_order_relaxed);
   return true;
 }
@@ -70,7 +76,8 @@ std::vector<std::string> crash_point_names() {
 void internal::pass_crash_point(const char* name) {
   const char* armed = armed_crash_point.load(std::memory_order_relaxed);
   if (armed == nullptr || std::string_view(armed) != name) return;
-  if (passages_left.fetch_sub(1, std::memory_order_relaxed) == 1) std::raise(SIGKILL);
+  if (passages_left.fetch_sub(1, std::memory_order_relaxed) != 1) return;
+  std::raise(signal_at_the_point.load(std::memory_order_relaxed));
 }
 
 }  // namespace cms

@@ -3,8 +3,9 @@
 // behind can be lived with. They are in every build, so that what is tested is what runs; a place
 // not armed costs one relaxed load.
 //
-// Armed by the environment at start, CMS_CRASH_POINT=NAME[:N] (the N-th passage kills, 1 when not
-// given), or by arm_crash_point. Threads: any.
+// Armed by the environment at start, CMS_CRASH_POINT=NAME[:N][:stop] (the N-th passage kills, 1 when not
+// given; with stop the process stands still there, SIGSTOP, until somebody sends SIGCONT), or by
+// arm_crash_point. Threads: any.
 #include <atomic>
 #include <string>
 #include <string_view>
@@ -13,7 +14,7 @@
 namespace cms {
 
 // Arms one place, instead of the one armed before; an empty `spec` disarms. False: `spec` is not
-// NAME[:N] with N from 1, or no place of this program has the name; nothing is armed then.
+// NAME[:N][:stop] with N from 1, or no place of this program has the name; nothing is armed then.
 bool arm_crash_point(std::string_view spec);
 // Every place linked into this program, sorted, each once.
 std::vector<std::string> crash_point_names();

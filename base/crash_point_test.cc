@@ -37,10 +37,28 @@ TEST(CrashPoint, KillsAtTheNthPassageOnly) {
   EXPECT_TRUE(WIFSIGNALED(status_of_walk("base_test.walked", 1)));
 }
 
+TEST(CrashPoint, StopsThereUntilItIsContinued) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (!arm_crash_point("base_test.walked:2:stop")) ::_exit(2);
+    walk(3);
+    ::_exit(7);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, WUNTRACED), child);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  ::kill(child, SIGCONT);
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 7) << "it goes on where it stood, and is not stopped again";
+}
+
 TEST(CrashPoint, RefusesUnknownNamesAndBadCounts) {
   EXPECT_FALSE(arm_crash_point("base_test.nowhere"));
   EXPECT_FALSE(arm_crash_point("base_test.walked:0"));
   EXPECT_FALSE(arm_crash_point("base_test.walked:x"));
+  EXPECT_FALSE(arm_crash_point("base_test.walked:1:halt"));
+  EXPECT_FALSE(arm_crash_point(":stop"));
   walk(1);  // nothing is armed after a refusal
   EXPECT_TRUE(arm_crash_point(""));
 }

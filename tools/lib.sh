@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Shared by tools/test and tools/check: named, timed steps with a table at the end. Sourced, not run.
+# Shared by tools/test, tools/check and tools/fuzz: how a preset is configured; named, timed steps with a table at
+# the end. Sourced, not run.
 # A step is a function or command; it goes on after a failure, and the caller exits with finish.
 
 passed=0
@@ -55,14 +56,18 @@ build_and_test() {
 
 # Where nobody sits at a debugger (CI), nothing is written down for one; the tests' own code, which takes longer to
 # compile than to run, is not optimised; and unit tests are built once, with the sanitizers, not in the dev build too.
-build_preset() {
+configure_preset() {
   local options=()
   if [[ -n ${CI:-} ]]; then
     options=(-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1
       -DCMS_TEST_OPTIMISATION=-O0)
     [[ $1 != dev ]] || options+=(-DCMS_UNIT_TESTS=OFF)
   fi
-  cmake --preset "$1" "${options[@]}" && cmake --build --preset "$1"
+  cmake --preset "$1" "${options[@]}"
+}
+
+build_preset() {
+  configure_preset "$1" && cmake --build --preset "$1"
 }
 
 simulate() {

@@ -14,8 +14,6 @@ using wire::ClaimRecord;
 
 constexpr std::size_t kNewestKept = 2;
 
-bool is_open(ClaimKind kind) { return kind == ClaimKind::kClaim || kind == ClaimKind::kAct; }
-
 // Whether a record of this kind may follow one of that kind; nothing follows RETIRE.
 bool may_follow(ClaimKind head, ClaimKind next) {
   switch (next) {
@@ -81,6 +79,8 @@ std::vector<BlobName> of_owner(const ClaimRecord& head, const std::vector<BlobNa
 }
 
 }  // namespace
+
+bool is_open(ClaimKind kind) { return kind == ClaimKind::kClaim || kind == ClaimKind::kAct; }
 
 Status check_successor(const ClaimRecord* head, const ClaimRecord& next) {
   if (head == nullptr) {

@@ -54,6 +54,9 @@ wire::ClaimRecord abort(const Stamp& stamp, const wire::ClaimRecord& head, wire:
 wire::ClaimRecord retire(const Stamp& stamp, const wire::ClaimRecord& head, std::string why);
 
 // ---- what a CMS may do with a lineage
+// CLAIM and ACT: where the program goes on is not decided.
+bool is_open(wire::ClaimKind kind);
+
 enum class Turn : std::uint8_t {
   kNobodys,   // No claim is open: whoever has a reason may append CLAIM.
   kMine,      // The open claim is this life's: prepare, then ACT or RELEASE. Also one that it does not

@@ -249,6 +249,7 @@ void IndexKeeper::withdraw(core::WithdrawProgram effect, std::function<void(cons
 Result<Version> IndexKeeper::withdraw_now(const core::WithdrawProgram& effect) {
   const Status ensured = ensure_shard(effect.program);
   if (!ensured.ok()) return ensured.error();
+  if (Status ended = gate_.end_lives(effect.program); !ended.ok()) return ended.error();
   Version up_to = effect.up_to;
   Lineage lineage = effect.lineage;
   const auto newest = index_.newest(effect.program);
@@ -289,7 +290,8 @@ Status IndexKeeper::mark_withdrawn(const ProgramKey& program, const Version& up_
   for (const Status& removed : store_.remove_many(pins)) {
     if (!removed.ok()) return removed;
   }
-  return remove_now(ended);
+  const auto may_go = gate_.ended_may_go(ended);
+  return may_go.ok() ? remove_now(*may_go) : may_go.error();
 }
 
 // ---- what peers say. What fails here is found again by reconciling, which is asked for.

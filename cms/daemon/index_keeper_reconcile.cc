@@ -151,12 +151,14 @@ Status IndexKeeper::take_in(const std::vector<ShardListing>& listings) {
   for (const ShardListing& listing : listings) {
     if (Status pinned = take_in_pins(listing); !pinned.ok()) return pinned;
   }
-  const Status removed = remove_now(resurrected);
+  const auto may_go = gate_.ended_may_go(resurrected);
+  if (!may_go.ok()) return may_go.error();
+  const Status removed = remove_now(*may_go);
   if (!removed.ok()) return removed;
   for (const std::uint32_t shard : shards) reconciled_.set(shard);
   work_.shards_done = static_cast<std::uint32_t>(reconciled_.count());
   work_.rows_added += *added;
-  work_.rows_removed += resurrected.size();
+  work_.rows_removed += may_go->size();
   work_.unknown_files += unknown_files;
   return ok_status();
 }

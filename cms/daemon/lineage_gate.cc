@@ -1,7 +1,7 @@
 #include "cms/daemon/lineage_gate.h"
 
 #include <algorithm>
-#include <set>
+#include <iterator>
 #include <utility>
 
 #include "base/crash_point.h"
@@ -13,6 +13,20 @@ namespace cms::daemon {
 using core::StoredWord;
 using storage::ClaimStore;
 using wire::ClaimRecord;
+
+namespace {
+
+// A log that no CMS can use: nothing is restored by it either, so that it holds up nobody.
+bool is_unusable(const Error& error) {
+  return error.code == Code::kCorrupt || error.code == Code::kUnsupported;
+}
+
+Error claim_is_open(const ProgramKey& program) {
+  return make_error(Code::kUnavailable, "a claim of " + to_string(program) +
+                                            " is open, see 'cms-admin history'; try again when it has ended");
+}
+
+}  // namespace
 
 Result<ClaimRecord> claim_record_of(const storage::LogRecord& record) {
   auto decoded = wire::decode_claim_record(record.bytes.data(), record.bytes.size());
@@ -114,26 +128,24 @@ void LineageGate::settle_some() {
   }
 }
 
-Status LineageGate::retire_former(const storage::BlobName& name) {
-  const ProgramKey& program = name.checkpoint.program;
-  if (name.lineage == lineage_of(program)) return ok_status();
-  std::set<Lineage> former{lineage_of(program)};
+Result<std::set<Lineage>> LineageGate::lineages_of(const ProgramKey& program) const {
+  std::set<Lineage> lineages{lineage_of(program)};
   const Status scanned = index_.scan_program(program, [&](const storage::IndexRow& row) {
-    former.insert(row.name.lineage);
+    lineages.insert(row.name.lineage);
     return true;
   });
-  if (!scanned.ok()) return scanned;
-  former.erase(name.lineage);
-  for (const Lineage& lineage : former) {
+  if (!scanned.ok()) return scanned.error();
+  return lineages;
+}
+
+Status LineageGate::retire(const ProgramKey& program, const std::set<Lineage>& lineages,
+                           const std::string& why) {
+  for (const Lineage& lineage : lineages) {
     const auto head = read_head(lineage);
     if (!head.ok()) return head.error();
     if (!*head || (*head)->owner.program != program || (*head)->kind == wire::ClaimKind::kRetire) continue;
-    if ((*head)->kind == wire::ClaimKind::kClaim || (*head)->kind == wire::ClaimKind::kAct) {
-      return make_error(Code::kUnavailable,
-                        "a claim of the former lineage of " + to_string(program) + " is open");
-    }
-    const ClaimRecord record = core::retire(core::Stamp{me_, random_u64() | 1, wall_time_us()}, **head,
-                                            "a new lineage was opened for " + to_string(program));
+    if (core::is_open((*head)->kind)) return claim_is_open(program);
+    const ClaimRecord record = core::retire(core::Stamp{me_, random_u64() | 1, wall_time_us()}, **head, why);
     const auto end = claims_.append(storage::log_of(lineage), record.slot, text_of(record));
     if (!end.ok()) return end.error();
     if (end->end != storage::Appended::End::kWon) {
@@ -142,11 +154,57 @@ Status LineageGate::retire_former(const storage::BlobName& name) {
         unsettled_.push_back(end->attempt);
       }
       return make_error(Code::kUnavailable,
-                        "the former lineage of " + to_string(program) + " could not be retired yet");
+                        "lineage " + to_string(lineage) + " of " + to_string(program) + " could not be retired yet");
     }
     note_head(record);
   }
   return ok_status();
+}
+
+Status LineageGate::retire_former(const storage::BlobName& name) {
+  const ProgramKey& program = name.checkpoint.program;
+  if (name.lineage == lineage_of(program)) return ok_status();
+  auto former = lineages_of(program);
+  if (!former.ok()) return former.error();
+  former->erase(name.lineage);
+  return retire(program, *former, "a new lineage was opened for " + to_string(program));
+}
+
+Status LineageGate::end_lives(const ProgramKey& program) {
+  if (!trusted_) return ok_status();
+  auto lineages = lineages_of(program);
+  if (!lineages.ok()) return lineages.error();
+  for (auto lineage = lineages->begin(); lineage != lineages->end();) {
+    const auto head = current_head(*lineage);
+    if (!head.ok() && is_unusable(head.error())) {
+      lineage = lineages->erase(lineage);
+      continue;
+    }
+    if (!head.ok()) return head.error();
+    ++lineage;
+    if (*head && core::is_open((*head)->kind) && (*head)->owner.program == program) return claim_is_open(program);
+  }
+  lineages->erase(lineage_of(program));
+  return retire(program, *lineages, to_string(program) + " was withdrawn");
+}
+
+Result<std::vector<storage::BlobName>> LineageGate::ended_may_go(const std::vector<storage::BlobName>& names) {
+  if (!trusted_) return names;
+  std::map<Lineage, std::vector<storage::BlobName>> by_lineage;
+  for (const storage::BlobName& name : names) by_lineage[name.lineage].push_back(name);
+  std::vector<storage::BlobName> may_go;
+  for (const auto& [lineage, ended] : by_lineage) {
+    const auto head = current_head(lineage);
+    if (!head.ok() && is_unusable(head.error())) continue;
+    if (!head.ok()) return head.error();
+    std::vector<storage::BlobName> stay;
+    const bool moved = *head && (*head)->owner.program != ended.front().checkpoint.program;
+    if (*head && (moved || core::is_open((*head)->kind))) stay = core::must_stay(&**head, ended);
+    std::copy_if(ended.begin(), ended.end(), std::back_inserter(may_go), [&](const storage::BlobName& name) {
+      return std::find(stay.begin(), stay.end(), name) == stay.end();
+    });
+  }
+  return may_go;
 }
 
 std::vector<Result<StoredWord>> LineageGate::words(const std::vector<Asked>& asked) {

@@ -10,6 +10,8 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "base/prng.h"
@@ -51,6 +53,14 @@ class LineageGate {
   // Makes sure that the lineage of a stored blob has a log. Errors as word.
   Status begin_for_stored(storage::BlobStore& store, const storage::BlobName& name);
 
+  // Before a program's tombstone. Closes with RETIRE each lineage that the program owns, but lineage_of(its key): in
+  // that one its next life begins, and the tombstone alone ends this one. kUnavailable: a claim of one is open,
+  // whose end decides where the program lives; or a log could not be read or written. Nothing is withdrawn then.
+  Status end_lives(const ProgramKey& program);
+  // Of blobs that tombstones end, those that may be removed: not what a claim is made on, nor what another
+  // owner would be restored from. Errors: the store's.
+  Result<std::vector<storage::BlobName>> ended_may_go(const std::vector<storage::BlobName>& names);
+
   // The head of the lineage's log as it was last read or written here; never older than an earlier answer.
   std::optional<wire::ClaimRecord> known_head(const Lineage& lineage) const;
   void note_head(const wire::ClaimRecord& head);
@@ -64,6 +74,9 @@ class LineageGate {
   Status begin_logs(const std::vector<const Asked*>& asked);
   // A lineage that was opened on purpose for a program that had another ends that one: else both would be restored.
   Status retire_former(const storage::BlobName& name);
+  Result<std::set<Lineage>> lineages_of(const ProgramKey& program) const;
+  // Of those in `lineages` whose owner the program is; `why` is for the record.
+  Status retire(const ProgramKey& program, const std::set<Lineage>& lineages, const std::string& why);
 
   storage::ClaimStore& claims_;
   storage::CheckpointIndex& index_;

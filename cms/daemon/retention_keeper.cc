@@ -202,7 +202,7 @@ void RetentionKeeper::sweep_on(std::shared_ptr<Sweep> sweep) {
       ++facts_.sweep_count;
       if (sweep->full) {
         ++facts_.full_sweep_count;
-        next_full_at_ = at + (sweep->removed_any ? kSweepAgainAfter : kFullInVain);
+        next_full_at_ = at + (sweep->removed_any || !status.ok() ? kSweepAgainAfter : kFullInVain);
       }
       facts_.trouble = status.ok() ? std::string() : status.error().message();
     });

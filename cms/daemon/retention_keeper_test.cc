@@ -185,6 +185,18 @@ TEST(RetentionKeeperTest, AStoreThatStaysFullIsSweptSoonAgainWhenThatHelpedAndSe
   EXPECT_TRUE(sweep_again(kFullInVain));
 }
 
+TEST(RetentionKeeperTest, AFullStoreWhoseSweepFailedIsSweptSoonAgain) {
+  Keeping k;
+  k.put(1, 4);
+  k.store.fail_next(FakeCall::kRemove, 1, make_error(Code::kIo, "planned"));
+  k.retention.free_space();
+  k.sweep_at(BootClock::now(), false);
+  EXPECT_EQ(k.facts().full_removed, 0U);
+  k.retention.free_space();
+  k.sweep_at(BootClock::now() + kSweepAgainAfter, false);
+  EXPECT_EQ(k.facts().full_removed, 1U);
+}
+
 TEST(RetentionKeeperTest, OneSweepAtATime) {
   Keeping k;
   k.put(1, 4);

@@ -20,6 +20,10 @@ std::optional<QuarantineFacts> look_into_quarantine(storage::BlobStore& store) {
   return listed.ok() ? std::optional(found) : std::nullopt;
 }
 
+bool is_full(const Status& status) {
+  return status.code() == Code::kNoSpace || status.code() == Code::kQuota;
+}
+
 ClaimsFacts test_claims(storage::ClaimStore& claims) {
   ClaimsFacts facts;
   if (const Status opened = claims.open_store(); !opened.ok()) {
@@ -82,6 +86,8 @@ void StoreWatch::look() {
       }
     }
     if (status.ok() && write_too) status = store_.probe();
+    // Nothing can be tried in a full one, but its logs can be read: what may go to make room stands in them.
+    if (test_too && is_full(status)) (void)claims_.open_store();
     // Not when it is away: that only waits once more.
     const auto quarantine = status.code() == Code::kUnavailable ? std::nullopt : look_into_quarantine(store_);
     outbox_.push([this, status, space, quarantine](Instant now, core::Effects& effects) {
@@ -96,8 +102,7 @@ void StoreWatch::look() {
       status_ = status;
       next_look_at_ = now + (status_.ok() ? kWhileUsable : kWhileUnusable);
       // A full one is the same as it was; another one may be behind an outage.
-      const bool is_full = status_.code() == Code::kNoSpace || status_.code() == Code::kQuota;
-      if (!status_.ok() && !(is_full && claims_facts_.test)) {
+      if (!status_.ok() && !(is_full(status_) && claims_facts_.test)) {
         claims_facts_ = {std::nullopt, "the store is not usable"};
       }
       on_change_(now, status_, effects);

@@ -375,9 +375,9 @@ TEST(ClientTest, ReceiptsCanBePolledFor) {
 
 TEST(ClientTest, BlockingCallsAreRefusedInCallbacksAndPublishIsNot) {
   FakeCms cms;
-  TestClient client(cms.endpoint());
-  std::promise<std::vector<int>> answers;
+  std::promise<std::vector<int>> answers;  // Before the client, whose last receipts may come while it closes.
   std::atomic<bool> told{false};
+  TestClient client(cms.endpoint());
   client.also = [&](const rtcr_receipt& receipt) {
     if (told.exchange(true)) return;
     rtcr_fetch fetch = rtcr_fetch_init();

@@ -139,6 +139,20 @@ testing::AssertionResult indexes_agree(Fleet& fleet, std::size_t count, Facts fa
   return failure << "\n" << fleet.log();
 }
 
+bool wait_until_stale(const CmsdProcess& cmsd, const std::string& name) {
+  const auto start = TestClock::now();
+  while (since(start) < kPatience) {
+    const auto peers = cmsd.admin({"peers", "--output", "json"});
+    const auto json = nlohmann::json::parse(peers.output, nullptr, false);
+    if (json.is_object()) {
+      for (const auto& peer : json.at("peers")) {
+        if (peer.value("name", "") == name && peer.at("record") == "stale") return true;
+      }
+    }
+  }
+  return false;
+}
+
 std::optional<std::vector<std::uint8_t>> get_newest(const CmsdProcess& cmsd, const std::string& key,
                                                     const std::string& file) {
   std::filesystem::remove(file);

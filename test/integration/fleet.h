@@ -80,6 +80,9 @@ std::optional<std::map<std::string, std::string>> index_of(const CmsdProcess& cm
 // Waits until both say the same of at least `count` checkpoints.
 testing::AssertionResult indexes_agree(Fleet& fleet, std::size_t count, Facts facts = Facts::kInNames);
 
+// Until this cmsd holds a record of that life of a member for stale. False: not before long.
+bool wait_until_stale(const CmsdProcess& cmsd, const std::string& name);
+
 // The newest checkpoint of a program as cms-admin gets it; nullopt: it cannot.
 std::optional<std::vector<std::uint8_t>> get_newest(const CmsdProcess& cmsd, const std::string& key,
                                                     const std::string& file);

@@ -60,21 +60,6 @@ class ThreeCms {
   std::vector<std::unique_ptr<CmsdProcess>> cmsds_;
 };
 
-// Until this cmsd holds a record of that life of a member for stale.
-bool wait_until_stale(const CmsdProcess& cmsd, const std::string& name) {
-  const auto start = TestClock::now();
-  while (since(start) < kPatience) {
-    const auto peers = cmsd.admin({"peers", "--output", "json"});
-    const auto json = nlohmann::json::parse(peers.output, nullptr, false);
-    if (json.is_object()) {
-      for (const auto& peer : json.at("peers")) {
-        if (peer.value("name", "") == name && peer.at("record") == "stale") return true;
-      }
-    }
-  }
-  return false;
-}
-
 TEST(NfsRestoreTest, ThreeCmsRaceAndOneIsKilledAndOneStoppedForTooLong) {
   const auto ganesha = start_ganesha();
   ASSERT_NE(ganesha, nullptr);

@@ -241,28 +241,52 @@ TEST(RestoreTest, ATerminatedCmsGivesBackWhatItHasClaimed) {
   expect_each_once(kLost, {&target}, 20, 1 << 20);
 }
 
-// ---- kill -9 of the claimer at every named point
+// ---- the claimer killed, or stopped for longer than others believe in it, at every named point
 
-class RestoreCrashTest : public testing::TestWithParam<std::string> {};
+class RestorePointTest : public testing::TestWithParam<std::string> {
+ protected:
+  static constexpr std::uint64_t kPrograms = 12;
 
-TEST_P(RestoreCrashTest, TheOtherGoesOnAndNothingRunsTwice) {
-  constexpr std::uint64_t kPrograms = 12;
-  const TempDir dir{memory_or_tmp()};
-  Fleet fleet(dir);
-  EcuProcess lost(dir, fleet.endpoints(), kLost, with_programs(kPrograms));
-  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", kPrograms)) << fleet.log();
-  EcuProcess first(dir, fleet.endpoints(), kFirst, as_target());
-  EcuProcess second(dir, fleet.endpoints(), kSecond, as_target());
-  EXPECT_EQ(fleet[0].terminate(), 0);
-  fleet.start(0, GetParam() + ":3");  // With some done, some under way and some not begun.
-  ASSERT_FALSE(first.wait_for_event("ready").is_null());
-  ASSERT_FALSE(second.wait_for_event("ready").is_null());
-  lost.kill();
-  const auto told_a = tell_failed(fleet[0], kLost);
-  ASSERT_EQ(fleet[0].wait(), kKilled) << "the point was never passed\n" << fleet.log();
-  const auto told_b = tell_failed(fleet[1], kLost);
-  EXPECT_EQ(told_b->wait(std::chrono::seconds(120)), 0) << told_b->output() << fleet.log();
-  expect_each_once(kLost, {&first, &second}, kPrograms);
+  // The ECU is lost, and "a", told so, has come to the point; `how` is for CMS_CRASH_POINT.
+  void lose_and_tell_a(const std::string& how) {
+    EcuProcess lost(dir_, fleet_.endpoints(), kLost, with_programs(kPrograms));
+    ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", kPrograms)) << fleet_.log();
+    first_ = std::make_unique<EcuProcess>(dir_, fleet_.endpoints(), kFirst, as_target());
+    second_ = std::make_unique<EcuProcess>(dir_, fleet_.endpoints(), kSecond, as_target());
+    EXPECT_EQ(fleet_[0].terminate(), 0);
+    fleet_.start(0, GetParam() + ":3" + how);  // With some done, some under way and some not begun.
+    ASSERT_FALSE(first_->wait_for_event("ready").is_null());
+    ASSERT_FALSE(second_->wait_for_event("ready").is_null());
+    lost.kill();
+    told_a_ = tell_failed(fleet_[0], kLost);
+  }
+  void expect_b_restores_them() {
+    const auto told_b = tell_failed(fleet_[1], kLost);
+    EXPECT_EQ(told_b->wait(std::chrono::seconds(120)), 0) << told_b->output() << fleet_.log();
+    expect_each_once(kLost, {first_.get(), second_.get()}, kPrograms);
+  }
+
+  TempDir dir_{memory_or_tmp()};
+  Fleet fleet_{dir_};
+  std::unique_ptr<EcuProcess> first_;
+  std::unique_ptr<EcuProcess> second_;
+  std::unique_ptr<Process> told_a_;
+};
+
+TEST_P(RestorePointTest, KilledThereTheOtherGoesOnAndNothingRunsTwice) {
+  ASSERT_NO_FATAL_FAILURE(lose_and_tell_a(""));
+  ASSERT_EQ(fleet_[0].wait(), kKilled) << "the point was never passed\n" << fleet_.log();
+  expect_b_restores_them();
+}
+
+TEST_P(RestorePointTest, StoppedThereTheOtherGoesOnAndTheOneThatWakesStartsNothingAgain) {
+  ASSERT_NO_FATAL_FAILURE(lose_and_tell_a(":stop"));
+  ASSERT_TRUE(fleet_[0].process().wait_stopped()) << "the point was never passed\n" << fleet_.log();
+  ASSERT_TRUE(wait_until_stale(fleet_[1], "a")) << fleet_.log();
+  expect_b_restores_them();
+  fleet_[0].process().signal(SIGCONT);
+  EXPECT_EQ(told_a_->wait(std::chrono::seconds(120)), 0) << told_a_->output() << fleet_.log();
+  expect_each_once(kLost, {first_.get(), second_.get()}, kPrograms);
 }
 
 std::vector<std::string> points_of_a_restore() {
@@ -277,7 +301,7 @@ TEST(RestorePointsTest, TheProgramHasThePointsThatThisTestWalks) {
   EXPECT_EQ(points_of_a_restore().size(), 6U);
 }
 
-INSTANTIATE_TEST_SUITE_P(AtEveryPoint, RestoreCrashTest, testing::ValuesIn(points_of_a_restore()),
+INSTANTIATE_TEST_SUITE_P(AtEveryPoint, RestorePointTest, testing::ValuesIn(points_of_a_restore()),
                          [](const testing::TestParamInfo<std::string>& point) {
                            std::string name = point.param;
                            for (char& c : name) {

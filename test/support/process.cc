@@ -84,6 +84,13 @@ int Process::wait(std::chrono::milliseconds timeout) {
   return exit_code_;
 }
 
+bool Process::wait_stopped() {
+  if (exit_code_ != -1) return false;
+  siginfo_t info{};
+  CMS_ASSERT(::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT) == 0);
+  return info.si_code == CLD_STOPPED;
+}
+
 std::string Process::output() {
   char bytes[65536];
   ssize_t got = 0;

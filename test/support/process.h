@@ -28,6 +28,8 @@ class Process {
   // Waits for its end. Exit code, or 128 + the number of the signal that ended it. -1: it still ran
   // after `timeout`; then it goes on running.
   int wait(std::chrono::milliseconds timeout = std::chrono::seconds(60));
+  // Until it stands still by SIGSTOP (true) or has ended; as long as that takes.
+  bool wait_stopped();
   bool running() { return wait(std::chrono::milliseconds(0)) == -1; }
   // What it has written to stdout until its end; call after wait().
   std::string output();
