@@ -29,6 +29,12 @@ target_compile_features(cms_flags_cxx20 INTERFACE cxx_std_20)
 # g++ 12 sees overlaps in the C++20 std::string that are not there (gcc.gnu.org/PR105651).
 target_compile_options(cms_flags_cxx20 INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 
+# Where several files are compiled as one (CMAKE_UNITY_BUILD), not those of these targets: what their files have of
+# their own goes by the same names.
+function(cms_no_unity)
+  set_target_properties(${ARGN} PROPERTIES UNITY_BUILD OFF)
+endfunction()
+
 # cms_library(NAME CXX 17|20 SOURCES … HEADERS … [PUBLIC dep …] [PRIVATE dep …])
 function(cms_library name)
   cmake_parse_arguments(arg "" "CXX" "SOURCES;HEADERS;PUBLIC;PRIVATE" ${ARGN})
@@ -74,6 +80,7 @@ function(cms_test name)
     return()
   endif()
   cms_program(${name} SOURCES ${arg_SOURCES} LINK ${arg_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
+  cms_no_unity(${name})
   # After the build type's own: what is tested stays optimised, only the tests' own code does not.
   target_compile_options(${name} PRIVATE ${CMS_TEST_OPTIMISATION})
   include(GoogleTest)

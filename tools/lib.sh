@@ -55,13 +55,17 @@ build_and_test() {
 }
 
 # Where nobody sits at a debugger (CI), nothing is written down for one; the tests' own code, which takes longer to
-# compile than to run, is not optimised; and unit tests are built once, with the sanitizers, not in the dev build too.
+# compile than to run, is not optimised; unit tests are built once, with the sanitizers, and the simulator once,
+# without; the sanitizers' build compiles several files as one.
 configure_preset() {
   local options=()
   if [[ -n ${CI:-} ]]; then
     options=(-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1
       -DCMS_TEST_OPTIMISATION=-O0)
-    [[ $1 != dev ]] || options+=(-DCMS_UNIT_TESTS=OFF)
+    case $1 in
+      dev) options+=(-DCMS_UNIT_TESTS=OFF) ;;
+      asan) options+=(-DCMAKE_UNITY_BUILD=ON -DCMS_SIM=OFF) ;;
+    esac
   fi
   cmake --preset "$1" "${options[@]}"
 }

@@ -393,7 +393,8 @@ typedef struct rtcr_stats {
 RTCR_API int rtcr_get_stats(rtcr_client* client, rtcr_stats* stats);
 
 /* The program has ended for good: its checkpoints are to go from the CMS and from here. Blocks until
-   a CMS has done it, at most timeout_ms (or RTCR_FOREVER).
+   a CMS has done it, at most timeout_ms (or RTCR_FOREVER). While a CMS restores the program elsewhere
+   (its ECU was told lost) it is not done: the end of that decides where the program lives.
    RTCR_E_TIMEOUT: no CMS has answered yet; it may or may not have been done: call again.
    RTCR_E_LIMIT: 1024 withdrawals wait. Others are the CMS's answer. */
 RTCR_API int rtcr_withdraw(rtcr_client* client, uint64_t program_id, int64_t timeout_ms);
