@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/crash_point.h"
+#include "base/digest.h"
 #include "base/prng.h"
 #include "cms/daemon/store_workers.h"
 
@@ -172,6 +173,10 @@ void IndexKeeper::resolve(CheckpointId checkpoint, std::function<void(Result<Blo
       const auto row =
           checkpoint.version.seq == 0 ? index_.newest(checkpoint.program) : index_.find(checkpoint);
       if (!row.ok()) return row.error();
+      if (checkpoint.version.seq == 0) {
+        const Lineage lineage = *row ? (*row)->name.lineage : lineage_of(checkpoint.program);
+        if (Status own = gate_.check_owner(checkpoint.program, lineage); !own.ok()) return own.error();
+      }
       if (*row) return (*row)->name;
       if (!rows_complete_) {
         // A program that moved here keeps the shard of its lineage, which may not have been through.

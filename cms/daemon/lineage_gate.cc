@@ -170,6 +170,21 @@ Status LineageGate::retire_former(const storage::BlobName& name) {
   return retire(program, *former, "a new lineage was opened for " + to_string(program));
 }
 
+Status LineageGate::check_owner(const ProgramKey& program, const Lineage& lineage) {
+  if (!trusted_) return ok_status();
+  const auto head = current_head(lineage);
+  if (!head.ok()) {
+    return make_error(Code::kUnavailable, "whether " + to_string(program) +
+                                              " is still itself is not known: " + head.error().message());
+  }
+  if (!*head) return ok_status();
+  const ProgramKey& owner = (*head)->owner.program;
+  if (owner != program) {
+    return make_error(Code::kFenced, to_string(program) + " has moved: it is " + to_string(owner) + " now");
+  }
+  return core::is_open((*head)->kind) ? claim_is_open(program) : ok_status();
+}
+
 Status LineageGate::end_lives(const ProgramKey& program) {
   if (!trusted_) return ok_status();
   auto lineages = lineages_of(program);

@@ -53,6 +53,10 @@ class LineageGate {
   // Makes sure that the lineage of a stored blob has a log. Errors as word.
   Status begin_for_stored(storage::BlobStore& store, const storage::BlobName& name);
 
+  // Whether the program may go on, where its key is, from the newest checkpoint of that lineage. kFenced: it goes on
+  // under another key, which is named; kUnavailable: a claim is open that decides it, or the log cannot be read.
+  Status check_owner(const ProgramKey& program, const Lineage& lineage);
+
   // Before a program's tombstone. Closes with RETIRE each lineage that the program owns, but lineage_of(its key): in
   // that one its next life begins, and the tombstone alone ends this one. kUnavailable: a claim of one is open,
   // whose end decides where the program lives; or a log could not be read or written. Nothing is withdrawn then.

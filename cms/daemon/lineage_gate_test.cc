@@ -153,6 +153,29 @@ TEST(LineageGateTest, WithdrawingWaitsForALogThatCannotBeReadAndNotForOneThatNob
   EXPECT_THAT(*g.gate.ended_may_go({name}), IsEmpty()) << "what it says is not known";
 }
 
+TEST(LineageGateTest, AProgramGoesOnWhereItIsOnlyWhileNobodyElseMay) {
+  Gate g;
+  const BlobName name = make_name(7, 1, 10);
+  const ProgramKey& program = name.checkpoint.program;
+  EXPECT_TRUE(g.gate.check_owner(program, name.lineage).ok()) << "of before there were claims";
+  g.stored(name);
+  EXPECT_TRUE(g.gate.check_owner(program, name.lineage).ok());
+  g.claim(name.lineage);
+  EXPECT_EQ(g.gate.check_owner(program, name.lineage).code(), Code::kUnavailable);
+  g.append(core::act(core::Stamp{core::Writer{"b", 1}, 1, 1}, g.head(name.lineage), kTarget,
+                     core::claim_blob_of(name)));
+  EXPECT_EQ(g.gate.check_owner(program, name.lineage).code(), Code::kUnavailable);
+  g.append(core::done(core::Stamp{core::Writer{"b", 1}, 2, 1}, g.head(name.lineage), 4));
+  const Status moved = g.gate.check_owner(program, name.lineage);
+  EXPECT_EQ(moved.code(), Code::kFenced);
+  EXPECT_THAT(moved.error().context, HasSubstr("it is 02:00:00:00:00:11/4 now"));
+  EXPECT_TRUE(g.gate.check_owner(ProgramKey{kTarget.ecu_mac, 4}, name.lineage).ok());
+  g.claims.set_cut(true);
+  EXPECT_EQ(g.gate.check_owner(program, name.lineage).code(), Code::kUnavailable);
+  g.gate.set_trusted(false);
+  EXPECT_TRUE(g.gate.check_owner(program, name.lineage).ok());
+}
+
 TEST(LineageGateTest, OfWhatATombstoneEndsOnlyThatStaysThatOthersAreRestoredFrom) {
   Gate g;
   const BlobName own = make_name(1, 1, 10);

@@ -116,6 +116,10 @@ TEST(RestoreTest, AnEcuThatWasNotGoneIsToldToStopItsPrograms) {
   // What it publishes of them all the same is refused, and nothing of it stays.
   Publisher late(fleet.endpoints(), kLost);
   EXPECT_EQ(late.wait(late.publish(1, 2, 4096)), RTCR_E_FENCED) << fleet.log();
+  // Nor does its RTCR, started again, get a program back that runs elsewhere.
+  int status = RTCR_OK;
+  (void)late.fetch_newest(1, 4096, status);
+  EXPECT_EQ(status, RTCR_E_FENCED);
   EXPECT_TRUE(goes(fleet[0], std::string(kLost) + "/1", dir)) << fleet.log();
 }
 

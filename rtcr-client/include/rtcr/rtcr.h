@@ -439,8 +439,9 @@ typedef struct rtcr_fetched {
    list that answers; goes on with another when that one dies. Every chunk and the whole are checked
    against their digests. Blocks for the transfer. `fetched` may be NULL.
    Only RTCR_OK makes the bytes a checkpoint: on an error throw away what has arrived.
-   RTCR_E_NOT_FOUND: there is none. RTCR_E_UNAVAILABLE: no CMS answered. RTCR_E_TIMEOUT: they answer
-   but cannot give it now. RTCR_E_LIMIT: larger than capacity_bytes; fetched->size_bytes says how
+   RTCR_E_NOT_FOUND: there is none. RTCR_E_FENCED: of the newest, the program goes on elsewhere by now: do
+   not start it. RTCR_E_UNAVAILABLE: no CMS answered. RTCR_E_TIMEOUT: they answer but cannot give it now;
+   it may be about to go on elsewhere: ask again. RTCR_E_LIMIT: larger than capacity_bytes; fetched->size_bytes says how
    large. RTCR_E_CORRUPT: damaged, three times over. RTCR_E_IO, RTCR_E_NO_SPACE: of the descriptor. */
 RTCR_API int rtcr_fetch_newest(rtcr_client* client, const rtcr_fetch* fetch, rtcr_fetched* fetched);
 
