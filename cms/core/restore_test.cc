@@ -297,6 +297,18 @@ TEST_F(RestoreTest, AnAttemptCountsOnlyWhenATargetWasAsked) {
   const ClaimRecord tried = appended();
   EXPECT_EQ(tried.kind, ClaimKind::kRelease);
   EXPECT_EQ(tried.attempts, 1U);
+  append_ended(AppendEnd::kWon);
+  tick(kNoTargetRetry);
+  head_is(tried);
+  tick();
+  EXPECT_EQ(appended().attempts, 2U);
+  append_ended(AppendEnd::kWon);
+  candidates.pop_back();
+  is_found(found_of(tried));
+  tick();
+  tick(kPlaceWaitMax);
+  EXPECT_EQ(appended().kind, ClaimKind::kRelease);
+  EXPECT_EQ(appended().attempts, 1U) << "each claim counts for itself";
 }
 
 TEST_F(RestoreTest, WhatAnEndingCmsdGivesBackIsNobodysFailure) {
