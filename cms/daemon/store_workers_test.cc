@@ -220,7 +220,7 @@ TEST(StoreWorkersTest, NewOnesAreStoredWhileOthersWaitForAClaim) {
   ASSERT_TRUE(s.turn_until_told(1));
   ClaimRecord claimed = s.claim(kProgram);
   s.publish(kProgram);
-  for (int i = 0; i < 3; ++i) {
+  for (std::size_t i = 0; i < 3; ++i) {
     ASSERT_TRUE(s.turn_until_seen(claimed));  // The first time by itself, then again and again.
     s.publish(kOtherProgram);
     ASSERT_TRUE(s.turn_until_told(2 + i));
