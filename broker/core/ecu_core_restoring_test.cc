@@ -175,6 +175,22 @@ TEST_F(EcuCoreRestoringTest, FencedOfAnEarlierProgramDoesNotEndWhoHasItsProgramI
   EXPECT_TRUE(told().empty()) << "nothing of that seq was published";
 }
 
+TEST_F(EcuCoreRestoringTest, FencedByAnOwnerOfBeforeItCameBackHereIsNotHeard) {
+  make_target_live();
+  publish_restored(5, 9);
+  wire::Receipt fenced{5, 1, ReceiptLevel::kFenced, Code::kFenced, "why"};
+  fenced.lineage = prepare().claim.lineage;
+  for (const OwnerEpoch owner_epoch : {4U, 9U}) {
+    fenced.owner_epoch = owner_epoch;
+    say(0, fenced);
+    EXPECT_TRUE(told().empty()) << owner_epoch;
+  }
+  EXPECT_EQ(core_->held_count(), 1U);
+  fenced.owner_epoch = 12;
+  say(0, fenced);
+  EXPECT_EQ(told(), Lines{"FENCED 1!"});
+}
+
 TEST_F(EcuCoreRestoringTest, AFencedProgramMayBeRestoredHereAgain) {
   make_target_live();
   const RestoreId id = make_prepared();

@@ -572,6 +572,60 @@ TEST(RestoreTargetTest, TheEndOfTheSessionRefusesWhatDoesNotRun) {
   EXPECT_EQ(target.told(), "refused cancelled");
 }
 
+// ---- what nobody asks for any more
+
+TEST(RestoreTargetTest, WhatIsPreparedAndAskedForByNobodyIsRefusedForGood) {
+  Target target;
+  target.prepare(prepare_of(claim_of(2)));
+  const RestoreId id = target.all<ReceiveBlob>().at(0).id;
+  target.blob(id);
+  target.pass(std::chrono::hours(1));
+  EXPECT_TRUE(target.effects.empty()) << "its RTCR works on it";
+  target.prepared(id);
+  EXPECT_EQ(target.core.next_deadline(), target.now + kRestoreForgottenAfter);
+  target.pass(kRestoreForgottenAfter - Duration(1));
+  EXPECT_TRUE(target.effects.empty());
+  target.pass(Duration(1));
+  EXPECT_EQ(target.told(), "refused timeout");
+  ASSERT_EQ(target.all<DiscardRestore>().size(), 1U);
+  EXPECT_EQ(target.all<DiscardRestore>()[0].id, id);
+  EXPECT_EQ(target.core.open_count(), 0U);
+  EXPECT_EQ(target.core.next_deadline(), kNever);
+  target.prepare(prepare_of(claim_of(2)));
+  EXPECT_EQ(target.told(), "refused timeout") << "who claimed it was slow, and asks again";
+  target.go(go_of(claim_of(2)));
+  EXPECT_EQ(target.told(), "refused timeout");
+  EXPECT_TRUE(target.all<RunProgram>().empty());
+  target.prepare(prepare_of(claim_of(5)));
+  EXPECT_EQ(target.told(), "pulling") << "a new claim is another matter";
+}
+
+TEST(RestoreTargetTest, WhatIsAskedForAgainStaysPrepared) {
+  Target target;
+  target.make_prepared(claim_of(2));
+  for (int i = 0; i < 3; ++i) {
+    target.pass(kRestoreForgottenAfter - Duration(1));
+    EXPECT_TRUE(target.effects.empty());
+    target.prepare(prepare_of(claim_of(2)));
+    EXPECT_EQ(target.told(), "prepared");
+  }
+  target.go(go_of(claim_of(2)));
+  EXPECT_EQ(target.all<RunProgram>().size(), 1U);
+}
+
+TEST(RestoreTargetTest, WhatWasToldToRunIsNotForgotten) {
+  Target target;
+  const RestoreId id = target.make_prepared(claim_of(2));
+  target.go(go_of(claim_of(2)));
+  target.pass(2 * kRestoreForgottenAfter);
+  EXPECT_TRUE(target.effects.empty()) << "its RTCR has not answered yet";
+  target.running(id, ProgramId{40});
+  target.pass(2 * kRestoreForgottenAfter);
+  EXPECT_TRUE(target.effects.empty());
+  target.go(go_of(claim_of(2)));
+  EXPECT_EQ(target.told(), "running");
+}
+
 // ---- limits
 
 TEST(RestoreTargetTest, TransfersBeyondTheLimitWaitForTheirTurn) {

@@ -103,7 +103,7 @@ Status check_successor(const ClaimRecord* head, const ClaimRecord& next) {
   switch (next.kind) {
     case ClaimKind::kClaim:
       if (next.claim_slot != next.slot) return refuse(head, next, "does not name its own slot");
-      if (next.attempts != head->attempts + 1 && (next.attempts != 1 || head->kind == ClaimKind::kClaim)) {
+      if (next.attempts != head->attempts + 1 && (next.attempts != 1 || head->kind != ClaimKind::kDone)) {
         return refuse(head, next, "attempts are not one more");
       }
       return ok_status();

@@ -195,6 +195,46 @@ TEST(ClaimLogTest, ARestoreMovesTheOwnerAndCountsAttempts) {
   EXPECT_EQ(claimed(moved, kMe, true).attempts, 1U);
 }
 
+// Otherwise a full fleet, at which nobody was asked, would lead to an older state.
+TEST(ClaimLogTest, AReleaseWithoutATargetGivesItsAttemptBack) {
+  const ClaimRecord once = claimed(first());
+  const ClaimRecord untried = release(stamp(), once, true, "no eligible target");
+  EXPECT_EQ(untried.attempts, 0U);
+  const ClaimRecord again = claimed(untried);
+  EXPECT_EQ(again.attempts, 1U);
+  const ClaimRecord tried = release(stamp(), again, false, "none was able");
+  EXPECT_EQ(tried.attempts, 1U);
+  const ClaimRecord second = claimed(tried);
+  EXPECT_EQ(second.attempts, 2U);
+  const ClaimRecord second_untried = release(stamp(), second, true, "no eligible target");
+  EXPECT_EQ(second_untried.attempts, 1U) << "its own, and none of those before";
+}
+
+TEST(ClaimLogTest, NoMoreThanTheAttemptOfTheClaimIsGivenBackAndByReleaseAlone) {
+  const ClaimRecord open = claimed(release(stamp(), claimed(first()), false, "none was able"));
+  ClaimRecord released = release(stamp(), open, true, "no eligible target");
+  EXPECT_TRUE(check_successor(&open, released).ok());
+  --released.attempts;
+  EXPECT_FALSE(check_successor(&open, released).ok());
+  const ClaimRecord decided = acted(open);
+  ClaimRecord aborted = abort(stamp(), decided, AbortProof::kRefused, "no room");
+  EXPECT_TRUE(check_successor(&decided, aborted).ok());
+  --aborted.attempts;
+  EXPECT_FALSE(check_successor(&decided, aborted).ok());
+}
+
+TEST(ClaimLogTest, AttemptsAreCountedAnewAfterDoneOnly) {
+  for (const ClaimKind kind : {ClaimKind::kClaim, ClaimKind::kRelease, ClaimKind::kAbort, ClaimKind::kDone}) {
+    const ClaimRecord head = head_of(kind);
+    ASSERT_EQ(head.attempts, 1U) << to_string(kind);
+    EXPECT_EQ(claimed(head, kMe, false).attempts, 2U) << to_string(kind);
+    EXPECT_EQ(claimed(head, kMe, true).attempts, kind == ClaimKind::kDone ? 1U : 2U) << to_string(kind);
+    ClaimRecord anew = claimed(head, kMe, false);
+    anew.attempts = 1;
+    EXPECT_EQ(check_successor(&head, anew).ok(), kind == ClaimKind::kDone) << to_string(kind);
+  }
+}
+
 TEST(ClaimLogTest, WhoseTurnItIs) {
   EXPECT_EQ(turn_of(nullptr, kMe, false), Turn::kUnbegun);
   for (const ClaimKind kind :

@@ -223,6 +223,112 @@ TEST(CmsProgramsTest, ForgetsAProgramWhoseSessionsHaveEnded) {
   EXPECT_TRUE(cms.core.programs().empty());
 }
 
+// ---- programs that have moved on
+
+const Lineage kLineage{0x1234, 0x5678};
+
+void moved(CoreDriver& cms, const ProgramKey& from, const ProgramKey& to, OwnerEpoch owner_epoch,
+           const Lineage& lineage = kLineage) {
+  const Fence fence{lineage, wire::ClaimOwner{to, 65536, owner_epoch}};
+  cms.feed([&](Effects& out) { cms.core.on_owner_changed(cms.now, from, fence, out); });
+}
+void say_hello(CoreDriver& cms, Client& client, Seq last_seq) {
+  wire::Hello hello = cms.hello_of(client);
+  hello.last_seq = last_seq;
+  cms.say(client, hello);
+  client.incarnation = cms.sent<wire::HelloAnswer>(client).at(0).incarnation;
+}
+
+TEST(CmsProgramsTest, AnEcuThatComesBackIsToldOfEachProgramThatItOwnsNoMore) {
+  CoreDriver cms;
+  Client client = client_of(1);
+  const Lineage other{1, 8};
+  moved(cms, client.program(kProgram), client_of(2).program(70), 4);
+  moved(cms, client.program(8), client_of(3).program(80), 12, other);
+  moved(cms, client_of(2).program(9), client_of(3).program(90), 20, Lineage{1, 9});
+  EXPECT_TRUE(cms.effects.empty()) << "nobody publishes them";
+  client.incarnation = 65536;            // As before it was lost.
+  for (const Seq last_seq : {5U, 6U}) {  // Then once more on a new connection: what was told may be lost.
+    say_hello(cms, client, last_seq);
+    const auto told = cms.sent<wire::Receipt>(client);
+    ASSERT_EQ(told.size(), 2U);
+    for (const wire::Receipt& receipt : told) {
+      EXPECT_EQ(receipt.level, wire::ReceiptLevel::kFenced);
+      EXPECT_EQ(receipt.code, Code::kFenced);
+      EXPECT_EQ(receipt.seq, last_seq) << "whatever it has published of them";
+    }
+    EXPECT_EQ(told[0].program_id, kProgram);
+    EXPECT_EQ(told[0].lineage, kLineage);
+    EXPECT_EQ(told[0].owner_epoch, 4U);
+    EXPECT_EQ(told[0].reason, "the program goes on as 02:00:00:00:00:02/70 (owner_epoch 4)");
+    EXPECT_EQ(told[1].program_id, 8U);
+    EXPECT_EQ(told[1].lineage, other);
+    EXPECT_EQ(told[1].owner_epoch, 12U);
+    client.peer = "another connection";
+  }
+}
+
+TEST(CmsProgramsTest, WhoHasPublishedNothingIsToldWhenItDoesUnderTheFormerEpoch) {
+  CoreDriver cms;
+  Client client = client_of(1);
+  moved(cms, client.program(kProgram), client_of(2).program(70), 4);
+  say_hello(cms, client, 0);
+  EXPECT_TRUE(cms.told(client).empty());
+  wire::Notification notification = notification_of(kProgram, 1);
+  notification.lineage = kLineage;
+  cms.announce(client, notification);
+  EXPECT_EQ(cms.told(client), Lines{"FENCED 1"});
+  EXPECT_EQ(cms.sent<wire::Receipt>(client).at(0).owner_epoch, 4U);
+  EXPECT_EQ(cms.core.transfer_count(), 0U);
+  notification.seq = 2;
+  notification.lineage = Lineage{5, 5};  // Another program, to which the number was given.
+  cms.announce(client, notification);
+  EXPECT_TRUE(cms.told(client).empty());
+  EXPECT_EQ(cms.core.transfer_count(), 1U);
+}
+
+TEST(CmsProgramsTest, AProgramThatCameBackIsFencedWhereItWasAndNotWhereItIs) {
+  CoreDriver cms;
+  Client home = client_of(1);
+  Client away = client_of(2);
+  moved(cms, home.program(kProgram), away.program(70), 4);
+  moved(cms, away.program(70), home.program(kProgram), 7);
+  say_hello(cms, home, 9);
+  EXPECT_TRUE(cms.told(home).empty());
+  say_hello(cms, away, 3);
+  EXPECT_EQ(cms.told(away), Lines{"FENCED 3"});
+  EXPECT_EQ(cms.sent<wire::Receipt>(away).at(0).owner_epoch, 7U);
+}
+
+TEST(CmsProgramsTest, AnotherProgramUnderTheKeyOfOneThatMovedGoesOn) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  wire::Notification notification = notification_of(kProgram, 1);
+  notification.lineage = Lineage{5, 5};
+  cms.announce(client, notification);
+  cms.store(client.program(kProgram));
+  moved(cms, client.program(kProgram), client_of(2).program(70), 4);
+  EXPECT_TRUE(cms.told(client).empty());
+  notification.seq = 2;
+  cms.announce(client, notification);
+  cms.store(client.program(kProgram));
+  EXPECT_EQ(cms.told(client), Lines{"STORED 2"});
+}
+
+TEST(CmsProgramsTest, ForgetsTheOldestOfTooManyMoves) {
+  CoreDriver cms;
+  Client client = client_of(1);
+  const ProgramKey to = client_of(3).program(70);
+  moved(cms, client.program(kProgram), to, 3);
+  for (ProgramId id = 1; id < kFenceCountMax; ++id) moved(cms, client_of(2).program(id), to, 4);
+  moved(cms, client_of(2).program(1), to, 8);  // Again: it takes no more room.
+  say_hello(cms, client, 5);
+  EXPECT_EQ(cms.told(client), Lines{"FENCED 5"});
+  moved(cms, client_of(2).program(kFenceCountMax), to, 4);
+  say_hello(cms, client, 5);
+  EXPECT_TRUE(cms.told(client).empty());
+}
+
 // ---- withdrawing
 
 TEST(CmsProgramsTest, WithdrawsDurablyBeforeItAnswers) {

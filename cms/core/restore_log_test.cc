@@ -94,6 +94,35 @@ TEST_F(RestoreLogTest, AnOpenClaimOfTheDeadIsFoundWithoutATellingOfIt) {
   EXPECT_EQ(all<ReadHead>().size(), 1U);
 }
 
+// Who wrote it lives, but may be cut from the target.
+TEST_F(RestoreLogTest, AnActThatStandsFromOneScanToTheNextIsFinishedAlsoForOneThatLives) {
+  add_target(kFirst);
+  const ClaimRecord genesis = first_record();
+  const auto act_after = [](const ClaimRecord& head) {
+    const ClaimRecord claimed = core::claim(stamp(kOther), head, wire::ClaimReason::kVouched, true);
+    return act(stamp(kOther), claimed, kFirst, claim_blob_of(found_of(claimed).name));
+  };
+  const ClaimRecord first = act_after(genesis);
+  const ClaimRecord second =
+      act_after(abort(stamp(kOther), first, wire::AbortProof::kRefused, "the target refused"));
+  const auto next_scan = [this](const ClaimRecord& head) {
+    tick(kLogScanInterval);
+    ASSERT_EQ(all<ScanLogs>().size(), 1U);
+    scanned(std::nullopt, std::vector<ClaimRecord>{head});
+  };
+  next_scan(first);
+  EXPECT_TRUE(none<ReadHead>()) << "it is seen for the first time";
+  next_scan(second);
+  EXPECT_TRUE(none<ReadHead>()) << "it is another one, of which the same is true";
+  next_scan(second);
+  ASSERT_EQ(all<ReadHead>().size(), 1U);
+  head_is(second, second.uid - 1);
+  tick(kOthersActGrace);
+  head_is(second, second.uid - 1);
+  ASSERT_EQ(commands<wire::Go>().size(), 1U);
+  EXPECT_EQ(commands<wire::Go>().front().second.act_uid, second.uid);
+}
+
 // ---- appends that do not simply succeed
 
 TEST_F(RestoreLogTest, AnUnresolvedAppendIsSettledBeforeAnythingElse) {

@@ -1,4 +1,6 @@
 // The way of a program from its loss to a target that runs it, and targets that do not.
+#include <functional>
+
 #include "cms/core/restore_driver_test.h"
 
 namespace cms::core {
@@ -265,6 +267,140 @@ TEST_F(RestoreTest, WithoutATargetTheClaimIsGivenBackAndTheLogDoesNotGrow) {
   head_is(released);
   tick();
   EXPECT_EQ(appended().kind, ClaimKind::kClaim);
+}
+
+// A full fleet must not use up attempts, and so lead to an older state; a target that failed must.
+TEST_F(RestoreTest, AnAttemptCountsOnlyWhenATargetWasAsked) {
+  claimed();
+  EXPECT_EQ(claim_record.attempts, 1U);
+  is_found(found_of(claim_record));
+  tick();
+  tick(kPlaceWaitMax);
+  const ClaimRecord untried = appended();
+  EXPECT_EQ(untried.kind, ClaimKind::kRelease);
+  EXPECT_EQ(untried.attempts, 0U);
+  append_ended(AppendEnd::kWon);
+  add_target(kFirst);
+  tick(kNoTargetRetry);
+  head_is(untried);
+  tick();
+  const ClaimRecord again = appended();
+  EXPECT_EQ(again.attempts, 1U);
+  append_ended(AppendEnd::kWon);
+  claim = wire::ClaimRef{again.lineage, again.slot, again.uid};
+  is_found(found_of(again));
+  tick();
+  ASSERT_EQ(commands<wire::Prepare>().size(), 1U);
+  reports(kFirst, RestoreState::kRefused);
+  tick();
+  tick(kPlaceWaitMax);
+  const ClaimRecord tried = appended();
+  EXPECT_EQ(tried.kind, ClaimKind::kRelease);
+  EXPECT_EQ(tried.attempts, 1U);
+  append_ended(AppendEnd::kWon);
+  tick(kNoTargetRetry);
+  head_is(tried);
+  tick();
+  EXPECT_EQ(appended().attempts, 2U);
+  append_ended(AppendEnd::kWon);
+  candidates.pop_back();
+  is_found(found_of(tried));
+  tick();
+  tick(kPlaceWaitMax);
+  EXPECT_EQ(appended().kind, ClaimKind::kRelease);
+  EXPECT_EQ(appended().attempts, 1U) << "each claim counts for itself";
+}
+
+TEST_F(RestoreTest, WhatAnEndingCmsdGivesBackIsNobodysFailure) {
+  add_target(kFirst);
+  preparing();
+  core->drain();
+  tick();
+  EXPECT_EQ(commands<wire::Discard>().size(), 1U);
+  EXPECT_EQ(appended().kind, ClaimKind::kRelease);
+  EXPECT_EQ(appended().attempts, 0U);
+  append_ended(AppendEnd::kWon);
+  EXPECT_EQ(core->claim_count(), 0U);
+  tick(kNoTargetRetry);
+  EXPECT_TRUE(none<AppendRecord>());
+}
+
+// ---- targets that go when ACT is due, and after it
+
+TEST_F(RestoreTest, ATargetThatHasGoneBeforeActCouldBeWrittenIsNotNamedInIt) {
+  const std::vector<std::function<void()>> ways_to_go = {
+      [this] { candidates.pop_back(); },  // Its session has ended.
+      [this] { fail(kFirst.ecu_mac); },   // An operator says so.
+  };
+  for (const auto& goes : ways_to_go) {
+    make_core(config());
+    candidates = {candidate(kLost)};
+    add_target(kFirst);
+    preparing();
+    renewing = false;
+    tick(milliseconds(2990));
+    now += milliseconds(100);
+    reports(kFirst, RestoreState::kPrepared);
+    ASSERT_EQ(stage(), Stage::kActing);
+    ASSERT_TRUE(none<AppendRecord>()) << "it may not act just now";
+    goes();
+    add_target(kSecond);
+    renewing = true;
+    tick(kRestoreRetry);
+    EXPECT_TRUE(none<AppendRecord>());
+    ASSERT_EQ(commands<wire::Discard>().size(), 1U);
+    EXPECT_EQ(commands<wire::Discard>().front().first, kFirst);
+    ASSERT_EQ(commands<wire::Prepare>().size(), 1U);
+    EXPECT_EQ(commands<wire::Prepare>().front().first, kSecond);
+    reports(kSecond, RestoreState::kPrepared);
+    EXPECT_EQ(appended().kind, ClaimKind::kAct);
+    EXPECT_EQ(appended().target, kSecond);
+  }
+}
+
+TEST_F(RestoreTest, ATargetThatRefusesBeforeActCouldBeWrittenIsNotNamedInIt) {
+  add_target(kFirst);
+  preparing();
+  renewing = false;
+  tick(milliseconds(2990));
+  now += milliseconds(100);
+  reports(kFirst, RestoreState::kPrepared);
+  ASSERT_EQ(stage(), Stage::kActing);
+  reports(kFirst, RestoreState::kRefused);
+  EXPECT_EQ(commands<wire::Discard>().size(), 1U);
+  add_target(kSecond);
+  renewing = true;
+  tick(kRestoreRetry);
+  EXPECT_TRUE(none<AppendRecord>());
+  ASSERT_EQ(commands<wire::Prepare>().size(), 1U);
+  EXPECT_EQ(commands<wire::Prepare>().front().first, kSecond);
+}
+
+// A session that has ended here may live for another CMS, and its program may run.
+TEST_F(RestoreTest, TheEndOfItsSessionUnderActIsNoProof) {
+  add_target(kFirst);
+  add_target(kSecond);
+  started();
+  const SessionId gone = target;
+  candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
+                                  [&](const auto& one) { return one.session == gone; }),
+                   candidates.end());
+  for (int i = 0; i < 100; ++i) {
+    // From the middle on its ECU is back, under another incarnation: that says nothing of this one.
+    if (i == 50) add_target(SessionId{gone.ecu_mac, gone.incarnation + 1});
+    tick(milliseconds(500));
+    EXPECT_TRUE(none<AppendRecord>());
+    EXPECT_TRUE(commands<wire::Prepare>().empty());
+    const auto goes = commands<wire::Go>();
+    ASSERT_EQ(goes.size(), 1U);
+    EXPECT_EQ(goes.front().first, gone) << "it is asked again";
+    if (!none<ReadHead>()) head_is(act_record, claim.uid);
+  }
+  reports(SessionId{gone.ecu_mac, gone.incarnation + 1}, RestoreState::kRefused, act_record.uid);
+  EXPECT_TRUE(none<AppendRecord>()) << "that is another one's word";
+  reports(gone, RestoreState::kRunning, act_record.uid, 100);
+  EXPECT_EQ(appended().kind, ClaimKind::kDone);
+  EXPECT_EQ(appended().owner.incarnation, gone.incarnation);
 }
 
 // ---- order and limits

@@ -7,6 +7,7 @@
 #include "storage/contract/samples.h"
 #include "storage/fake/fake_claims.h"
 #include "storage/fake/fake_index.h"
+#include "storage/fake/fake_store.h"
 
 namespace cms::daemon {
 namespace {
@@ -200,6 +201,117 @@ TEST(LineageGateTest, AStoreWhoseAnswersAreLostIsAskedAgainAndNothingIsSaidMeanw
   EXPECT_FALSE(g.word(name).ok());
   g.stored(name);
   EXPECT_EQ(g.head(name.lineage).slot, 1U);
+}
+
+// ---- logs that cannot be used
+
+TEST(LineageGateTest, ALogThatCannotBeUsedHoldsUpItsOwnLineageOnly) {
+  Gate g;
+  const BlobName own = make_name(7, 1, 10);
+  g.stored(own);
+  g.nas.put_slot_file(storage::log_of(own.lineage), 2, "no record");
+  const BlobName next = make_name(7, 2, 10);
+  const auto words = g.gate.words({{next, wire::Policies{}}, {make_name(8, 1, 10), wire::Policies{}}});
+  ASSERT_EQ(words.size(), 2U);
+  ASSERT_FALSE(words[0].ok());
+  EXPECT_EQ(words[0].error().code, Code::kCorrupt);
+  ASSERT_TRUE(words[1].ok()) << words[1].error().message();
+  EXPECT_EQ(*words[1], StoredWord::kSay);
+  g.nas.remove_slot_file(storage::log_of(own.lineage), 2);
+  EXPECT_EQ(*g.word(next), StoredWord::kSay);
+}
+
+// ---- appends of which the outcome is not known
+
+// Each keeps its draft, and one of the store's places for attempts, until it is known.
+TEST(LineageGateTest, AnUnresolvedGenesisIsSettledWhenTheStoreAnswersAgain) {
+  Gate g;
+  const BlobName name = make_name(7, 1, 10);
+  g.claims.fail_next(FakeClaimCall::kLink, 1, FakeClaimFault::kReplyLost);
+  g.claims.fail_next(FakeClaimCall::kRemoveDraft, 2, FakeClaimFault::kRequestLost);
+  EXPECT_EQ(*g.word(name), StoredWord::kSay) << "its slot says whose it is";
+  EXPECT_EQ(g.nas.draft_count(), 1U);
+  EXPECT_EQ(*g.word(make_name(8, 1, 10)), StoredWord::kSay);
+  EXPECT_EQ(g.nas.draft_count(), 1U) << "there was no answer to the removal, again";
+  EXPECT_EQ(*g.word(make_name(9, 1, 10)), StoredWord::kSay);
+  EXPECT_EQ(g.nas.draft_count(), 0U);
+  EXPECT_EQ(g.head(name.lineage).slot, 1U);
+}
+
+TEST(LineageGateTest, AGenesisThatIsLinkedLateIsTheOneOfItsLog) {
+  Gate g;
+  const BlobName name = make_name(7, 1, 10);
+  g.claims.fail_next(FakeClaimCall::kLink, 1, FakeClaimFault::kLate);
+  g.claims.fail_next(FakeClaimCall::kRemoveDraft, 2, FakeClaimFault::kRequestLost);
+  const auto word = g.word(name);
+  ASSERT_FALSE(word.ok()) << "its log may not be begun";
+  EXPECT_EQ(word.error().code, Code::kUnavailable);
+  EXPECT_EQ(g.nas.run_late(), 1U);
+  EXPECT_EQ(*g.word(name), StoredWord::kSay);
+  EXPECT_EQ(*g.word(name), StoredWord::kSay);
+  EXPECT_EQ(g.nas.draft_count(), 0U);
+  EXPECT_EQ(g.head(name.lineage).slot, 1U);
+}
+
+TEST(LineageGateTest, AGenesisThatIsLinkedAfterItWasSettledIsNone) {
+  Gate g;
+  const BlobName name = make_name(7, 1, 10);
+  g.claims.fail_next(FakeClaimCall::kLink, 1, FakeClaimFault::kLate);
+  g.claims.fail_next(FakeClaimCall::kRemoveDraft, 2, FakeClaimFault::kRequestLost);
+  EXPECT_FALSE(g.word(name).ok());
+  EXPECT_EQ(g.nas.draft_count(), 1U);
+  (void)g.gate.words({});
+  (void)g.gate.words({});
+  EXPECT_EQ(g.nas.draft_count(), 0U);
+  g.stored(name);
+  const std::uint64_t uid = g.head(name.lineage).uid;
+  EXPECT_EQ(g.nas.run_late(), 1U);
+  EXPECT_EQ(g.head(name.lineage).uid, uid);
+  EXPECT_EQ(g.head(name.lineage).slot, 1U);
+}
+
+TEST(LineageGateTest, WhenOneCannotBeSettledTheOthersAreKeptAsWell) {
+  Gate g;
+  g.claims.fail_next(FakeClaimCall::kLink, 3, FakeClaimFault::kReplyLost);
+  g.claims.fail_next(FakeClaimCall::kRemoveDraft, 4, FakeClaimFault::kRequestLost);
+  (void)g.gate.words({{make_name(1, 1, 10), {}}, {make_name(2, 1, 10), {}}, {make_name(3, 1, 10), {}}});
+  EXPECT_EQ(g.nas.draft_count(), 3U);
+  (void)g.gate.words({});
+  EXPECT_EQ(g.nas.draft_count(), 3U) << "the first had no answer, the others were not tried";
+  (void)g.gate.words({});
+  EXPECT_EQ(g.nas.draft_count(), 0U);
+}
+
+TEST(LineageGateTest, OneThatIsRefusedDoesNotHideOneThatIsNotKnown) {
+  Gate g;
+  g.claims.fail_next(FakeClaimCall::kCreateDraft, 1, FakeClaimFault::kRefused,
+                     make_error(Code::kNoSpace, "full"));
+  g.claims.fail_next(FakeClaimCall::kLink, 1, FakeClaimFault::kReplyLost);
+  // The first removal is that of what was refused.
+  g.claims.fail_next(FakeClaimCall::kRemoveDraft, 1, FakeClaimFault::kRequestLost, {}, 1);
+  const auto words = g.gate.words({{make_name(1, 1, 10), {}}, {make_name(2, 1, 10), {}}});
+  EXPECT_FALSE(words.at(0).ok());
+  EXPECT_EQ(*words.at(1), StoredWord::kSay);
+  EXPECT_EQ(g.nas.draft_count(), 1U);
+  (void)g.gate.words({});
+  EXPECT_EQ(g.nas.draft_count(), 0U);
+}
+
+// ---- what was stored without a log
+
+TEST(LineageGateTest, StoredIsNotSaidAgainOfWhatHasNoLogBeforeThatIsBegun) {
+  Gate g;
+  storage::FakeStore store;
+  ASSERT_TRUE(store.open_store().ok());
+  const storage::testing::Sample sample = storage::testing::make_sample(7, 1, 10);
+  const auto missing = g.gate.word(store, sample.name);
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.error().code, Code::kNotFound);
+  EXPECT_TRUE(g.nas.slot_file(storage::log_of(sample.name.lineage), 1).empty());
+  ASSERT_TRUE(storage::testing::publish(store, sample).ok());
+  EXPECT_EQ(*g.gate.word(store, sample.name), StoredWord::kSay);
+  EXPECT_EQ(g.head(sample.name.lineage).kind, ClaimKind::kGenesis);
+  EXPECT_TRUE(g.head(sample.name.lineage).owner.program == sample.name.checkpoint.program);
 }
 
 }  // namespace
