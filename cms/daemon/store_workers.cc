@@ -187,6 +187,19 @@ void StoreWorkers::finish(core::FinishStore effect) {
 
 // ---- what may be said
 
+namespace {
+
+bool has_another_copy(storage::CheckpointIndex& index, const BlobName& name) {
+  bool found = false;
+  (void)index.scan_program(name.checkpoint.program, [&](const IndexRow& row) {
+    found = row.name.checkpoint == name.checkpoint && row.name.uid != name.uid;
+    return !found;
+  });
+  return found;
+}
+
+}  // namespace
+
 std::vector<StoreWorkers::Outcome> StoreWorkers::judge(std::vector<Judged> judged) {
   std::vector<LineageGate::Asked> asked;
   asked.reserve(judged.size());
@@ -198,7 +211,10 @@ std::vector<StoreWorkers::Outcome> StoreWorkers::judge(std::vector<Judged> judge
     Judged& one = judged[i];
     Status stored;
     if (!words[i].ok()) {
-      // Whatever is wrong with the log, the publisher keeps its blob.
+      // Whatever is wrong with the log, the publisher keeps its blob, and it is fetched again: of those copies the
+      // store keeps one.
+      const BlobName& name = one.row.name;
+      if (has_another_copy(index_, name) && store_.remove(name).ok()) (void)index_.remove({name});
       stored = make_error(Code::kUnavailable, words[i].error().message());
     } else if (*words[i] == core::StoredWord::kFenced) {
       const BlobName& name = one.row.name;

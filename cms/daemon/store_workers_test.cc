@@ -247,6 +247,7 @@ TEST(StoreWorkersTest, ALogThatCannotBeUsedLosesNoCheckpoint) {
   }
   EXPECT_THAT(s.cms.core.failures(), IsEmpty());
   ASSERT_TRUE(s.turn_until([&] { return s.cms.transfer_of(s.client.program(kProgram)) == 0; }));
+  EXPECT_EQ(s.store.blob_count(), 2U) << "of the one that is fetched again and again the store keeps one";
   s.publish(kOtherProgram);
   ASSERT_TRUE(s.turn_until_told(2));
   EXPECT_EQ(s.told.back(), "STORED 8/3") << "it holds up nobody else";

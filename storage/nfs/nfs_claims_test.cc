@@ -119,6 +119,8 @@ class NfsSelfTest : public ServerBehindProxy {
     if (HasFatalFailure()) return;
     blobs_ = make_nfs_store(*parse_nfs_url(server().url()), "a", 1);
     ASSERT_TRUE(blobs_->open_store().ok());
+    // Making the directories of the logs may take a busy server longer than the impatient one waits.
+    ASSERT_TRUE(make_nfs_claims(*parse_nfs_url(server().url()), "a", 1)->open_store().ok());
     claims_ = make_nfs_claims(*parse_nfs_url(proxy().url()), "a", 1, impatient());
     const Status opened = claims_->open_store();
     ASSERT_TRUE(opened.ok()) << opened.error().message();
