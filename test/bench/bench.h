@@ -32,6 +32,9 @@ class Stopwatch {
 class Samples {
  public:
   void add(double value) { values_.push_back(value); }
+  void add(const Samples& others) {
+    values_.insert(values_.end(), others.values_.begin(), others.values_.end());
+  }
   std::size_t count() const { return values_.size(); }
   double median() const { return percentile(50); }
   double percentile(double percent) const;  // The smallest value that `percent` of all do not exceed.
