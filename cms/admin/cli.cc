@@ -92,6 +92,7 @@ class Program {
   int scrub(const std::optional<Key>& key);
   int rebuild_index();
   int ecu_failed();
+  int plan();
   // Asks until what was begun has ended, with its progress on a terminal.
   int follow(const wire::AdminRequest& request,
              const std::function<Result<TaskState>(const std::string& json)>& read);
@@ -254,6 +255,21 @@ int Program::ecu_failed() {
   return follow(request, loss_state);
 }
 
+int Program::plan() {
+  wire::AdminRequest request;
+  request.method = wire::AdminMethod::kExplain;  // Of all programs of an ECU.
+  request.has_ecu_mac = true;
+  request.ecu_mac = *parse_ecu_mac(options_.ecu_mac);
+  if (const auto exit_code = connect()) return *exit_code;
+  const auto answer = ask_once(request);
+  if (!answer) return failed(answer.error());
+  const auto text = render(request.method, {*answer}, style_);
+  if (!text) return failed(text.error());
+  const int printed = print(*text);
+  const std::string failure = plan_failure(*answer);
+  return printed != kExitDone || failure.empty() ? printed : complain(failure, kExitFailed);
+}
+
 void Program::show_progress(std::uint64_t received_bytes, std::uint64_t size_bytes) {
   const Clock::time_point now = Clock::now();
   if (now - started_at_ < std::chrono::seconds(1) || now - progress_at_ < std::chrono::milliseconds(200))
@@ -383,6 +399,11 @@ int Program::run(int argc, const char* const* argv) {
   CLI::App* explain =
       app.add_subcommand("explain", "Where a program would go now: each ECU with its verdict and score");
   key_option(explain);
+  CLI::App* plan = app.add_subcommand(
+      "plan",
+      "What would become of each program if an ECU failed now: its target, or why there is none, and how old "
+      "its checkpoint is. Nothing is moved. Ends with 1 when not every program would go on elsewhere");
+  plan->add_option("--fail", options_.ecu_mac, "This ECU")->required()->type_name("ECU_MAC");
   CLI::App* get = app.add_subcommand("get", "Gets a stored checkpoint, the newest or the one named");
   key_option(get);
   get->add_option("-o,--output-file", options_.file,
@@ -418,9 +439,8 @@ int Program::run(int argc, const char* const* argv) {
       const std::vector<std::string> others = app.remaining();
       return usage(
           (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
-          " allowed: status, peers, ecus, checkpoints, ecu, restores, history, show, explain, get, retire, "
-          "pin, "
-          "unpin, retention, scrub, index; "
+          " allowed: status, peers, ecus, checkpoints, ecu, restores, history, show, explain, plan, get, "
+          "retire, pin, unpin, retention, scrub, index; "
           "more with --help");
     }
     return usage(error.what());
@@ -438,7 +458,8 @@ int Program::run(int argc, const char* const* argv) {
                  "' is not allowed; allowed: 1ms to 24h as 500ms, 5s, 2m");
   }
   if (!options_.ecu_mac.empty() && !parse_ecu_mac(options_.ecu_mac)) {
-    return usage("--ecu-mac: " + parse_ecu_mac(options_.ecu_mac).error().context);
+    const std::string option = plan->parsed() ? "--fail: " : ecu->parsed() ? "ECU_MAC: " : "--ecu-mac: ";
+    return usage(option + parse_ecu_mac(options_.ecu_mac).error().context);
   }
   if (!options_.program.empty() && !parse_u64(options_.program)) {
     return usage("--program: '" + options_.program + "' is not allowed; allowed: a decimal program_id");
@@ -450,6 +471,7 @@ int Program::run(int argc, const char* const* argv) {
   if (ecus->parsed()) return ask_list(wire::AdminMethod::kEcus);
   if (checkpoints->parsed()) return ask_list(wire::AdminMethod::kCheckpoints);
   if (ecu->parsed()) return this->ecu_failed();
+  if (plan->parsed()) return this->plan();
   if (restores->parsed()) return ask_list(wire::AdminMethod::kRestores);
   if (history->parsed() && options_.key.empty()) {
     return options_.ecu_mac.empty() ? usage("history of what? allowed: KEY, or --ecu-mac ECU_MAC")

@@ -28,6 +28,10 @@ TEST_F(CliTest, WrongUsageIsExitCode2AndSaysWhatIsAllowed) {
       {{"show"}, "KEY"},
       {{"explain"}, "KEY"},
       {{"show", "7"}, "7"},
+      {{"plan"}, "--fail"},
+      {{"plan", "--fail", "01:00:00:00:00:01"}, "--fail: "},
+      {{"plan", "--fail", "nonsense"}, "--fail: "},
+      {{"plan", "--fail", "02:00:00:00:00:01", "02:00:00:00:00:02"}, "02:00:00:00:00:02"},
       {{"get", "02:00:00:00:00:01/7"}, "-o"},
       {{"retire", "02:00:00:00:00:01/7@1.1"}, "without a version"},
       {{"pin"}, "KEY"},
@@ -98,6 +102,31 @@ TEST_F(CliTest, FindsTheOnlySocketAndListsSeveral) {
   { std::ofstream other(directory_ + "/run/b.sock"); }
   EXPECT_EQ(run({"status"}), kExitUsage);
   EXPECT_THAT(err_, AllOf(HasSubstr(endpoint), HasSubstr(directory_ + "/run/b.sock")));
+}
+
+TEST_F(CliTest, PlanAsksAboutTheEcuAndEndsWith1WhenNotAllWouldGoOn) {
+  std::string without_target = "0";
+  std::vector<wire::AdminRequest> asked;
+  FakeCmsd cmsd(endpoint_, [&](const Frame& frame) {
+    asked.push_back(request_in(frame));
+    if (asked.back().ecu_mac == EcuMac{0x020000000009})
+      return answer_with(asked.back(), Code::kNotFound, "ECU 02:00:00:00:00:09 is not known", "");
+    return answer_with(
+        asked.back(), Code::kOk, "",
+        R"({"total":2,"unusable_logs":0,"programs":[],"without_target":)" + without_target + "}");
+  });
+  EXPECT_EQ(run_at({"plan", "--fail", "02:00:00:00:00:01"}), kExitDone) << err_;
+  EXPECT_THAT(out_, HasSubstr("nothing was moved"));
+  ASSERT_EQ(asked.size(), 1U);
+  EXPECT_EQ(asked[0].method, wire::AdminMethod::kExplain);
+  EXPECT_EQ(asked[0].ecu_mac, EcuMac{0x020000000001});
+  EXPECT_FALSE(asked[0].has_program_id);
+  without_target = "1";
+  EXPECT_EQ(run_at({"plan", "--fail", "02:00:00:00:00:01", "--output", "json"}), kExitFailed);
+  EXPECT_THAT(out_, HasSubstr("\"without_target\": 1"));
+  EXPECT_EQ(err_, "cms-admin: 1 of 2 programs would not go on elsewhere\n");
+  EXPECT_EQ(run_at({"plan", "--fail", "02:00:00:00:00:09"}), kExitFailed);
+  EXPECT_EQ(err_, "cms-admin: ECU 02:00:00:00:00:09 is not known\n");
 }
 
 TEST(AdminEndpointTest, OfTcpIsTheFourthPortAboveTheBase) {

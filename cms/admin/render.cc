@@ -245,44 +245,6 @@ std::string peers_table(const Json& json) {
   return out + "\n" + table.text();
 }
 
-std::string permille_at(const Json& object, const char* name) {
-  const Json& value = field(object, name);
-  return value.is_number_unsigned() ? std::to_string(value.get<std::uint64_t>() / 10) + " %" : "-";
-}
-
-std::string explain_table(const Json& json) {
-  const Json& needs = field(json, "needs");
-  std::string out = line("key", text_at(json, "key") + ", " + text_at(json, "program_name"));
-  out += line("checkpoint", text_at(json, "checkpoint"));
-  std::string labels;
-  for (const Json& label : field(needs, "labels")) labels += (labels.empty() ? "" : ", ") + text_of(label);
-  out += line("needs", size_at(needs, "ram_bytes") + " of RAM, " + permille_at(needs, "cpu_permille") +
-                           " of a CPU, arch " + text_at(needs, "arch") + ", os " + text_at(needs, "os") +
-                           ", format " + text_at(needs, "checkpoint_format") + " " +
-                           text_at(needs, "format_version") + ", labels " + (labels.empty() ? "-" : labels));
-  const Json& target = field(json, "target");
-  const Json& targets = field(json, "targets");
-  out += line("target", !target.is_null() ? text_of(target)
-                        : targets.empty() ? "none: no ECU has a session here"
-                                          : "none: no ECU is eligible");
-  if (targets.empty()) return out;
-  Table table({"ECU", "VERDICT", ">SCORE", ">CPU FREE", ">RAM FREE", "WHY"});
-  for (const Json& one : targets) {
-    table.add({text_at(one, "ecu_mac"), text_at(one, "verdict"), text_at(one, "score"),
-               permille_at(one, "cpu_free_permille"), permille_at(one, "ram_free_permille"),
-               text_at(one, "why")});
-  }
-  out += "\n" + table.text();
-  std::uint64_t total = 0;
-  for (const auto& [verdict, count] : field(json, "verdicts").items()) {
-    if (count.is_number_unsigned()) total += count.get<std::uint64_t>();
-  }
-  if (total > targets.size()) {
-    out += "and " + std::to_string(total - targets.size()) + " more that are not better\n";
-  }
-  return out;
-}
-
 std::string show_table(const Json& json) {
   std::string out = line("key", text_at(json, "key"));
   const Json& withdrawn = field(json, "withdrawn");
@@ -391,7 +353,7 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     case wire::AdminMethod::kScrubStatus: return scrub_table(whole);
     case wire::AdminMethod::kIndexRebuild:
     case wire::AdminMethod::kIndexStatus: return index_table(whole);
-    case wire::AdminMethod::kExplain: return explain_table(whole);
+    case wire::AdminMethod::kExplain: return is_plan(whole) ? plan_table(whole) : explain_table(whole);
     case wire::AdminMethod::kPeers: return peers_table(whole);
     case wire::AdminMethod::kEcuFailed:
     case wire::AdminMethod::kRestores: return restores_table(whole);

@@ -34,6 +34,9 @@ Result<TaskState> scrub_state(const std::string& json, std::uint64_t id);
 Result<TaskState> index_state(const std::string& json);
 Result<TaskState> loss_state(const std::string& json);  // Of an ECU whose programs are restored elsewhere.
 
+// Of the plan for an ECU's failure: why it would not go well; empty: all would go on elsewhere.
+std::string plan_failure(const std::string& json);
+
 // `passed_over`: newer checkpoints that turned out to be damaged.
 std::string render_got(const Got& got, const std::string& path, double seconds,
                        const std::vector<std::string>& passed_over, const Style& style);

@@ -47,6 +47,11 @@ class Table {
 std::string line(const std::string& name, const std::string& value);
 std::string coloured(const std::string& text, const std::string& word, const Style& style);
 
+// ---- placement (render_placement.cc)
+std::string explain_table(const Json& whole);
+bool is_plan(const Json& whole);  // The other answer to explain: of all programs of an ECU.
+std::string plan_table(const Json& whole);
+
 // ---- restores (render_restores.cc)
 std::string restores_table(const Json& whole);
 std::string history_table(const Json& whole);

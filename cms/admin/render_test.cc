@@ -43,6 +43,64 @@ TEST(RenderTest, ExplainSaysWhenThereIsNoTarget) {
   EXPECT_NE(none.find("none: no ECU is eligible"), std::string::npos) << none;
 }
 
+TEST(RenderTest, PlanShowsWhereEachProgramWouldGoAndWhatFitsNowhere) {
+  const std::string json = R"({
+    "ecu_mac": "02:00:00:00:00:01", "connected": true, "total": 3, "placed": 1, "without_target": 1,
+    "not_restorable": 0, "under_way": 0, "ended": 1, "unusable_logs": 0, "oldest_age_s": 75,
+    "failure_groups": ["power=a"],
+    "targets": [{"ecu_mac": "02:00:00:00:00:03", "programs": 1, "ram_bytes": 104857600, "cpu_permille": 250}],
+    "shown": 3,
+    "programs": [
+      {"key": "02:00:00:00:00:01/7", "program_name": "pump", "checkpoint": "02:00:00:00:00:01/7@65536.3",
+       "size_bytes": 1048576, "age_s": 12, "ram_bytes": 104857600, "cpu_permille": 250,
+       "target": "02:00:00:00:00:03", "score": 550, "shared_group": "power=a"},
+      {"key": "02:00:00:00:00:01/8", "program_name": "fan", "checkpoint": "02:00:00:00:00:01/8@65536.4",
+       "size_bytes": 17, "age_s": 75, "ram_bytes": 104857600, "cpu_permille": 50, "target": null, "score": null,
+       "why": "no ECU is eligible", "verdicts": {"owner": 1, "ram": 2},
+       "ecus": [{"ecu_mac": "02:00:00:00:00:01", "verdict": "owner", "why": "the program is to leave it"},
+                {"ecu_mac": "02:00:00:00:00:03", "verdict": "ram",
+                 "why": "needs 100 MiB of RAM, 99 MiB are free"}]},
+      {"key": "02:00:00:00:00:01/9", "program_name": null, "checkpoint": null, "size_bytes": null,
+       "age_s": null, "target": null, "why": "02:00:00:00:00:01/9 was withdrawn"}]})";
+  EXPECT_EQ(
+      table_of(wire::AdminMethod::kExplain, json),
+      "if it fails           02:00:00:00:00:01, connected\n"
+      "programs              3: 1 would go on elsewhere, 1 would fit nowhere, 1 have ended for good\n"
+      "oldest checkpoint     1m 15s old\n"
+      "\n"
+      "PROGRAM              NAME     SIZE     AGE   CPU  TARGET             SCORE  WHY\n"
+      "02:00:00:00:00:01/7  pump  1.0 MiB     12s  25 %  02:00:00:00:00:03    550  may fail together: "
+      "power=a\n"
+      "02:00:00:00:00:01/8  fan      17 B  1m 15s   5 %  -                      -  no ECU is eligible\n"
+      "02:00:00:00:00:01/9  -           -       -     -  -                      -  02:00:00:00:00:01/9 was "
+      "withdrawn\n"
+      "\n"
+      "TARGET             PROGRAMS        RAM   CPU\n"
+      "02:00:00:00:00:03         1  100.0 MiB  25 %\n"
+      "\n"
+      "02:00:00:00:00:01/8 fits nowhere:\n"
+      "ECU                VERDICT  WHY\n"
+      "02:00:00:00:00:01  owner    the program is to leave it\n"
+      "02:00:00:00:00:03  ram      needs 100 MiB of RAM, 99 MiB are free\n"
+      "and 1 more\n"
+      "\n"
+      "This is a dry run: nothing was moved.\n");
+  EXPECT_EQ(plan_failure(json), "1 of 3 programs would not go on elsewhere");
+}
+
+TEST(RenderTest, APlanFailsByWhatWouldNotGoOn) {
+  EXPECT_EQ(plan_failure(R"({"total": 2, "placed": 1, "ended": 1, "unusable_logs": 0})"), "");
+  EXPECT_EQ(plan_failure(R"({"total": 2, "not_restorable": 2, "unusable_logs": 0})"),
+            "2 of 2 programs would not go on elsewhere");
+  EXPECT_EQ(plan_failure(R"({"total": 0, "unusable_logs": 3})"),
+            "3 claim logs cannot be used: whether these programs would go on is not known");
+  EXPECT_EQ(plan_failure("no JSON"), "");
+  const std::string nothing = table_of(
+      wire::AdminMethod::kExplain,
+      R"({"ecu_mac": "02:00:00:00:00:01", "connected": true, "total": 0, "unusable_logs": 0, "programs": []})");
+  EXPECT_NE(nothing.find("programs              none: nothing is stored"), std::string::npos) << nothing;
+}
+
 TEST(RenderTest, PeersShowsBothViewsSideBySide) {
   EXPECT_EQ(table_of(wire::AdminMethod::kPeers, R"({
     "name": "a", "incarnation": "0000000000000abc", "acts": true, "renewed_ago_ms": 740, "trouble": null,

@@ -297,6 +297,7 @@ class CmsCore {
   bool worth_a_line(Instant now, const std::string& what);
   static void on_metrics(Instant now, Session& session, const wire::Metrics& metrics);
   // programs
+  void note_hosted(const ProgramKey& key, const Announcement& announcement);
   void take(Instant now, Session& session, const wire::Notification& notification, Effects& effects);
   void consider(Instant now, const ProgramKey& key, Program& program, Effects& effects);
   void drop_pending(Program& program, Code code, const std::string& reason, Effects& effects);
@@ -366,7 +367,8 @@ class CmsCore {
   };
   std::map<std::uint64_t, WithdrawRequest> withdraw_requests_;  // By ticket.
   std::map<CheckpointId, Failure> failures_;
-  std::map<ProgramKey, Fence> fences_;        // Of all that were told by on_owner_changed.
+  std::map<ProgramKey, Fence> fences_;   // Of all that were told by on_owner_changed.
+  std::map<ProgramKey, Hosted> hosted_;  // Of programs_ that living sessions run: who matters to placing.
   std::map<std::string, Instant> logged_at_;  // By what: a peer, a kind of trouble.
   FairQueue queue_;
   std::set<std::pair<Instant, ProgramKey>> delayed_;

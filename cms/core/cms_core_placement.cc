@@ -42,6 +42,10 @@ std::vector<Candidate> CmsCore::candidates(Instant now) const {
     candidate.takes_restores = (session.features & wire::kEcuFeatureRestores) != 0;
     candidate.metrics = session.metrics;
     candidate.metrics_age = now - session.measured_at;
+    for (auto hosted = hosted_.lower_bound(ProgramKey{id.ecu_mac, 0});
+         hosted != hosted_.end() && hosted->first.ecu_mac == id.ecu_mac; ++hosted) {
+      candidate.hosted.push_back(hosted->second);
+    }
     const bool same_ecu = !found.empty() && found.back().session.ecu_mac == id.ecu_mac;
     if (!same_ecu) {
       found.push_back(std::move(candidate));

@@ -34,6 +34,13 @@ class TargetsTest : public ::testing::Test {
     cms.say(client, metrics);
   }
   std::vector<Candidate> candidates() { return cms.core.candidates(cms.now); }
+  void announce(const Client& client, ProgramId program_id, Seq seq, const std::vector<std::string>& labels,
+                std::uint64_t wcet_us = 0) {
+    wire::Notification notification = notification_of(program_id, seq);
+    notification.requirements.labels = labels;
+    notification.real_time = wire::RealTime{0, 1000, 0, wcet_us};
+    cms.announce(client, notification);
+  }
 
   CoreDriver cms;
 };
@@ -97,6 +104,45 @@ TEST_F(TargetsTest, WhoDoesNotAnswerIsPassedOver) {
   EXPECT_EQ(cms.core.metrics_awaited(cms.now), 1U);
   cms.now += milliseconds(1);
   EXPECT_EQ(cms.core.metrics_awaited(cms.now), 0U);
+}
+
+TEST_F(TargetsTest, WhatItsSessionsRunIsKnownAsFarAsItMatters) {
+  const Client target = open(2, kBoth);
+  Client publisher = client_of(3);  // Another program of the same ECU.
+  publisher.ecu_mac = target.ecu_mac;
+  cms.hello(publisher);
+  const Client other = open(4, kBoth);
+  announce(target, 1, 1, {"front"});
+  announce(target, 2, 2, {"!brake"});
+  announce(publisher, 3, 1, {}, 250);
+  announce(other, 1, 1, {"!steer"});
+  const auto hosted = candidates().at(0).hosted;
+  ASSERT_EQ(hosted.size(), 2U) << "the first one matters to nobody";
+  EXPECT_EQ(hosted[0].lineage, lineage_of(ProgramKey{target.ecu_mac, 2}));
+  EXPECT_EQ(hosted[0].excludes, std::vector<std::string>{"brake"});
+  EXPECT_EQ(hosted[1].real_time_permille, 250U);
+  announce(target, 2, 3, {});
+  EXPECT_EQ(candidates().at(0).hosted.size(), 1U) << "what it said last counts";
+  cms.say(publisher, wire::Bye{});
+  EXPECT_TRUE(candidates().at(0).hosted.empty());
+  EXPECT_EQ(candidates().at(1).hosted.size(), 1U);
+}
+
+TEST_F(TargetsTest, AProgramThatRunsElsewhereOrHasEndedDoesNotMatterThere) {
+  const Client target = open(2, kBoth);
+  for (ProgramId id = 1; id <= 2; ++id) announce(target, id, id, {"!brake"});
+  ASSERT_EQ(candidates().at(0).hosted.size(), 2U);
+  const ProgramKey moved{target.ecu_mac, 1};
+  Fence fence;
+  fence.lineage = lineage_of(moved);
+  fence.owner = wire::ClaimOwner{ProgramKey{EcuMac{0x020000000009}, 1}, 65536, 4};
+  cms.feed([&](Effects& effects) { cms.core.on_owner_changed(cms.now, moved, fence, effects); });
+  ASSERT_EQ(candidates().at(0).hosted.size(), 1U);
+  const ProgramKey ended{target.ecu_mac, 2};
+  cms.feed([&](Effects& effects) {
+    cms.core.on_peer_withdrawn(cms.now, ended, Version{target.incarnation, 2}, effects);
+  });
+  EXPECT_TRUE(candidates().at(0).hosted.empty());
 }
 
 TEST_F(TargetsTest, AnEcuIsOneCandidateByTheSessionThatTakesRestores) {

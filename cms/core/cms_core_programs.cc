@@ -61,6 +61,16 @@ void CmsCore::remember_failure(const CheckpointId& checkpoint, Code code, const 
   failures_[checkpoint] = Failure{checkpoint, code, reason, wall_us_};
 }
 
+// What it said last counts; what was never announced since this CMS began is not known.
+void CmsCore::note_hosted(const ProgramKey& key, const Announcement& announcement) {
+  const wire::Notification& said = announcement.notification;
+  if (auto hosted = hosted_of(said.lineage, said.requirements, said.real_time)) {
+    hosted_.insert_or_assign(key, std::move(*hosted));
+  } else {
+    hosted_.erase(key);
+  }
+}
+
 // A notification, heard on the notify channel or found by LIST, for the first or the tenth time.
 void CmsCore::take(Instant now, Session& session, const wire::Notification& notification, Effects& effects) {
   const ProgramKey key{session.id.ecu_mac, notification.program_id};
@@ -83,6 +93,7 @@ void CmsCore::take(Instant now, Session& session, const wire::Notification& noti
   Announcement announcement{session.id, notification, now};
   if (announcement.notification.lineage == Lineage{}) announcement.notification.lineage = lineage_of(key);
   program.lineage = announcement.notification.lineage;
+  note_hosted(key, announcement);
   if (const auto fence = fences_.find(key); fence != fences_.end()) program.fence = fence->second;
   const Version version = announcement.version();
 
@@ -223,6 +234,7 @@ void CmsCore::forget_if_idle(const ProgramKey& key) {
   const auto it = programs_.find(key);
   if (it == programs_.end()) return;
   Program& program = it->second;
+  if (program.session_count == 0) hosted_.erase(key);
   if (program.session_count != 0 || program.pending || program.transfer != 0) return;
   end_delay(key, program);
   programs_.erase(it);
@@ -250,6 +262,7 @@ bool CmsCore::refuse_fenced(const Program& program, const Announcement& announce
       notification.owner_epoch >= program.fence->owner.owner_epoch) {
     return false;
   }
+  hosted_.erase(ProgramKey{announcement.session.ecu_mac, notification.program_id});
   tell_fenced(announcement.session, notification.program_id, notification.seq, *program.fence, effects);
   return true;
 }
@@ -387,6 +400,7 @@ void CmsCore::apply_withdrawn(Instant now, const ProgramKey& key, const Version&
   Program& program = it->second;
   if (!program.withdrawn || *program.withdrawn < up_to) program.withdrawn = up_to;
   if (program.newest_stored && *program.newest_stored <= up_to) program.newest_stored.reset();
+  if (!program.pending || program.pending->version() <= up_to) hosted_.erase(key);
   if (program.transfer != 0) {
     const Transfer& transfer = transfers_.at(program.transfer);
     // One that is finishing is judged when it is stored.

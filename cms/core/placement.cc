@@ -1,6 +1,7 @@
 #include "cms/core/placement.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "cms/core/peers.h"
@@ -36,13 +37,32 @@ std::uint64_t ram_left(const Candidate& candidate) {
   return available - std::min(available, candidate.reserved.ram_bytes);
 }
 
+// NAME of `!NAME`; empty: it is an ordinary label.
+std::string_view excluded_by(std::string_view label) {
+  return label.size() > 1 && label.front() == '!' ? label.substr(1) : std::string_view();
+}
+
+template <typename Texts, typename Text>
+bool contains(const Texts& texts, const Text& text) {
+  return std::find(texts.begin(), texts.end(), text) != texts.end();
+}
+
+// Of one CPU, what real-time programs there were promised; not this one, should it be there.
+std::uint64_t promised_permille(const Demand& demand, const Candidate& candidate) {
+  std::uint64_t promised = 0;
+  for (const Hosted& one : candidate.hosted) {
+    if (one.lineage != demand.lineage) promised += one.real_time_permille;
+  }
+  return promised;
+}
+
 TargetVerdict refused(TargetVerdict verdict, Ineligible ineligible, std::string why) {
   verdict.ineligible = ineligible;
   verdict.why = std::move(why);
   return verdict;
 }
 
-TargetVerdict judge(const Demand& demand, const Candidate& candidate) {
+TargetVerdict judge(const Demand& demand, const Candidate& candidate, const PlacementPolicy& policy) {
   TargetVerdict verdict;
   verdict.session = candidate.session;
   const EcuMac ecu_mac = candidate.session.ecu_mac;
@@ -92,8 +112,19 @@ TargetVerdict judge(const Demand& demand, const Candidate& candidate) {
     }
   }
   for (const std::string& label : needs.labels) {
-    if (std::find(metrics.labels.begin(), metrics.labels.end(), label) == metrics.labels.end()) {
+    const std::string name(excluded_by(label));
+    if (name.empty() && !contains(metrics.labels, label)) {
       return refused(std::move(verdict), Ineligible::kLabels, "has no label '" + label + "'");
+    }
+    if (name.empty()) continue;
+    if (contains(metrics.labels, name)) {
+      return refused(std::move(verdict), Ineligible::kExcluded,
+                     "has the label '" + name + "', which the program excludes");
+    }
+    for (const Hosted& one : candidate.hosted) {
+      if (one.lineage == demand.lineage || !contains(one.excludes, name)) continue;
+      return refused(std::move(verdict), Ineligible::kExcluded,
+                     "another program there excludes '" + name + "' too");
     }
   }
   const std::uint64_t ram_bytes = ram_bytes_of(demand);
@@ -113,6 +144,14 @@ TargetVerdict judge(const Demand& demand, const Candidate& candidate) {
             std::to_string(capacity - std::min(capacity, used - cpu_permille_of(demand.real_time))) +
             " free");
   }
+  const std::uint64_t promised = promised_permille(demand, candidate);
+  const std::uint64_t promised_max = capacity * policy.real_time_max_permille / kWhole;
+  if (is_real_time(demand.real_time) && promised + cpu_permille_of(demand.real_time) > promised_max) {
+    return refused(std::move(verdict), Ineligible::kCpu,
+                   "needs " + std::to_string(cpu_permille_of(demand.real_time)) +
+                       " permille of a CPU for its deadline, and " + std::to_string(promised) + " of " +
+                       std::to_string(promised_max) + " are promised to real-time programs there");
+  }
   verdict.cpu_free_permille =
       static_cast<std::uint32_t>((capacity - std::min(capacity, used)) * kWhole / capacity);
   const std::uint64_t total = std::max<std::uint64_t>(metrics.ram_total_bytes, 1);
@@ -120,6 +159,9 @@ TargetVerdict judge(const Demand& demand, const Candidate& candidate) {
   verdict.ram_free_permille = static_cast<std::uint32_t>(static_cast<double>(left_bytes - ram_bytes) /
                                                          static_cast<double>(total) * double{kWhole});
   verdict.score = (verdict.cpu_free_permille + verdict.ram_free_permille) / 2;
+  for (const std::string& group : demand.leaves_groups) {
+    if (verdict.shared_group.empty() && contains(metrics.labels, group)) verdict.shared_group = group;
+  }
   return verdict;
 }
 
@@ -136,6 +178,40 @@ std::uint32_t cpu_permille_of(const wire::RealTime& real_time) {
   return std::max<std::uint32_t>(1, static_cast<std::uint32_t>(share * double{kWhole}));
 }
 
+Reservation reservation_of(const Demand& demand) {
+  return Reservation{ram_bytes_of(demand), cpu_permille_of(demand.real_time)};
+}
+
+bool more_urgent(const wire::RealTime& a, const wire::RealTime& b) {
+  const auto urgency = [](const wire::RealTime& one) {
+    return std::tuple(one.deadline_us == 0, one.deadline_us, -std::int64_t{one.priority});
+  };
+  return urgency(a) < urgency(b);
+}
+
+std::vector<std::string> failure_groups_of(const std::vector<std::string>& labels,
+                                           const PlacementPolicy& policy) {
+  std::vector<std::string> groups;
+  for (const std::string& label : labels) {
+    const std::size_t sign = label.find('=');
+    if (sign == std::string::npos) continue;
+    if (contains(policy.failure_groups, label.substr(0, sign))) groups.push_back(label);
+  }
+  return groups;
+}
+
+std::optional<Hosted> hosted_of(const Lineage& lineage, const wire::Requirements& requirements,
+                                const wire::RealTime& real_time) {
+  Hosted hosted;
+  hosted.lineage = lineage;
+  if (is_real_time(real_time)) hosted.real_time_permille = cpu_permille_of(real_time);
+  for (const std::string& label : requirements.labels) {
+    if (const std::string_view name = excluded_by(label); !name.empty()) hosted.excludes.emplace_back(name);
+  }
+  if (hosted.real_time_permille == 0 && hosted.excludes.empty()) return std::nullopt;
+  return hosted;
+}
+
 std::string_view to_string(Ineligible ineligible) {
   switch (ineligible) {
     case Ineligible::kNo: return "eligible";
@@ -150,13 +226,15 @@ std::string_view to_string(Ineligible ineligible) {
     case Ineligible::kOs: return "os";
     case Ineligible::kFormat: return "format";
     case Ineligible::kLabels: return "labels";
+    case Ineligible::kExcluded: return "excluded";
     case Ineligible::kRam: return "ram";
     case Ineligible::kCpu: return "cpu";
   }
   return "unknown";
 }
 
-std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidate>& candidates) {
+std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidate>& candidates,
+                                const PlacementPolicy& policy) {
   struct Ranked {
     TargetVerdict verdict;
     std::uint64_t weight = 0;
@@ -165,12 +243,15 @@ std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidat
   ranked.reserve(candidates.size());
   for (const Candidate& candidate : candidates) {
     ranked.push_back(
-        {judge(demand, candidate), rendezvous_weight(to_string(candidate.session), demand.program)});
+        {judge(demand, candidate, policy), rendezvous_weight(to_string(candidate.session), demand.program)});
   }
   std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
     const bool a_can = a.verdict.ineligible == Ineligible::kNo;
     const bool b_can = b.verdict.ineligible == Ineligible::kNo;
     if (a_can != b_can) return a_can;
+    const bool a_shares = !a.verdict.shared_group.empty();
+    const bool b_shares = !b.verdict.shared_group.empty();
+    if (a_can && a_shares != b_shares) return b_shares;
     if (a_can && a.verdict.score != b.verdict.score) return a.verdict.score > b.verdict.score;
     if (a_can && a.weight != b.weight) return a.weight > b.weight;
     return a.verdict.session < b.verdict.session;
@@ -178,6 +259,21 @@ std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidat
   std::vector<TargetVerdict> verdicts;
   verdicts.reserve(ranked.size());
   for (Ranked& one : ranked) verdicts.push_back(std::move(one.verdict));
+  return verdicts;
+}
+
+std::vector<TargetVerdict> place_next(const Demand& demand, std::vector<Candidate>& candidates,
+                                      const PlacementPolicy& policy) {
+  std::vector<TargetVerdict> verdicts = rank(demand, candidates, policy);
+  if (verdicts.empty() || verdicts.front().ineligible != Ineligible::kNo) return verdicts;
+  const auto best = std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& candidate) {
+    return candidate.session == verdicts.front().session;
+  });
+  const Reservation reservation = reservation_of(demand);
+  best->reserved.ram_bytes += reservation.ram_bytes;
+  best->reserved.cpu_permille += reservation.cpu_permille;
+  if (auto hosted = hosted_of(demand.lineage, demand.requirements, demand.real_time))
+    best->hosted.push_back(std::move(*hosted));
   return verdicts;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // Where a program goes: every ECU that could take it is filtered by what the program must have, then
 // ranked by CPU load and RAM usage, counting what was placed there since these were measured. Each verdict
-// says why, so that `cms-admin explain` shows what a restore would do.
+// says why, so that `cms-admin explain` and `plan` show what a restore would do (docs/adr/0013-placement.md).
 //
 // Threads: pure functions; no I/O, no clock, no chance: equal inputs give equal answers, on every CMS.
 #include <cstdint>
@@ -21,24 +21,54 @@ inline constexpr Duration kMetricsFreshMax = std::chrono::seconds(5);
 // What a program is taken to need of one CPU when it does not say (no period and wcet).
 inline constexpr std::uint32_t kCpuPermilleUnknown = 50;
 
-// What the program must have. Empty and zero mean: any.
+// What an operator has told of all placing: the same on every CMS of a fleet.
+struct PlacementPolicy {
+  // Keys of labels KEY=VALUE. ECUs with the same VALUE are a failure group: they are likely to fail together.
+  std::vector<std::string> failure_groups{};
+  std::uint32_t real_time_max_permille =
+      800;  // Of an ECU's CPUs: what its real-time programs may be promised.
+};
+// Those of an ECU's labels that name a failure group.
+std::vector<std::string> failure_groups_of(const std::vector<std::string>& labels,
+                                           const PlacementPolicy& policy);
+
+// What the program must have. Empty and zero mean: any. A label `!NAME` says what must not be there: an ECU
+// that has the label NAME, or runs another program that says `!NAME`.
 struct Demand {
-  ProgramKey program{};          // As it is known now.
+  ProgramKey program{};  // As it is known now.
+  Lineage lineage{};
   std::uint64_t size_bytes = 0;  // Of its checkpoint: the least RAM that it takes.
   wire::Requirements requirements{};
   wire::RealTime real_time{};
   bool owner_may_take = false;   // It may go on where it was: that ECU has come back.
   std::optional<EcuMac> only{};  // An operator has chosen.
+  // The failure groups of the ECU that it leaves: one that shares none of them is better, whatever its score.
+  std::vector<std::string> leaves_groups{};
 };
 std::uint64_t ram_bytes_of(const Demand& demand);
 // In thousandths of one CPU: wcet over period, at most a whole one.
 std::uint32_t cpu_permille_of(const wire::RealTime& real_time);
+
+// Which of two is to be placed first: the shortest deadline, then the highest priority. Who names no deadline
+// comes last.
+bool more_urgent(const wire::RealTime& a, const wire::RealTime& b);
+
+// A program that runs on an ECU, as far as it matters to who may come there: it is real-time, or excludes.
+struct Hosted {
+  Lineage lineage{};
+  std::uint32_t real_time_permille = 0;  // Of one CPU, promised to it; 0: it is not real-time.
+  std::vector<std::string> excludes{};   // NAME of its labels `!NAME`.
+};
+// Nothing, if it does not matter.
+std::optional<Hosted> hosted_of(const Lineage& lineage, const wire::Requirements& requirements,
+                                const wire::RealTime& real_time);
 
 // What was placed on an ECU since its figures were measured, and is therefore not in them.
 struct Reservation {
   std::uint64_t ram_bytes = 0;
   std::uint64_t cpu_permille = 0;  // Of one CPU.
 };
+Reservation reservation_of(const Demand& demand);
 
 struct Candidate {
   SessionId session{};
@@ -47,6 +77,7 @@ struct Candidate {
   std::optional<wire::Metrics> metrics{};
   Duration metrics_age{};  // Since they were measured.
   Reservation reserved{};
+  std::vector<Hosted> hosted{};  // There, or placed there just now.
 };
 
 // Why an ECU is not eligible, in the order in which it is asked.
@@ -63,6 +94,7 @@ enum class Ineligible : std::uint8_t {
   kOs,
   kFormat,
   kLabels,
+  kExcluded,
   kRam,
   kCpu,
 };
@@ -75,9 +107,16 @@ struct TargetVerdict {
   std::uint32_t score = 0;              // 0 to 1000, the mean of the next two; of eligible ones.
   std::uint32_t cpu_free_permille = 0;  // Of all its CPUs, with the program there.
   std::uint32_t ram_free_permille = 0;
+  std::string
+      shared_group{};  // "power=a": it fails together with the ECU that the program leaves; of eligible ones.
 };
-// One for each candidate: the eligible ones first, the best first; then the others, by ecu_mac. Of equal
-// ones rendezvous hashing of the program decides, so that many programs spread.
-std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidate>& candidates);
+// One for each candidate: the eligible ones first, the best first, those of a shared failure group behind all
+// others; then those that are not eligible, by ecu_mac. Of equal ones rendezvous hashing of the program
+// decides, so that many programs spread.
+std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidate>& candidates,
+                                const PlacementPolicy& policy = {});
+// The same, for one of many: what the best one is to take is counted there from now on.
+std::vector<TargetVerdict> place_next(const Demand& demand, std::vector<Candidate>& candidates,
+                                      const PlacementPolicy& policy = {});
 
 }  // namespace cms::core

@@ -113,6 +113,117 @@ TEST(PlacementTest, EachReasonIsNamed) {
   }
 }
 
+// A program of its own lineage that excludes these, or has a period of 1000 us and this wcet.
+Hosted hosted(std::uint64_t lineage, std::uint64_t wcet_us, const std::vector<std::string>& labels = {}) {
+  wire::Requirements requirements;
+  requirements.labels = labels;
+  return *hosted_of(Lineage{0, lineage}, requirements, wire::RealTime{0, 1000, 0, wcet_us});
+}
+
+TEST(PlacementTest, WhatAProgramExcludesMustNotBeThere) {
+  Demand wanted = demand();
+  wanted.lineage = Lineage{0, 7};
+  wanted.requirements.labels = {"front", "!brake"};
+  Candidate candidate = candidate_of(2);
+  EXPECT_EQ(rank(wanted, {candidate})[0].ineligible, Ineligible::kNo);
+  candidate.metrics->labels.push_back("brake");
+  TargetVerdict verdict = rank(wanted, {candidate})[0];
+  EXPECT_EQ(to_string(verdict.ineligible), "excluded");
+  EXPECT_EQ(verdict.why, "has the label 'brake', which the program excludes");
+  candidate = candidate_of(2);
+  candidate.hosted = {hosted(8, 0, {"!steer", "front"}), hosted(7, 0, {"!brake"})};
+  EXPECT_EQ(rank(wanted, {candidate})[0].ineligible, Ineligible::kNo) << "the other is itself";
+  candidate.hosted.push_back(hosted(9, 0, {"!brake"}));
+  verdict = rank(wanted, {candidate})[0];
+  EXPECT_EQ(verdict.ineligible, Ineligible::kExcluded);
+  EXPECT_EQ(verdict.why, "another program there excludes 'brake' too");
+  wanted.requirements.labels = {"front", "!"};
+  EXPECT_EQ(rank(wanted, {candidate})[0].why, "has no label '!'") << "it names nothing to exclude";
+}
+
+TEST(PlacementTest, OnlyWhatMattersToOthersIsHosted) {
+  EXPECT_FALSE(hosted_of(Lineage{0, 1}, {}, {}));
+  wire::Requirements requirements;
+  requirements.labels = {"front", "!a", "!", "!b"};
+  const auto excluding = hosted_of(Lineage{0, 1}, requirements, wire::RealTime{0, 1000, 500, 0});
+  ASSERT_TRUE(excluding);
+  EXPECT_EQ(excluding->excludes, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(excluding->real_time_permille, 0U) << "without a wcet nothing is promised";
+  EXPECT_EQ(hosted_of(Lineage{0, 1}, {}, wire::RealTime{0, 1000, 0, 250})->real_time_permille, 250U);
+}
+
+TEST(PlacementTest, RealTimeProgramsArePromisedNoMoreThanTheirShare) {
+  PlacementPolicy policy;
+  policy.real_time_max_permille = 500;  // Of 4 CPUs: 2000.
+  Demand wanted = demand();
+  wanted.real_time.period_us = 1000;
+  wanted.real_time.wcet_us = 300;
+  Candidate candidate = candidate_of(2);
+  candidate.metrics->cpu_load_permille = 0;  // They sleep just now.
+  candidate.hosted = {hosted(1, 900), hosted(2, 800)};
+  EXPECT_EQ(rank(wanted, {candidate}, policy)[0].ineligible, Ineligible::kNo);
+  candidate.hosted.push_back(hosted(3, 1));
+  const TargetVerdict verdict = rank(wanted, {candidate}, policy)[0];
+  EXPECT_EQ(verdict.ineligible, Ineligible::kCpu);
+  EXPECT_EQ(
+      verdict.why,
+      "needs 300 permille of a CPU for its deadline, and 1701 of 2000 are promised to real-time programs "
+      "there");
+  wanted.real_time = {};
+  EXPECT_EQ(rank(wanted, {candidate}, policy)[0].ineligible, Ineligible::kNo) << "it has no deadline to miss";
+}
+
+TEST(PlacementTest, TheFailureGroupThatIsLeftIsTheLastChoice) {
+  PlacementPolicy policy;
+  policy.failure_groups = {"power", "rack"};
+  EXPECT_EQ(failure_groups_of({"gpu", "power=a", "room=1", "rack=", "power"}, policy),
+            (std::vector<std::string>{"power=a", "rack="}));
+  Demand wanted = demand();
+  wanted.leaves_groups = {"power=a"};
+  Candidate beside = candidate_of(2), apart = candidate_of(3), unknown = candidate_of(4),
+            full = candidate_of(5);
+  beside.metrics->labels.push_back("power=a");
+  beside.metrics->cpu_load_permille = 0;
+  apart.metrics->labels.push_back("power=b");
+  apart.metrics->cpu_load_permille = 900;
+  full.metrics->ram_available_bytes = 0;
+  const auto verdicts = rank(wanted, {beside, apart, unknown, full}, policy);
+  EXPECT_EQ(verdicts[0].session, unknown.session);
+  EXPECT_EQ(verdicts[1].session, apart.session);
+  EXPECT_EQ(verdicts[1].shared_group, "");
+  EXPECT_EQ(verdicts[2].session, beside.session);
+  EXPECT_EQ(verdicts[2].shared_group, "power=a");
+  EXPECT_EQ(verdicts[2].ineligible, Ineligible::kNo);
+  EXPECT_EQ(verdicts[3].session, full.session);
+}
+
+TEST(PlacementTest, OneOfManyCountsForTheNext) {
+  std::vector<Candidate> candidates = {candidate_of(2), candidate_of(3)};
+  Demand wanted = demand();
+  wanted.requirements.labels.push_back("!brake");
+  wanted.lineage = Lineage{0, 1};
+  const SessionId first = place_next(wanted, candidates)[0].session;
+  wanted.lineage = Lineage{0, 2};
+  const SessionId second = place_next(wanted, candidates)[0].session;
+  EXPECT_NE(first, second);
+  for (const Candidate& candidate : candidates) {
+    EXPECT_EQ(candidate.reserved.ram_bytes, 128 * kMiB);
+    EXPECT_EQ(candidate.reserved.cpu_permille, kCpuPermilleUnknown);
+  }
+  wanted.lineage = Lineage{0, 3};
+  EXPECT_EQ(place_next(wanted, candidates)[0].ineligible, Ineligible::kExcluded);
+  EXPECT_EQ(candidates[0].reserved.ram_bytes, 128 * kMiB) << "what goes nowhere takes nothing";
+}
+
+TEST(PlacementTest, TheShorterDeadlineIsMoreUrgent) {
+  const wire::RealTime soon{1, 0, 100, 0}, later{9, 0, 200, 0}, urged{9, 0, 100, 0}, none{9, 0, 0, 0};
+  EXPECT_TRUE(more_urgent(soon, later));
+  EXPECT_FALSE(more_urgent(later, soon));
+  EXPECT_TRUE(more_urgent(urged, soon));
+  EXPECT_TRUE(more_urgent(later, none));
+  EXPECT_FALSE(more_urgent(soon, soon));
+}
+
 TEST(PlacementTest, AnOwnerThatHasComeBackMayTakeIt) {
   Demand wanted = demand();
   Candidate owner = candidate_of(1);

@@ -502,6 +502,7 @@ void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<
   sessions_.clear();
   for (const Candidate& candidate : candidates)
     sessions_.emplace(candidate.session.ecu_mac, candidate.session);
+  note_groups(now, candidates, effects);
   look_for_losses(now, effects);
   // A step may end a restore, and so take it out of open_.
   const std::vector<Lineage> open(open_.begin(), open_.end());

@@ -37,6 +37,9 @@ namespace cms::core {
 inline constexpr std::size_t kRestoreCountMax = 65536;
 inline constexpr std::size_t kLossCountMax = 1024;  // Lost ECUs that are remembered.
 inline constexpr std::size_t kPlacementCountMax = 4096;
+inline constexpr std::size_t kGroupsCountMax = 65536;  // ECUs whose failure groups are remembered.
+// Where there are failure groups every ECU is asked for its labels so often: a dead one cannot be asked.
+inline constexpr Duration kGroupsAskedEvery = std::chrono::seconds(10);
 // Of a lineage whose log, checkpoint or target could not be had: then it is tried again.
 inline constexpr Duration kRestoreRetry = std::chrono::milliseconds(500);
 inline constexpr Duration kWatchOthers =
@@ -62,7 +65,8 @@ struct RestoreConfig {
   std::uint64_t budget_bytes = 512U * 1024 * 1024;  // On their way to targets; one is always allowed.
   std::size_t together_max = 64;                    // Claims of ours that are open at once.
   std::uint16_t bulk_port = 0;                      // Where targets fetch.
-  std::uint64_t seed = 0;                           // Of records' uids.
+  PlacementPolicy placement{};
+  std::uint64_t seed = 0;  // Of records' uids.
 };
 
 // ---- effects
@@ -136,7 +140,8 @@ class RestoreCore {
     storage::BlobName name{};
     SessionId session{};  // That published it.
     wire::Notification notification{};
-    std::size_t older = 0;  // How many there are behind it.
+    std::size_t older = 0;           // How many there are behind it.
+    std::uint64_t stored_at_us = 0;  // Wall clock; for people.
   };
   // kNotFound: nothing can be restored; kWithdrawn: the program has ended for good.
   void on_found(Instant now, const Lineage& lineage, const Result<Found>& found, RestoreEffects& effects);
@@ -157,6 +162,9 @@ class RestoreCore {
   std::size_t claim_count() const;
   // What this CMS has placed on an ECU that its figures do not show yet.
   void add_reservations(Instant now, std::vector<Candidate>& candidates) const;
+  const PlacementPolicy& policy() const { return config_.placement; }
+  // The failure groups of an ECU, as `candidates` have it, or as it said last; empty: it never did, or there are none.
+  std::vector<std::string> groups_of(EcuMac ecu_mac, const std::vector<Candidate>& candidates = {}) const;
 
   // ---- for status pages
   enum class Stage : std::uint8_t {
@@ -271,6 +279,8 @@ class RestoreCore {
   void end_moved(Instant now, Restore& restore, RestoreEffects& effects);
   wire::ClaimRef claim_of(const Restore& restore) const;
   bool is_there(const SessionId& session) const;
+  Demand demand_of(const Restore& restore) const;
+  void note_groups(Instant now, const std::vector<Candidate>& candidates, RestoreEffects& effects);
   // Of a restore that is being prepared: its target has done nothing for too long.
   bool is_stuck(Instant now, const Restore& restore) const;
   // This cmsd ends: another has to do it, and shall not wait until our life is taken for dead.
@@ -287,8 +297,10 @@ class RestoreCore {
   std::map<EcuMac, Loss> losses_;
   std::map<EcuMac, Incarnation> gone_;  // Of an ECU that was lost: its sessions up to here.
   struct Placement {
+    Lineage lineage{};
     EcuMac ecu_mac{};
     Reservation reservation{};
+    std::optional<Hosted> hosted{};
     Instant at{};
   };
   std::vector<Placement> placements_;
@@ -297,6 +309,8 @@ class RestoreCore {
   Instant next_scan_at_{};                          // For open claims of the dead.
   std::map<Lineage, std::uint64_t> acts_seen_;      // Of others that live, at the last such scan: their uids.
   std::map<EcuMac, Instant> targets_moved_;         // When a restore there last got on.
+  std::map<EcuMac, std::vector<std::string>> groups_;  // Of each ECU that said so: its failure groups.
+  Instant next_groups_at_{};
   bool draining_ = false;
   const Lineage first_;          // The lineage at which this CMS begins to claim.
   std::size_t stale_count_ = 0;  // Of the members, at the last look.

@@ -1,6 +1,5 @@
 // Of a restore: the checkpoint, the target that is to run it, and what that answers.
 #include <algorithm>
-#include <tuple>
 #include <utility>
 
 #include "base/assert.h"
@@ -13,20 +12,16 @@ using Stage = RestoreCore::Stage;
 
 // A program shows in the figures of its ECU only when it has been restored there.
 constexpr Duration kPlacementShows = std::chrono::seconds(5);
-// The most urgent first: the shortest deadline, then the highest priority. Who names no deadline comes last.
-auto urgency(const RestoreCore::Restore& restore) {
-  const wire::RealTime& real_time = restore.found->notification.real_time;
-  return std::tuple(real_time.deadline_us == 0, real_time.deadline_us, -std::int64_t{real_time.priority},
-                    restore.lineage);
-}
 
-Demand demand_of(const RestoreCore::Restore& restore) {
-  Demand demand;
-  demand.program = restore.replaces.program;
-  demand.size_bytes = restore.found->name.size_bytes;
-  demand.requirements = restore.found->notification.requirements;
-  demand.real_time = restore.found->notification.real_time;
-  return demand;
+bool is_at_target(const RestoreCore::Restore& restore, EcuMac ecu_mac) {
+  switch (restore.stage) {
+    case Stage::kPreparing:
+    case Stage::kActing:
+    case Stage::kStarting:
+    case Stage::kFinishing:
+    case Stage::kDone: return restore.target.ecu_mac == ecu_mac;
+    default: return false;
+  }
 }
 
 std::string no_target(const std::vector<TargetVerdict>& verdicts) {
@@ -81,12 +76,55 @@ bool RestoreCore::is_there(const SessionId& session) const {
   return known != sessions_.end() && known->second == session;
 }
 
+Demand RestoreCore::demand_of(const Restore& restore) const {
+  Demand demand;
+  demand.program = restore.replaces.program;
+  demand.lineage = restore.lineage;
+  demand.size_bytes = restore.found->name.size_bytes;
+  demand.requirements = restore.found->notification.requirements;
+  demand.real_time = restore.found->notification.real_time;
+  demand.leaves_groups = groups_of(demand.program.ecu_mac);
+  return demand;
+}
+
+std::vector<std::string> RestoreCore::groups_of(EcuMac ecu_mac,
+                                                const std::vector<Candidate>& candidates) const {
+  for (const Candidate& candidate : candidates) {
+    if (candidate.session.ecu_mac == ecu_mac && candidate.metrics)
+      return failure_groups_of(candidate.metrics->labels, config_.placement);
+  }
+  const auto found = groups_.find(ecu_mac);
+  return found == groups_.end() ? std::vector<std::string>() : found->second;
+}
+
+void RestoreCore::note_groups(Instant now, const std::vector<Candidate>& candidates,
+                              RestoreEffects& effects) {
+  if (config_.placement.failure_groups.empty()) return;
+  for (const Candidate& candidate : candidates) {
+    if (!candidate.metrics) continue;
+    const EcuMac ecu_mac = candidate.session.ecu_mac;
+    if (groups_.size() >= kGroupsCountMax && groups_.count(ecu_mac) == 0) continue;
+    groups_[ecu_mac] = failure_groups_of(candidate.metrics->labels, config_.placement);
+  }
+  if (now < next_groups_at_) return;
+  next_groups_at_ = now + kGroupsAskedEvery;
+  effects.push_back(AskTargets{});
+}
+
 void RestoreCore::add_reservations(Instant now, std::vector<Candidate>& candidates) const {
   std::map<EcuMac, Candidate*> by_ecu;
   for (Candidate& candidate : candidates) by_ecu.emplace(candidate.session.ecu_mac, &candidate);
   for (const Placement& placement : placements_) {
     const auto found = by_ecu.find(placement.ecu_mac);
     if (found == by_ecu.end()) continue;
+    std::vector<Hosted>& hosted = found->second->hosted;
+    const auto restore = restores_.find(placement.lineage);
+    // It counts until the target says itself that it runs it, or has it no more.
+    if (placement.hosted && restore != restores_.end() && is_at_target(restore->second, placement.ecu_mac) &&
+        std::none_of(hosted.begin(), hosted.end(),
+                     [&](const Hosted& one) { return one.lineage == placement.lineage; })) {
+      hosted.push_back(*placement.hosted);
+    }
     if (placement.at + kPlacementShows < now - found->second->metrics_age) continue;
     found->second->reserved.ram_bytes += placement.reservation.ram_bytes;
     found->second->reserved.cpu_permille += placement.reservation.cpu_permille;
@@ -126,8 +164,12 @@ void RestoreCore::place_all(Instant now, std::vector<Candidate> candidates, std:
     for (Restore* restore : without_target) look_again(now, *restore, counted, effects);
   }
   if (!figures_are_new) return;
-  std::sort(waiting.begin(), waiting.end(),
-            [](const Restore* a, const Restore* b) { return urgency(*a) < urgency(*b); });
+  std::sort(waiting.begin(), waiting.end(), [](const Restore* a, const Restore* b) {
+    const wire::RealTime& first = a->found->notification.real_time;
+    const wire::RealTime& second = b->found->notification.real_time;
+    if (more_urgent(first, second)) return true;
+    return !more_urgent(second, first) && a->lineage < b->lineage;
+  });
   std::uint64_t bytes = bytes_under_way();
   for (Restore* restore : waiting) {
     const std::uint64_t size_bytes = restore->found->name.size_bytes;
@@ -145,7 +187,7 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
       candidates.begin(), candidates.end(), std::back_inserter(able),
       [&](const Candidate& candidate) { return restore.unable.count(candidate.session.ecu_mac) == 0; });
   const Demand demand = demand_of(restore);
-  restore.verdicts = rank(demand, able);
+  restore.verdicts = rank(demand, able, config_.placement);
   const TargetVerdict* best = restore.verdicts.empty() ? nullptr : &restore.verdicts.front();
   if (best != nullptr && best->ineligible == Ineligible::kNo) {
     restore.target = best->session;
@@ -155,8 +197,8 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
     restore.heard_at = now;
     restore.moved_at = now;
     if (placements_.size() >= kPlacementCountMax) placements_.erase(placements_.begin());
-    placements_.push_back(
-        Placement{best->session.ecu_mac, {ram_bytes_of(demand), cpu_permille_of(demand.real_time)}, now});
+    placements_.push_back(Placement{demand.lineage, best->session.ecu_mac, reservation_of(demand),
+                                    hosted_of(demand.lineage, demand.requirements, demand.real_time), now});
     go_to(now, restore, Stage::kPreparing);
     send_prepare(now, restore, effects);
     return true;
@@ -173,7 +215,7 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
 
 void RestoreCore::look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
                              RestoreEffects& effects) {
-  restore.verdicts = rank(demand_of(restore), candidates);
+  restore.verdicts = rank(demand_of(restore), candidates, config_.placement);
   if (!restore.verdicts.empty() && restore.verdicts.front().ineligible == Ineligible::kNo) {
     return read_head(now, restore, effects);
   }

@@ -164,9 +164,14 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
 
 inline constexpr std::size_t kExplainTargetsMax = 300;  // Listed, the best first; all are counted.
 
-// Where a program would go now, and for each ECU why, or why not. `candidates`: as the core has them once the
-// ECUs were asked. kNotFound: nothing of the program is stored, or not that version.
-wire::AdminAnswer explain(const wire::AdminRequest& request, const std::vector<core::Candidate>& candidates,
+struct ExplainFacts {
+  std::vector<core::Candidate> candidates;  // As they are once the ECUs were asked.
+  core::PlacementPolicy policy;
+  std::vector<std::string> leaves_groups;  // Of the program's ECU.
+};
+// Where a program would go now, and for each ECU why, or why not. kNotFound: nothing of the program is stored, or
+// not that version.
+wire::AdminAnswer explain(const wire::AdminRequest& request, const ExplainFacts& facts,
                           storage::CheckpointIndex& index, storage::BlobStore& store);
 
 // The JSON of the other questions; `rows`: of the index, when it can tell.

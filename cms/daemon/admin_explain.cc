@@ -54,11 +54,15 @@ Json target_json(const core::TargetVerdict& verdict, const core::Candidate& cand
   json["score"] = of_eligible(verdict.score);
   json["cpu_free_permille"] = of_eligible(verdict.cpu_free_permille);
   json["ram_free_permille"] = of_eligible(verdict.ram_free_permille);
+  json["shared_group"] = verdict.shared_group.empty() ? Json() : Json(verdict.shared_group);
+  std::uint64_t promised = 0;
+  for (const core::Hosted& one : candidate.hosted) promised += one.real_time_permille;
+  json["promised_permille"] = promised;
   json["metrics"] = metrics_json(candidate);
   return json;
 }
 
-Result<Json> explained(const wire::AdminRequest& request, const std::vector<core::Candidate>& candidates,
+Result<Json> explained(const wire::AdminRequest& request, const ExplainFacts& seen,
                        storage::CheckpointIndex& index, storage::BlobStore& store) {
   const ProgramKey program{request.ecu_mac, request.program_id};
   const auto row =
@@ -76,14 +80,16 @@ Result<Json> explained(const wire::AdminRequest& request, const std::vector<core
   const wire::Notification& facts = (*blob)->manifest().notification;
   core::Demand demand;
   demand.program = program;
+  demand.lineage = (*row)->name.lineage;
   demand.size_bytes = facts.size_bytes;
   demand.requirements = facts.requirements;
   demand.real_time = facts.real_time;
+  demand.leaves_groups = seen.leaves_groups;
 
   std::map<SessionId, const core::Candidate*> by_session;
-  for (const core::Candidate& candidate : candidates) by_session[candidate.session] = &candidate;
+  for (const core::Candidate& candidate : seen.candidates) by_session[candidate.session] = &candidate;
   Json targets = Json::array();
-  const std::vector<core::TargetVerdict> verdicts = core::rank(demand, candidates);
+  const std::vector<core::TargetVerdict> verdicts = core::rank(demand, seen.candidates, seen.policy);
   std::map<std::string, std::size_t> counts;
   for (const core::TargetVerdict& verdict : verdicts) {
     ++counts[std::string(core::to_string(verdict.ineligible))];
@@ -104,11 +110,11 @@ Result<Json> explained(const wire::AdminRequest& request, const std::vector<core
 
 }  // namespace
 
-wire::AdminAnswer explain(const wire::AdminRequest& request, const std::vector<core::Candidate>& candidates,
+wire::AdminAnswer explain(const wire::AdminRequest& request, const ExplainFacts& facts,
                           storage::CheckpointIndex& index, storage::BlobStore& store) {
   wire::AdminAnswer answer;
   answer.request_id = request.request_id;
-  const auto json = explained(request, candidates, index, store);
+  const auto json = explained(request, facts, index, store);
   if (json.ok()) {
     answer.json = dump(*json);
     CMS_ASSERT(answer.json.size() <= wire::kJsonBytesMax);

@@ -41,7 +41,7 @@ class AdminExplainTest : public ::testing::Test {
     wire::AdminRequest request = ask_for(AdminMethod::kExplain, ProgramKey{kMac, 7});
     request.has_version = version != Version{};
     request.version = version;
-    return explain(request, candidates, index_, store_);
+    return explain(request, ExplainFacts{candidates, {}, {}}, index_, store_);
   }
 
   storage::FakeIndex index_;

@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "cms/daemon/admin_plan.h"
 #include "cms/daemon/admin_restores.h"
 
 namespace cms::daemon {
@@ -12,7 +13,7 @@ using wire::AdminMethod;
 using wire::AdminRequest;
 
 AdminService::AdminService(const Parts& parts, std::function<DaemonFacts(Instant now)> facts)
-    : parts_(parts), facts_(std::move(facts)), worker_("query") {}
+    : parts_(parts), facts_(std::move(facts)), planner_("plan"), worker_("query") {}
 
 void AdminService::send(const std::string& peer, const AdminAnswer& answer) {
   if (net::send(parts_.socket, peer.data(), peer.size(), true) != net::Sent::kYes) return;  // It has gone.
@@ -144,21 +145,66 @@ void AdminService::rebuild_index(const std::string& peer, const AdminRequest& re
 
 void AdminService::explain(Instant now, const std::string& peer, const AdminRequest& request,
                            core::Effects& effects) {
-  if (!request.has_ecu_mac || !request.has_program_id) {
-    refuse(peer, request, Code::kInvalidArgument, "explain needs an ecu_mac and a program_id");
+  if (!request.has_ecu_mac) {
+    refuse(peer, request, Code::kInvalidArgument, "explain needs an ecu_mac");
     return;
   }
+  if (!request.has_program_id) return plan(peer, request);
   if (explanations_.size() >= kAdminRequestsMax) {
     refuse(peer, request, Code::kLimit, std::to_string(kAdminRequestsMax) + " admin requests wait already");
     return;
   }
   parts_.core.ask_metrics(now, effects);
   const std::uint64_t ticket = ++last_explanation_;
-  explanations_[ticket] = Explanation{peer, request, now + core::kMetricsWaitMax, false};
+  explanations_[ticket] = Explanation{peer, request, now + core::kMetricsWaitMax, false, std::nullopt};
   // What cannot be prepared is explained from what the index has: that is what a restore would see first.
   parts_.keeper.prepare(ProgramKey{request.ecu_mac, request.program_id}, [this, ticket](const Status&) {
     const auto it = explanations_.find(ticket);
     if (it != explanations_.end()) it->second.prepared = true;
+  });
+}
+
+// Its programs are looked for first, which may take a while; the figures of the others only then, so that they are
+// fresh.
+void AdminService::plan(const std::string& peer, const AdminRequest& request) {
+  if (const Status can = parts_.restores.can_restore(); !can.ok()) {
+    refuse(peer, request, can.code(), can.error().context);
+    return;
+  }
+  if (plan_count_ >= kPlansMax) {
+    refuse(peer, request, Code::kLimit, std::to_string(kPlansMax) + " plans are being made already");
+    return;
+  }
+  ++plan_count_;
+  parts_.restores.programs_of(request.ecu_mac, [this, peer, request](Instant now, core::Effects& effects,
+                                                                     const Result<LostPrograms>& lost) {
+    if (!lost.ok()) {
+      --plan_count_;
+      refuse(peer, request, lost.error().code, lost.error().message());
+      return;
+    }
+    parts_.core.ask_metrics(now, effects);
+    explanations_[++last_explanation_] = Explanation{peer, request, now + core::kMetricsWaitMax, true, *lost};
+  });
+}
+
+void AdminService::post_plan(Instant now, const std::string& peer, const AdminRequest& request,
+                             const LostPrograms& lost) {
+  const EcuMac ecu_mac = request.ecu_mac;
+  const auto session = parts_.core.sessions().lower_bound(SessionId{ecu_mac, 0});
+  auto facts = std::make_shared<PlanFacts>();
+  facts->lost = lost;
+  facts->candidates = parts_.restores.candidates(now);
+  facts->policy = parts_.restores.core().policy();
+  facts->leaves_groups = parts_.restores.core().groups_of(ecu_mac, facts->candidates);
+  facts->has_session = session != parts_.core.sessions().end() && session->first.ecu_mac == ecu_mac;
+  facts->wall_us = facts_(now).wall_us;
+  planner_.post([this, peer, request, facts] {
+    const AdminAnswer made = daemon::plan(request, std::move(*facts), [this] { return planner_.stopping(); });
+    parts_.outbox.push([this, peer, made](Instant, core::Effects&) {
+      --plan_count_;
+      send(peer, made);
+    });
   });
 }
 
@@ -170,9 +216,17 @@ void AdminService::on_time(Instant now) {
       ++it;
       continue;
     }
-    auto candidates = std::make_shared<const std::vector<core::Candidate>>(parts_.core.candidates(now));
-    worker_.post([this, peer = waiting.peer, request = waiting.request, candidates] {
-      const AdminAnswer made = daemon::explain(request, *candidates, parts_.index, parts_.store);
+    if (waiting.lost) {
+      post_plan(now, waiting.peer, waiting.request, *waiting.lost);
+      it = explanations_.erase(it);
+      continue;
+    }
+    auto facts = std::make_shared<ExplainFacts>();
+    facts->candidates = parts_.restores.candidates(now);
+    facts->policy = parts_.restores.core().policy();
+    facts->leaves_groups = parts_.restores.core().groups_of(waiting.request.ecu_mac, facts->candidates);
+    worker_.post([this, peer = waiting.peer, request = waiting.request, facts] {
+      const AdminAnswer made = daemon::explain(request, *facts, parts_.index, parts_.store);
       parts_.outbox.push([this, peer, made](Instant, core::Effects&) { send(peer, made); });
     });
     it = explanations_.erase(it);

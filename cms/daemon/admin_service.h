@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "cms/core/cms_core.h"
@@ -23,6 +24,7 @@
 namespace cms::daemon {
 
 inline constexpr std::size_t kAdminRequestsMax = 256;  // Waiting for the worker.
+inline constexpr std::size_t kPlansMax = 4;            // Being made.
 
 class AdminService {
  public:
@@ -44,7 +46,10 @@ class AdminService {
   AdminService(const Parts& parts, std::function<DaemonFacts(Instant now)> facts);
   ~AdminService() { stop(); }
   // Questions not yet begun are dropped. Idempotent.
-  void stop() { worker_.stop(); }
+  void stop() {
+    planner_.stop();
+    worker_.stop();
+  }
 
   void on_request(Instant now, const std::string& peer, const wire::AdminRequest& request,
                   core::Effects& effects);
@@ -66,14 +71,18 @@ class AdminService {
   void retire(const std::string& peer, const wire::AdminRequest& request, core::Effects& effects);
   void explain(Instant now, const std::string& peer, const wire::AdminRequest& request,
                core::Effects& effects);
+  void plan(const std::string& peer, const wire::AdminRequest& request);
+  void post_plan(Instant now, const std::string& peer, const wire::AdminRequest& request,
+                 const LostPrograms& lost);
   void ask_worker(Instant now, const std::string& peer, const wire::AdminRequest& request,
                   const Status& prepared);
 
   struct Explanation {
     std::string peer;
     wire::AdminRequest request;
-    Instant give_up_at{};   // Then it is made with the figures that there are.
-    bool prepared = false;  // What the store has of the program is in the index.
+    Instant give_up_at{};                // Then it is made with the figures that there are.
+    bool prepared = false;               // What the store has of the program is in the index.
+    std::optional<LostPrograms> lost{};  // Of an ECU: where all these would go.
   };
 
   Parts parts_;
@@ -81,7 +90,9 @@ class AdminService {
   std::map<std::uint64_t, Retired> retiring_;          // By ticket.
   std::map<std::uint64_t, Explanation> explanations_;  // By ticket; at most kAdminRequestsMax.
   std::uint64_t last_explanation_ = 0;
-  Worker worker_;  // Last: its end precedes that of what it uses.
+  std::size_t plan_count_ = 0;
+  Worker planner_;  // It may take long.
+  Worker worker_;   // Last: their ends precede that of what they use.
 };
 
 }  // namespace cms::daemon

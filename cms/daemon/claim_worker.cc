@@ -266,6 +266,7 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
     found.session = manifest.session;
     found.notification = manifest.notification;
     found.older = candidates.size() - 1 - i;
+    found.stored_at_us = manifest.stored_at_us;
     return found;
   }
   if (gone) return make_error(Code::kUnavailable, "a checkpoint went while it was looked for: " + damaged);
@@ -370,7 +371,8 @@ Result<ClaimWorker::History> ClaimWorker::history_now(EcuMac ecu_mac, std::optio
   return history;
 }
 
-void ClaimWorker::history(EcuMac ecu_mac, std::optional<ProgramId> program_id, Then<History> then) {
+template <typename T, typename Job>
+void ClaimWorker::post_history(Job job, Then<T> then) {
   if (historian_.queue_length() >= kHistoriesMax) {
     parts_.outbox.push([then = std::move(then)](Instant now, core::Effects& effects) {
       then(now, effects,
@@ -378,8 +380,62 @@ void ClaimWorker::history(EcuMac ecu_mac, std::optional<ProgramId> program_id, T
     });
     return;
   }
-  post<History>(
-      historian_, [this, ecu_mac, program_id] { return history_now(ecu_mac, program_id); }, std::move(then));
+  post<T>(historian_, std::move(job), std::move(then));
+}
+
+void ClaimWorker::history(EcuMac ecu_mac, std::optional<ProgramId> program_id, Then<History> then) {
+  post_history<History>([this, ecu_mac, program_id] { return history_now(ecu_mac, program_id); },
+                        std::move(then));
+}
+
+// ---- what a loss would be
+
+Result<LostPrograms> ClaimWorker::programs_now(EcuMac ecu_mac) {
+  LostPrograms lost;
+  std::vector<ClaimRecord> heads;
+  std::set<Lineage> seen;
+  Status status = for_each_head(
+      historian_,
+      [&](const ClaimRecord& head) {
+        seen.insert(head.lineage);
+        const bool would_run = head.kind == wire::ClaimKind::kAct && head.target.ecu_mac == ecu_mac;
+        if (head.kind == wire::ClaimKind::kRetire) return;
+        if (head.owner.program.ecu_mac == ecu_mac || would_run) heads.push_back(head);
+      },
+      &lost.unusable);
+  if (!status.ok()) return status.error();
+  // What was stored before there were logs gets its own only when the loss is told.
+  status = parts_.index.scan_newest(ecu_mac, std::nullopt, [&](const IndexRow& row) {
+    if (row.name.owner_epoch != 0 || seen.count(row.name.lineage) != 0) return true;
+    ClaimRecord first;
+    first.lineage = row.name.lineage;
+    first.owner = wire::ClaimOwner{row.name.checkpoint.program, row.name.checkpoint.version.incarnation, 0};
+    heads.push_back(std::move(first));
+    return true;
+  });
+  if (!status.ok()) return status.error();
+  for (const ClaimRecord& head : heads) {
+    if (historian_.stopping()) return make_error(Code::kCancelled, "this cmsd ends");
+    if (core::is_open(head.kind)) {
+      lost.programs.push_back(
+          {head.owner.program, head.lineage, true, make_error(Code::kUnavailable, "is being restored")});
+      continue;
+    }
+    // As RestoreCore::find, once it had claimed it.
+    const auto newest = parts_.index.newest(head.owner.program);
+    const bool lived = head.kind == wire::ClaimKind::kDone && newest.ok() && *newest &&
+                       (*newest)->name.lineage == head.lineage &&
+                       (*newest)->name.owner_epoch == head.owner.owner_epoch;
+    const std::uint32_t attempts = lived ? 1 : head.attempts + 1;
+    const std::size_t skip = attempts > core::kAttemptsBeforeOlder ? 1 : 0;
+    lost.programs.push_back(
+        {head.owner.program, head.lineage, false, find_now(core::FindCheckpoint{head, skip})});
+  }
+  return lost;
+}
+
+void ClaimWorker::programs_of(EcuMac ecu_mac, Then<LostPrograms> then) {
+  post_history<LostPrograms>([this, ecu_mac] { return programs_now(ecu_mac); }, std::move(then));
 }
 
 }  // namespace cms::daemon

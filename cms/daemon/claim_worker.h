@@ -15,6 +15,7 @@
 #include "cms/core/restore.h"
 #include "cms/daemon/index_keeper.h"
 #include "cms/daemon/lineage_gate.h"
+#include "cms/daemon/lost_programs.h"
 #include "cms/daemon/worker.h"
 #include "storage/blob_store.h"
 #include "storage/checkpoint_index.h"
@@ -69,6 +70,9 @@ class ClaimWorker {
     bool more = false;
   };
   void history(EcuMac ecu_mac, std::optional<ProgramId> program_id, Then<History> then);
+  // What would be restored if the ECU were lost now: of each program that it owns, the checkpoint that a claim
+  // would find. Begins no log and no claim. kLimit: kHistoriesMax wait.
+  void programs_of(EcuMac ecu_mac, Then<LostPrograms> then);
 
  private:
   Worker& lane_of(const Lineage& lineage) { return *lanes_[lineage.low % lanes_.size()]; }
@@ -83,6 +87,9 @@ class ClaimWorker {
   Result<core::RestoreCore::Found> find_now(const core::FindCheckpoint& asked);
   Result<std::vector<storage::BlobName>> list_lineage(const Lineage& lineage);
   Result<std::vector<storage::IndexRow>> remove_garbage_now(const Lineage& lineage);
+  Result<LostPrograms> programs_now(EcuMac ecu_mac);
+  template <typename T, typename Job>
+  void post_history(Job job, Then<T> then);
   Result<History> history_now(EcuMac ecu_mac, std::optional<ProgramId> program_id);
 
   Parts parts_;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "cms/core/placement.h"
 #include "cms/core/retention.h"
 #include "net/endpoint.h"
 
@@ -33,6 +34,7 @@ struct Config {
   std::uint32_t store_workers = 0;
   Duration ecu_dead{};
   std::uint64_t scrub_rate_bytes_per_s = 0;  // 0: off
+  core::PlacementPolicy placement;
 };
 
 struct ParsedConfig {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/ids.h"
+#include "schemas/messages.h"
 
 namespace cms::daemon {
 namespace {
@@ -125,6 +126,25 @@ bool set_ecu_dead(std::string_view text, Config& config) {
   return true;
 }
 
+bool set_failure_group(std::string_view text, Config& config) {
+  std::vector<std::string>& keys = config.placement.failure_groups;
+  const bool printable = std::all_of(text.begin(), text.end(), [](char c) {
+    return c > ' ' && c < 0x7f && c != '=' && c != '!' && c != ',';
+  });
+  if (text.empty() || text.size() >= wire::kLabelBytesMax || !printable) return false;
+  if (keys.size() >= wire::kLabelCountMax || std::find(keys.begin(), keys.end(), text) != keys.end())
+    return false;
+  keys.emplace_back(text);
+  return true;
+}
+
+bool set_real_time_max(std::string_view text, Config& config) {
+  std::uint64_t percent = 0;
+  if (!set_number(text, 1, 100, percent)) return false;
+  config.placement.real_time_max_permille = static_cast<std::uint32_t>(percent * 10);
+  return true;
+}
+
 // ---- the table
 
 constexpr Option kOptions[] = {
@@ -165,6 +185,14 @@ constexpr Option kOptions[] = {
     {"scrub_rate", Form::kSize, "SIZE", "8MiB", false,
      "bytes or a number of KiB, MiB, GiB; 64KiB to 64GiB, or 0",
      "how much is read again of what is stored, each second, to find damage; 0: none", set_scrub_rate},
+    {"failure_group", Form::kList, "KEY", "", false,
+     "a label's KEY, at most 63 printable characters without '=', '!' and ','; each once, at most 16",
+     "ECUs with the same label KEY=VALUE fail together: what one loses goes to others first,\n"
+     "the same for all cmsds of a fleet",
+     set_failure_group},
+    {"real_time_max", Form::kNumber, "PERCENT", "80", false, "a number from 1 to 100",
+     "how much of an ECU's CPUs its real-time programs are promised at most (wcet / period)",
+     set_real_time_max},
 };
 
 template <int kPlace>

@@ -83,6 +83,8 @@ TEST_F(ConfigTest, HasDocumentedDefaults) {
   EXPECT_EQ(config.log_level, "info");
   EXPECT_EQ(config.store_workers, 2U);
   EXPECT_EQ(config.ecu_dead, std::chrono::seconds(8));
+  EXPECT_TRUE(config.placement.failure_groups.empty());
+  EXPECT_EQ(config.placement.real_time_max_permille, 800U);
 }
 
 TEST_F(ConfigTest, TakesEveryFlagInBothForms) {
@@ -106,7 +108,12 @@ TEST_F(ConfigTest, TakesEveryFlagInBothForms) {
                                      "--store-workers",
                                      "4",
                                      "--ecu-dead-ms",
-                                     "2000"});
+                                     "2000",
+                                     "--failure-group",
+                                     "power",
+                                     "--failure-group=rack",
+                                     "--real-time-max",
+                                     "55"});
   EXPECT_EQ(config.port_base, 9000);
   EXPECT_EQ(config.bind, "fe80::1");
   EXPECT_EQ(config.admin, "ipc:///tmp/a.sock");
@@ -119,6 +126,8 @@ TEST_F(ConfigTest, TakesEveryFlagInBothForms) {
   EXPECT_EQ(config.log_level, "debug");
   EXPECT_EQ(config.store_workers, 4U);
   EXPECT_EQ(config.ecu_dead, std::chrono::seconds(2));
+  EXPECT_THAT(config.placement.failure_groups, ElementsAre("power", "rack"));
+  EXPECT_EQ(config.placement.real_time_max_permille, 550U);
 }
 
 TEST_F(ConfigTest, TakesEveryKeyOfAFile) {
@@ -136,6 +145,8 @@ allow_advertise = ["gateway"]
 log_level = "off"
 store_workers = 64
 ecu_dead_ms = 600000
+failure_group = ["power"]
+real_time_max = 100
 )")});
   ASSERT_TRUE(parsed.config.has_value()) << parsed.text;
   EXPECT_EQ(parsed.config->name, "b");
@@ -151,6 +162,8 @@ ecu_dead_ms = 600000
   EXPECT_EQ(parsed.config->log_level, "off");
   EXPECT_EQ(parsed.config->store_workers, 64U);
   EXPECT_EQ(parsed.config->ecu_dead, std::chrono::minutes(10));
+  EXPECT_THAT(parsed.config->placement.failure_groups, ElementsAre("power"));
+  EXPECT_EQ(parsed.config->placement.real_time_max_permille, 1000U);
 }
 
 TEST_F(ConfigTest, FlagWinsOverEnvironmentOverFileOverDefault) {
@@ -224,6 +237,14 @@ TEST_F(ConfigTest, WrongValuesAreRefusedWithWhatIsAllowed) {
       {{"--log-level", "loud"}, "trace, debug, info"},
       {{"--store-workers", "65"}, "1 to 64"},
       {{"--ecu-dead-ms", "1999"}, "2000 to 600000"},
+      {{"--failure-group", ""}, "without '='"},
+      {{"--failure-group", "power=a"}, "without '='"},
+      {{"--failure-group", "!power"}, "'!'"},
+      {{"--failure-group", "po wer"}, "printable"},
+      {{"--failure-group", std::string(64, 'x')}, "63"},
+      {{"--failure-group", "power", "--failure-group", "power"}, "each once"},
+      {{"--real-time-max", "0"}, "1 to 100"},
+      {{"--real-time-max", "101"}, "1 to 100"},
       {{"--config", ""}, "TOML"},
   };
   for (const auto& [arguments, allowed] : cases) {

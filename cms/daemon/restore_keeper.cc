@@ -1,5 +1,6 @@
 #include "cms/daemon/restore_keeper.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <spdlog/spdlog.h>
@@ -17,11 +18,14 @@ void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, core::Effects& e
   carry_out(now, todo, effects);
 }
 
+Status RestoreKeeper::can_restore() const {
+  if (gate_.trusted()) return ok_status();
+  return make_error(Code::kUnsupported,
+                    "the store cannot be trusted with claims, see 'cms-admin status'; nothing is restored");
+}
+
 Status RestoreKeeper::fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects) {
-  if (!gate_.trusted()) {
-    return make_error(Code::kUnsupported,
-                      "the store cannot be trusted with claims, see 'cms-admin status'; nothing is restored");
-  }
+  if (Status can = can_restore(); !can.ok()) return can;
   // The word is about the sessions that are there now.
   next_at_ = now;
   on_time(now, wall_time_us(), effects);
@@ -87,6 +91,19 @@ void RestoreKeeper::history(EcuMac ecu_mac, std::optional<ProgramId> program_id,
   worker_.history(ecu_mac, program_id,
                   [then = std::move(then)](Instant, core::Effects&,
                                            const Result<ClaimWorker::History>& history) { then(history); });
+}
+
+void RestoreKeeper::programs_of(EcuMac ecu_mac, ClaimWorker::Then<LostPrograms> then) {
+  worker_.programs_of(ecu_mac, std::move(then));
+}
+
+std::vector<core::Candidate> RestoreKeeper::candidates(Instant now) const {
+  std::vector<core::Candidate> found = core_.candidates(now);
+  found.erase(std::remove_if(found.begin(), found.end(),
+                             [this](const core::Candidate& one) { return restores_.is_gone(one.session); }),
+              found.end());
+  restores_.add_reservations(now, found);
+  return found;
 }
 
 // ---- effects

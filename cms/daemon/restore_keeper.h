@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cms/core/cms_core.h"
 #include "cms/core/restore.h"
@@ -36,6 +37,11 @@ class RestoreKeeper {
   RestoreFacts facts(Instant now) const;
   void history(EcuMac ecu_mac, std::optional<ProgramId> program_id,
                std::function<void(const Result<ClaimWorker::History>&)> then);
+  Status can_restore() const;  // kUnsupported: as for fail_ecu.
+  // What the loss of that ECU would be.
+  void programs_of(EcuMac ecu_mac, ClaimWorker::Then<LostPrograms> then);
+  // Those that a restore of now could choose from, with what was just placed there.
+  std::vector<core::Candidate> candidates(Instant now) const;
   const core::RestoreCore& core() const { return restores_; }
 
  private:

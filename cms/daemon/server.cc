@@ -206,6 +206,7 @@ class Server::Impl {
     restore.me = core::Writer{config.name, incarnation};
     restore.bulk_port = static_cast<std::uint16_t>(config.port_base + net::kBulkPort);
     restore.seed = random_u64();
+    restore.placement = config.placement;
     return restore;
   }
 
