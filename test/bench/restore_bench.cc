@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
@@ -30,7 +31,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kLost = "02:00:00:00:00:01";
 constexpr std::chrono::seconds kPatience{120};
 
 [[noreturn]] void fail(const std::string& what) {
@@ -104,17 +104,17 @@ class Targets {
   Targets(const Targets&) = delete;
   Targets& operator=(const Targets&) = delete;
 
-  // False: not so many ran in time.
-  bool wait_running(std::size_t count) {
+  // False: not so many of that ECU ran in time.
+  bool wait_running(const std::string& lost, std::size_t count) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, kPatience, [&] { return running_.size() >= count; });
+    return changed_.wait_for(lock, kPatience, [&] { return running_[lost].size() >= count; });
   }
-  // When each program of the lost ECU ran, by program_id.
-  std::multimap<std::uint64_t, double> running_wall_ms() {
+  // When each program of that ECU ran, by program_id.
+  std::multimap<std::uint64_t, double> running_wall_ms(const std::string& lost) {
     const std::lock_guard lock(mutex_);
-    return running_;
+    return running_[lost];
   }
-  // The bytes of each program of the lost ECU as they lie at the targets, by its key.
+  // The bytes of each restored program as they lie at the targets, by the key that it had.
   std::multimap<ProgramKey, std::string> restored() const {
     std::multimap<ProgramKey, std::string> paths;
     for (const auto& ecu : ecus_) {
@@ -128,9 +128,11 @@ class Targets {
     while (!ending_ && ecu.process().running()) {
       (void)ecu.wait_for(
           [this](const nlohmann::json& line) {
-            if (line.value("event", "") == "running" && line.value("from_ecu_mac", "") == kLost) {
+            if (line.value("event", "") == "running") {
+              const double now = wall_ms();
               const std::lock_guard lock(mutex_);
-              running_.emplace(line.value("from_program_id", std::uint64_t{0}), wall_ms());
+              running_[line.value("from_ecu_mac", "")].emplace(
+                  line.value("from_program_id", std::uint64_t{0}), now);
               changed_.notify_all();
             }
             return ending_.load();
@@ -143,7 +145,7 @@ class Targets {
   std::atomic<bool> ending_{false};
   std::mutex mutex_;  // Guards running_.
   std::condition_variable changed_;
-  std::multimap<std::uint64_t, double> running_;
+  std::map<std::string, std::multimap<std::uint64_t, double>> running_;  // By the lost ECU.
   std::vector<std::thread> readers_;
 };
 
@@ -176,45 +178,45 @@ double wall_ms_of(const std::string& line) {
 }
 
 // The line of its log in which a cmsd says that it knows what the lost ECU owned; its times count from there.
-double known_wall_ms(const test::CmsdProcess& cmsd) {
+double known_wall_ms(const test::CmsdProcess& cmsd, const std::string& lost) {
   const std::string log = cmsd.log();
-  const std::size_t at = log.find(" programs are to go on elsewhere");
-  if (at == std::string::npos) fail("it was not told of a loss: " + log);
+  const std::size_t at = log.find("ECU " + lost + ": ");
+  if (at == std::string::npos) fail(cmsd.name() + " was not told of the loss");
   return wall_ms_of(log.substr(log.rfind('\n', at) + 1));
 }
 
 // Each program is at one target, once, with the bytes that were published.
-void check_each_once(const test::TempDir& dir, Targets& targets, std::size_t count) {
+void check_each_once(const std::string& lost, const std::string& programs, Targets& targets,
+                     std::size_t count) {
   const auto bytes_of = [](const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     return std::string(std::istreambuf_iterator<char>(file), {});
   };
-  const auto running = targets.running_wall_ms();
+  const auto running = targets.running_wall_ms(lost);
   const auto restored = targets.restored();
-  if (restored.size() != count || running.size() != count) {
-    fail(std::to_string(running.size()) + " programs were started and " + std::to_string(restored.size()) +
-         " lie at the targets; the lost ECU had " + std::to_string(count));
+  if (running.size() != count) {
+    fail("the lost ECU had " + std::to_string(count) + " programs, and " + std::to_string(running.size()) +
+         " were started");
   }
   for (std::uint64_t id = 1; id <= count; ++id) {
-    const ProgramKey key{*parse_ecu_mac(kLost), id};
+    const ProgramKey key{*parse_ecu_mac(lost), id};
     if (restored.count(key) != 1 || running.count(id) != 1) {
-      fail("program " + std::to_string(id) + " runs " + std::to_string(running.count(id)) +
+      fail("program " + to_string(key) + " runs " + std::to_string(running.count(id)) +
            " times, and lies at the targets " + std::to_string(restored.count(key)) + " times");
     }
-    if (bytes_of(restored.find(key)->second) !=
-        bytes_of(dir / ("programs-" + std::string(kLost) + "/" + std::to_string(id))))
-      fail("program " + std::to_string(id) + " has other bytes than were published");
+    if (bytes_of(restored.find(key)->second) != bytes_of(programs + "/" + std::to_string(id)))
+      fail("program " + to_string(key) + " has other bytes than were published");
   }
 }
 
 // What this cmsd tells of its restores; those that others brought to DONE are left out.
-void add_restores(const test::CmsdProcess& cmsd, double told,
+void add_restores(const test::CmsdProcess& cmsd, const std::string& lost, double told,
                   const std::multimap<std::uint64_t, double>& running, Loss& loss) {
-  const auto answer = cmsd.admin({"--timeout", "30s", "--output", "json", "restores", "--ecu-mac", kLost});
+  const auto answer = cmsd.admin({"--timeout", "30s", "--output", "json", "restores", "--ecu-mac", lost});
   const auto json = nlohmann::json::parse(answer.output, nullptr, false);
   if (!json.is_object()) fail("cms-admin restores: " + answer.errors);
   if (json.at("shown") != json.at("count")) fail("cms-admin restores does not show all");
-  const double known = known_wall_ms(cmsd);
+  const double known = known_wall_ms(cmsd, lost);
   double count = 0;
   for (const auto& restore : json.at("restores")) {
     if (restore.at("started_ms").is_null()) continue;
@@ -239,40 +241,56 @@ void add_restores(const test::CmsdProcess& cmsd, double told,
   loss.restored_by_one.add(count);
 }
 
-// An ECU with so many programs is lost, and the first `told_count` cmsd are told at once. Everything is new each time.
-Loss lose_ecu(const std::string& store_url, std::size_t cmsd_count, std::size_t told_count, std::size_t count,
-              std::uint64_t size_bytes) {
-  const test::TempDir dir;
-  const Cmsds cmsds(dir, cmsd_count, store_url);
-  Targets targets(dir, cmsds.endpoints());
-  test::EcuProcess::Options programs;
-  programs.program_count = count;
-  programs.size_bytes = size_bytes;
-  test::EcuProcess lost(dir, cmsds.endpoints(), kLost, programs);
-  if (!lost.wait_for_receipts(cmsd_count > 1 ? "REPLICATED" : "STORED", count, kPatience))
-    fail("not all programs were stored: " + cmsds[0].log());
-  lost.kill();
-  settle(dir.path());
+// So many cmsd on one store, and two targets. They stand for all losses of a benchmark.
+class Fleet {
+ public:
+  Fleet(std::size_t cmsd_count, const std::string& store_url)
+      : cmsds_(dir_, cmsd_count, store_url), targets_(dir_, cmsds_.endpoints()) {}
 
-  std::vector<std::unique_ptr<test::Process>> tellers;
-  const double told = wall_ms();
-  for (std::size_t i = 0; i < told_count; ++i) {
-    tellers.push_back(std::make_unique<test::Process>(
-        std::vector<std::string>{test::program_path("cms-admin"), "--cms", cmsds[i].admin(), "--timeout",
-                                 "120s", "--output", "json", "ecu", "failed", kLost}));
+  std::size_t size() const { return cmsds_.count(); }
+  // A new ECU with so many programs is lost, and the first `told_count` cmsd are told at once.
+  Loss lose_ecu(std::size_t told_count, std::size_t count, std::uint64_t size_bytes) {
+    char text[18];
+    std::snprintf(text, sizeof(text), "02:00:00:01:00:%02x", static_cast<unsigned>(++lost_count_ & 0xffU));
+    const std::string lost = text;
+    test::EcuProcess::Options programs;
+    programs.program_count = count;
+    programs.size_bytes = size_bytes;
+    {
+      test::EcuProcess ecu(dir_, cmsds_.endpoints(), lost, programs);
+      if (!ecu.wait_for_receipts(size() > 1 ? "REPLICATED" : "STORED", count, kPatience))
+        fail("not all programs were stored");
+      ecu.kill();
+    }
+    settle(dir_.path());
+
+    std::vector<std::unique_ptr<test::Process>> tellers;
+    const double told = wall_ms();
+    for (std::size_t i = 0; i < told_count; ++i) {
+      tellers.push_back(std::make_unique<test::Process>(
+          std::vector<std::string>{test::program_path("cms-admin"), "--cms", cmsds_[i].admin(), "--timeout",
+                                   "120s", "--output", "json", "ecu", "failed", lost}));
+    }
+    Loss loss;
+    for (const auto& teller : tellers) {
+      (void)teller->output();  // More than a pipe holds: until its end.
+      if (teller->wait(kPatience) != 0) fail("'cms-admin ecu failed' failed");
+      loss.ended_s = (wall_ms() - told) / 1e3;
+    }
+    if (!targets_.wait_running(lost, count)) fail("not all programs run");
+    check_each_once(lost, dir_ / ("programs-" + lost), targets_, count);
+    const auto running = targets_.running_wall_ms(lost);
+    for (const auto& [id, at] : running) loss.running_s = std::max(loss.running_s, (at - told) / 1e3);
+    for (std::size_t i = 0; i < told_count; ++i) add_restores(cmsds_[i], lost, told, running, loss);
+    return loss;
   }
-  if (!targets.wait_running(count)) fail("not all programs run: " + cmsds[0].log());
-  for (const auto& teller : tellers) {
-    if (teller->wait(kPatience) != 0) fail("cms-admin ecu failed: " + teller->output() + cmsds[0].log());
-  }
-  Loss loss;
-  loss.ended_s = (wall_ms() - told) / 1e3;
-  check_each_once(dir, targets, count);
-  const auto running = targets.running_wall_ms();
-  for (const auto& [id, at] : running) loss.running_s = std::max(loss.running_s, (at - told) / 1e3);
-  for (std::size_t i = 0; i < told_count; ++i) add_restores(cmsds[i], told, running, loss);
-  return loss;
-}
+
+ private:
+  const test::TempDir dir_;
+  const Cmsds cmsds_;
+  Targets targets_;
+  std::size_t lost_count_ = 0;
+};
 
 // ---- tables
 
@@ -299,7 +317,7 @@ class Places {
 // Sides of one kind of loss, which take turns.
 struct Side {
   std::size_t place = 0;
-  std::size_t cmsds = 1;
+  std::shared_ptr<Fleet> fleet{};
   std::size_t told = 1;
   std::vector<Loss> losses{};
   template <typename Number>
@@ -310,11 +328,9 @@ struct Side {
   }
 };
 
-void take_turns(std::vector<Side>& sides, Places& places, std::size_t count, std::uint64_t size_bytes,
-                std::size_t repeats) {
+void take_turns(std::vector<Side>& sides, std::size_t count, std::uint64_t size_bytes, std::size_t repeats) {
   for (std::size_t turn = 0; turn < repeats; ++turn) {
-    for (Side& side : sides)
-      side.losses.push_back(lose_ecu(places.new_store(side.place), side.cmsds, side.told, count, size_bytes));
+    for (Side& side : sides) side.losses.push_back(side.fleet->lose_ecu(side.told, count, size_bytes));
   }
 }
 
@@ -322,9 +338,10 @@ std::vector<Table> measure_loss(Places& places, std::size_t count, std::uint64_t
                                 std::size_t repeats) {
   std::vector<Side> sides;
   for (std::size_t place = 0; place < Places::kNames.size(); ++place) {
-    for (const std::size_t told : {1, 2}) sides.push_back({place, 2, told});
+    const auto fleet = std::make_shared<Fleet>(2, places.new_store(place));
+    for (const std::size_t told : {1, 2}) sides.push_back({place, fleet, told});
   }
-  take_turns(sides, places, count, size_bytes, repeats);
+  take_turns(sides, count, size_bytes, repeats);
   const std::string what = std::to_string(count) + " programs of " + size_text(size_bytes);
   Table whole("An ECU with " + what + " is lost, two cmsd, two targets: seconds from 'ecu failed'",
               {"store", "told", "all run, median", "min", "max", "all DONE, median", "cms-admin ends"});
@@ -348,9 +365,10 @@ std::vector<Table> measure_loss(Places& places, std::size_t count, std::uint64_t
 Table measure_contention(Places& places, std::size_t count, std::uint64_t size_bytes, std::size_t repeats) {
   std::vector<Side> sides;
   for (std::size_t place = 0; place < Places::kNames.size(); ++place) {
-    for (const std::size_t cmsds : {1, 3}) sides.push_back({place, cmsds, cmsds});
+    for (const std::size_t cmsds : {1, 3})
+      sides.push_back({place, std::make_shared<Fleet>(cmsds, places.new_store(place)), cmsds});
   }
-  take_turns(sides, places, count, size_bytes, repeats);
+  take_turns(sides, count, size_bytes, repeats);
   Table table("An ECU with " + std::to_string(count) + " programs of " + size_text(size_bytes) +
                   " is lost, each cmsd is told at once",
               {"store", "with", "all DONE s", "min", "max", "DONE/s", "it / one's", "cms-admin ends s",
@@ -359,8 +377,8 @@ Table measure_contention(Places& places, std::size_t count, std::uint64_t size_b
   for (const Side& side : sides) {
     const Samples done = side.samples([](const Loss& loss) { return loss.done_s; });
     const double rate = static_cast<double>(count) / done.median();
-    if (side.cmsds == 1) one = rate;
-    table.add({Places::kNames[side.place], side.cmsds == 1 ? "one cmsd" : "three cmsd", done.median(),
+    if (side.told == 1) one = rate;
+    table.add({Places::kNames[side.place], side.told == 1 ? "one cmsd" : "three cmsd", done.median(),
                done.min(), done.max(), rate, rate / one,
                side.samples([](const Loss& loss) { return loss.ended_s; }).median(),
                side.samples([](const Loss& loss) { return loss.restored_by_one.min(); }).min(),
@@ -390,7 +408,7 @@ int run(Options options, Counts counts, const std::set<std::string>& only) {
   if (only.empty() || only.count("loss") != 0)
     tables = measure_loss(places, counts.programs, counts.size_kib * kKiB, counts.repeats);
   if (only.empty() || only.count("contention") != 0)
-    tables.push_back(measure_contention(places, counts.lineages, 4 * kKiB, counts.repeats));
+    tables.push_back(measure_contention(places, counts.lineages, 4 * kKiB, (counts.repeats + 2) / 3));
   finish(options, tables);
   return 0;
 }
@@ -403,7 +421,8 @@ int main(int argc, char** argv) {
   cms::bench::Options options;
   cms::bench::add_options(app, options);
   cms::bench::Counts counts;
-  app.add_option("--repeats", counts.repeats, "losses of each row")->check(CLI::Range(1, 1000));
+  app.add_option("--repeats", counts.repeats, "losses of each row; a third of it where all cmsd are told")
+      ->check(CLI::Range(1, 100));
   app.add_option("--programs", counts.programs, "of the ECU that is lost")->check(CLI::Range(1, 2000));
   app.add_option("--size", counts.size_kib, "of each of these, in KiB")->check(CLI::Range(1, 1048576));
   app.add_option("--lineages", counts.lineages, "small programs of the ECU of which all are told")
