@@ -92,7 +92,7 @@ TEST_F(AdminAnswersTest, CheckpointsListsTheNewestAndWhatIsInMotion) {
 
 TEST_F(AdminAnswersTest, CheckpointsCanBeOfOneEcuOneProgramOrBoth) {
   for (const EcuMac ecu_mac : {kMac, kOtherMac}) {
-    for (const ProgramId program_id : {1, 2, 3}) store({ecu_mac, program_id}, {1, 1});
+    for (const ProgramId program_id : {1U, 2U, 3U}) store({ecu_mac, program_id}, {1, 1});
   }
   announce(session(kMac, 65536), 2, 1);
   wire::AdminRequest request = ask_for(AdminMethod::kCheckpoints);

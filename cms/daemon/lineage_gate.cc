@@ -153,8 +153,8 @@ Status LineageGate::retire(const ProgramKey& program, const std::set<Lineage>& l
         const std::lock_guard lock(mutex_);
         unsettled_.push_back(end->attempt);
       }
-      return make_error(Code::kUnavailable,
-                        "lineage " + to_string(lineage) + " of " + to_string(program) + " could not be retired yet");
+      return make_error(Code::kUnavailable, "lineage " + to_string(lineage) + " of " + to_string(program) +
+                                                " could not be retired yet");
     }
     note_head(record);
   }
@@ -197,13 +197,15 @@ Status LineageGate::end_lives(const ProgramKey& program) {
     }
     if (!head.ok()) return head.error();
     ++lineage;
-    if (*head && core::is_open((*head)->kind) && (*head)->owner.program == program) return claim_is_open(program);
+    if (*head && core::is_open((*head)->kind) && (*head)->owner.program == program)
+      return claim_is_open(program);
   }
   lineages->erase(lineage_of(program));
   return retire(program, *lineages, to_string(program) + " was withdrawn");
 }
 
-Result<std::vector<storage::BlobName>> LineageGate::ended_may_go(const std::vector<storage::BlobName>& names) {
+Result<std::vector<storage::BlobName>> LineageGate::ended_may_go(
+    const std::vector<storage::BlobName>& names) {
   if (!trusted_) return names;
   std::map<Lineage, std::vector<storage::BlobName>> by_lineage;
   for (const storage::BlobName& name : names) by_lineage[name.lineage].push_back(name);

@@ -319,7 +319,7 @@ typedef struct rtcr_checkpoint {
   const char* arch;
   const char* os;
   const char* checkpoint_format;
-  const char* const* labels; /* label_count of them, at most 16 of 64 bytes. "!NAME": only where no NAME is. */
+  const char* const* labels; /* label_count: at most 16 of 64 bytes. "!NAME": only where no NAME is. */
   uint32_t label_count;
   uint32_t format_version;
   uint64_t ram_bytes;
