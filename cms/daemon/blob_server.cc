@@ -24,11 +24,11 @@ PeerId peer_id_of(const zmq::socket_t& router, const std::string& routing_id) {
 BlobServer::BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Scrubber& scrubber, Outbox& outbox)
     : store_(store), keeper_(keeper), scrubber_(scrubber), outbox_(outbox), worker_("blob-reader") {}
 
-void BlobServer::on_message(Instant now, zmq::socket_t& router, const std::string& routing_id,
-                            const wire::BulkBody& message) {
+void BlobServer::on_message(Instant now, zmq::socket_t& router, IndexKeeper::Purpose purpose,
+                            const std::string& routing_id, const wire::BulkBody& message) {
   const PeerId peer_id = peer_id_of(router, routing_id);
   if (const auto* fetch = std::get_if<wire::Fetch>(&message)) {
-    peers_[peer_id] = Peer{&router, routing_id};
+    peers_[peer_id] = Peer{&router, routing_id, purpose};
     on_fetch(now, peer_id, *fetch);
   } else if (const auto* credit = std::get_if<wire::Credit>(&message)) {
     server_.on_credit(now, peer_id, *credit);
@@ -56,7 +56,10 @@ void BlobServer::on_fetch(Instant, const PeerId& peer_id, const wire::Fetch& fet
 // What the index names may be gone: of two blobs of one checkpoint a peer has just removed one. Then the
 // row goes, and the next one is looked for.
 void BlobServer::resolve(const Key& key, const wire::Fetch& fetch, int tries_left) {
-  keeper_.resolve(fetch.checkpoint, [this, key, fetch, tries_left](Result<storage::BlobName> name) {
+  const auto peer = peers_.find(key.first);
+  if (peer == peers_.end()) return end(key);
+  const IndexKeeper::Purpose purpose = peer->second.purpose;
+  keeper_.resolve(fetch.checkpoint, purpose, [this, key, fetch, tries_left](Result<storage::BlobName> name) {
     if (readers_.count(key) == 0) return;  // Cancelled.
     if (!name.ok()) {
       refuse(key.first, key.second, name.error());

@@ -31,9 +31,9 @@ class BlobServer {
   ~BlobServer() { stop(); }
   void stop() { worker_.stop(); }
 
-  // A message of `routing_id` on `router`, which outlives this.
-  void on_message(Instant now, zmq::socket_t& router, const std::string& routing_id,
-                  const wire::BulkBody& message);
+  // A message of `routing_id` on `router`, which outlives this. `purpose`: what those who come that way fetch for.
+  void on_message(Instant now, zmq::socket_t& router, IndexKeeper::Purpose purpose,
+                  const std::string& routing_id, const wire::BulkBody& message);
   void expire(Instant now);
   std::vector<CheckpointId> reading() const;  // What has been opened and not read to its end.
   std::size_t transfer_count() const { return readers_.size(); }
@@ -42,6 +42,7 @@ class BlobServer {
   struct Peer {
     zmq::socket_t* router = nullptr;
     std::string routing_id;
+    IndexKeeper::Purpose purpose = IndexKeeper::Purpose::kLook;
   };
   using Key = std::pair<broker::PeerId, std::uint64_t>;
 

@@ -165,15 +165,16 @@ Result<Incarnation> IndexKeeper::reserve_now(const wire::Hello& hello) {
   return incarnation;
 }
 
-void IndexKeeper::resolve(CheckpointId checkpoint, std::function<void(Result<BlobName>)> then) {
-  ask([this, checkpoint, then = std::move(then)]() mutable {
+void IndexKeeper::resolve(CheckpointId checkpoint, Purpose purpose,
+                          std::function<void(Result<BlobName>)> then) {
+  ask([this, checkpoint, purpose, then = std::move(then)]() mutable {
     const auto name = [&]() -> Result<BlobName> {
       const Status ensured = ensure_shard(checkpoint.program);
       if (!ensured.ok()) return ensured.error();
       const auto row =
           checkpoint.version.seq == 0 ? index_.newest(checkpoint.program) : index_.find(checkpoint);
       if (!row.ok()) return row.error();
-      if (checkpoint.version.seq == 0) {
+      if (checkpoint.version.seq == 0 && purpose == Purpose::kGoOn) {
         const Lineage lineage = *row ? (*row)->name.lineage : lineage_of(checkpoint.program);
         if (Status own = gate_.check_owner(checkpoint.program, lineage); !own.ok()) return own.error();
       }

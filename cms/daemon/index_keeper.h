@@ -84,9 +84,14 @@ class IndexKeeper {
   // Starts over; the store has been opened. kForeign (in progress().trouble): the index mirrors
   // another store.
   void reconcile();
+  enum class Purpose {
+    kLook,  // Somebody wants to see the bytes.
+    kGoOn,  // The program is to go on from them, where its key is.
+  };
   // The newest stored checkpoint of a program, or exactly the one asked for (seq not 0); kNotFound:
-  // the store has none. `then` runs on the loop.
-  void resolve(CheckpointId checkpoint, std::function<void(Result<storage::BlobName>)> then);
+  // the store has none. Of the newest, to go on: kFenced, the program goes on under another key; kUnavailable: a
+  // claim is open, or its log cannot be read. `then` runs on the loop.
+  void resolve(CheckpointId checkpoint, Purpose purpose, std::function<void(Result<storage::BlobName>)> then);
   // Makes the index true to the store as far as this program goes. `then` runs on the loop.
   void prepare(const ProgramKey& program, std::function<void(const Status&)> then);
   // The store has been looked at for the first time, whatever came of it: questions that came before

@@ -67,9 +67,9 @@ TEST(IndexKeeperTest, WhatIsAskedForWhileItIsRebuiltIsLookedAtFirst) {
   std::optional<Result<BlobName>> newest;
   std::optional<Result<BlobName>> none;
   parts.keeper.rebuild("test", false, [](const Status&) {});
-  parts.keeper.resolve(CheckpointId{sample.name.checkpoint.program, {}},
+  parts.keeper.resolve(CheckpointId{sample.name.checkpoint.program, {}}, IndexKeeper::Purpose::kGoOn,
                        [&](Result<BlobName> name) { newest = name; });
-  parts.keeper.resolve(CheckpointId{ProgramKey{EcuMac{0x020000000001}, 8}, {}},
+  parts.keeper.resolve(CheckpointId{ProgramKey{EcuMac{0x020000000001}, 8}, {}}, IndexKeeper::Purpose::kGoOn,
                        [&](Result<BlobName> name) { none = name; });
   ASSERT_TRUE(parts.turn_until([&] { return newest && none; }));
   ASSERT_TRUE(newest->ok()) << newest->error().message();

@@ -367,7 +367,7 @@ class Server::Impl {
       const auto message = frames_.size() == 2 ? wire::decode_bulk(frames_[1].data(), frames_[1].size())
                                                : Result<wire::BulkBody>(wrong_frame_count(2));
       if (message.ok()) {
-        blob_server_.on_message(now, bulk_, frames_[0].to_string(), *message);
+        blob_server_.on_message(now, bulk_, IndexKeeper::Purpose::kGoOn, frames_[0].to_string(), *message);
       } else {
         core_.on_malformed_notify(now, "the bulk channel, " + net::peer_address_of(frames_.back()),
                                   message.error(), effects);
@@ -391,7 +391,7 @@ class Server::Impl {
       }
       const auto bulk = wire::decode_bulk(frames_[1].data(), frames_[1].size());
       if (bulk.ok()) {
-        blob_server_.on_message(now, admin_, peer, *bulk);
+        blob_server_.on_message(now, admin_, IndexKeeper::Purpose::kLook, peer, *bulk);
       } else {
         core_.on_malformed_notify(now, "the admin channel", admin.error(), effects);
       }

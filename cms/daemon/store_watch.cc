@@ -86,8 +86,10 @@ void StoreWatch::look() {
       }
     }
     if (status.ok() && write_too) status = store_.probe();
-    // Nothing can be tried in a full one, but its logs can be read: what may go to make room stands in them.
-    if (test_too && is_full(status)) (void)claims_.open_store();
+    // Nothing can be tried in one that takes nothing, but its logs can be read: what may go to make room stands in
+    // them, and who may go on.
+    const bool is_read_only = status.code() == Code::kReadOnly || status.code() == Code::kPermission;
+    if (test_too && (is_full(status) || is_read_only)) (void)claims_.open_store();
     // Not when it is away: that only waits once more.
     const auto quarantine = status.code() == Code::kUnavailable ? std::nullopt : look_into_quarantine(store_);
     outbox_.push([this, status, space, quarantine](Instant now, core::Effects& effects) {
