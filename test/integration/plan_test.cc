@@ -129,6 +129,7 @@ TEST(PlanTest, SaysForEachEcuWhyAProgramFitsNowhereAndTheRestoreAgrees) {
 TEST(PlanTest, AnswersWrongAndEmptyQuestionsClearly) {
   const TempDir dir{memory_or_tmp()};
   CmsdProcess cmsd(dir);
+  ASSERT_TRUE(cmsd.wait_for_log("the store can be trusted with claims")) << cmsd.log();
   const auto unknown = cmsd.admin({"plan", "--fail", "02:00:00:00:00:99"});
   EXPECT_EQ(unknown.exit_code, 1);
   EXPECT_NE(unknown.errors.find("02:00:00:00:00:99 is not known"), std::string::npos) << unknown.errors;
