@@ -187,8 +187,7 @@ constexpr Option kOptions[] = {
      "how much is read again of what is stored, each second, to find damage; 0: none", set_scrub_rate},
     {"failure_group", Form::kList, "KEY", "", false,
      "a label's KEY, at most 63 printable characters without '=', '!' and ','; each once, at most 16",
-     "ECUs with the same label KEY=VALUE fail together: what one loses goes to others first,\n"
-     "the same for all cmsds of a fleet",
+     "ECUs with the same label KEY=VALUE fail together: what one loses goes to others first",
      set_failure_group},
     {"real_time_max", Form::kNumber, "PERCENT", "80", false, "a number from 1 to 100",
      "how much of an ECU's CPUs its real-time programs are promised at most (wcet / period)",
