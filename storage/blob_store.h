@@ -102,6 +102,7 @@ class BlobStore {
   // kUnsupported: of a newer format. Nothing has been changed after these.
   virtual Status open_store() = 0;
   // Proves that a write reaches the medium (a small file is written, synced, removed).
+  // kNoSpace: not even the smallest blob would be taken.
   virtual Status probe() = 0;
   virtual Result<SpaceInfo> space() = 0;
   virtual std::string fleet_id() const = 0;  // From FORMAT; empty before open_store.

@@ -8,6 +8,7 @@ failed=0
 step_names=()
 step_results=()
 step_seconds=()
+failures=''  # The names of what failed, with the end of what each test said.
 
 # step NAME COMMAND...: runs it and notes how it ended; a failed step never stops the script.
 step() {
@@ -43,15 +44,26 @@ build_and_test() {
   fi
   rm -f "$report"
   step "test $preset" ctest --preset "$preset" --output-junit "$report" "$@"
-  local tests failures
+  local tests not_passed
   tests=$(sed -n 's/^[[:space:]]*tests="\([0-9]*\)".*/\1/p' "$report" 2>/dev/null | head -n 1)
-  failures=$(sed -n 's/^[[:space:]]*failures="\([0-9]*\)".*/\1/p' "$report" 2>/dev/null | head -n 1)
-  if [[ -z $tests || -z $failures ]]; then
+  not_passed=$(sed -n 's/^[[:space:]]*failures="\([0-9]*\)".*/\1/p' "$report" 2>/dev/null | head -n 1)
+  if [[ -z $tests || -z $not_passed ]]; then
     failed=$((failed + 1))  # ctest itself did not get as far as a report
     return
   fi
-  passed=$((passed + tests - failures))
-  failed=$((failed + failures))
+  passed=$((passed + tests - not_passed))
+  failed=$((failed + not_passed))
+  [[ $not_passed -eq 0 ]] || failures+=$(failures_of "$preset")$'\n'
+}
+
+# failures_of PRESET: each test of the last run that failed, and the last lines of its output.
+failures_of() {
+  local logs=build/$1/Testing/Temporary name
+  while IFS=: read -r _ name; do
+    printf '\n==> failed (%s): %s\n' "$1" "$name"
+    awk -v name="$name" 'index($0, " Testing: " name) { at = 1 } at; index($0, "\"" name "\" end time") { at = 0 }' \
+      "$logs/LastTest.log" | tail -n 60 | cut -c 1-400
+  done <"$logs/LastTestsFailed.log"
 }
 
 # Where nobody sits at a debugger (CI), nothing is written down for one; the tests' own code, which takes longer to
@@ -101,6 +113,7 @@ fuzz() {
 # finish: the table, the total time and the last line; exits 1 when anything failed.
 finish() {
   local i result=0
+  printf '%s' "$failures"
   printf '\n%-28s %-8s %8s\n' step result seconds
   for i in "${!step_names[@]}"; do
     printf '%-28s %-8s %8d\n' "${step_names[$i]}" "${step_results[$i]}" "${step_seconds[$i]}"

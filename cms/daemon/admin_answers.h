@@ -174,6 +174,10 @@ struct ExplainFacts {
 wire::AdminAnswer explain(const wire::AdminRequest& request, const ExplainFacts& facts,
                           storage::CheckpointIndex& index, storage::BlobStore& store);
 
+std::string status_json(const CoreSnapshot& snapshot, storage::CheckpointIndex& index);
+// The other lives of cmsd: what is heard of them on the network beside what their records on the store say.
+std::string peers_json(const CoreSnapshot& snapshot);
+
 // The JSON of the other questions; `rows`: of the index, when it can tell.
 std::string scrub_status_json(const DaemonFacts& facts);
 std::string scrub_run_json(const ScrubRun& run);  // Of one that was begun.

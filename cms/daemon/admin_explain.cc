@@ -4,14 +4,11 @@
 #include <utility>
 
 #include "cms/daemon/admin_answers.h"
+#include "cms/daemon/admin_json.h"
 #include "cms/daemon/admin_words.h"
 
 namespace cms::daemon {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 Json needs_json(const core::Demand& demand) {
   const wire::Requirements& needs = demand.requirements;

@@ -7,11 +7,11 @@
 #include <utility>
 
 #include "cms/daemon/admin_findings.h"
+#include "cms/daemon/admin_json.h"
 
 namespace cms::daemon {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using Program = LostPrograms::Program;
 
 struct Counts {
@@ -152,7 +152,7 @@ Result<std::string> planned(EcuMac ecu_mac, PlanFacts facts, const std::function
   while (true) {  // As many as fit.
     whole["shown"] = list.size();
     whole["programs"] = list;
-    std::string text = whole.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string text = dump(whole);
     if (text.size() <= wire::kJsonBytesMax) return text;
     list.erase(list.begin() + static_cast<std::ptrdiff_t>(list.size() / 2), list.end());
   }

@@ -4,16 +4,14 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "cms/daemon/admin_json.h"
 #include "cms/daemon/admin_words.h"
 
 namespace cms::daemon {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using core::RestoreCore;
 using Stage = RestoreCore::Stage;
-
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 std::int64_t ms_between(Instant from, Instant to) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(to - from).count();

@@ -1,5 +1,4 @@
 // cmsd: receives, keeps and finds checkpoints. Wiring only; server.h has the daemon.
-#include <malloc.h>
 #include <sys/resource.h>
 #include <csignal>
 #include <cstdio>
@@ -7,6 +6,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "base/memory.h"
 #include "cms/daemon/config.h"
 #include "cms/daemon/server.h"
 
@@ -37,8 +37,7 @@ int main(int argc, char** argv) {
     std::fputs(parsed.text.c_str(), parsed.exit_code == 0 ? stdout : stderr);
     return parsed.exit_code;
   }
-  // Chunks come and go on several threads: few arenas, or freed memory piles up in each.
-  ::mallopt(M_ARENA_MAX, 2);
+  cms::keep_freed_memory();
   spdlog::set_default_logger(spdlog::stderr_logger_mt("cmsd"));
   spdlog::set_level(spdlog::level::from_str(parsed.config->log_level));
   spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");

@@ -56,6 +56,7 @@ class DirectoryStore final : public BlobStore {
   Status probe() override {
     const auto root = current(&check_writable);
     if (!root) return root.error();
+    if (Status fits = check_space(**root, 1); !fits.ok()) return fits;
     const std::string name = temp_name_of(next_temp_number_++);
     const std::string path = (*root)->tmp_path + "/" + name;
     auto file = open_at((*root)->tmp.get(), name, O_WRONLY | O_CREAT | O_EXCL, path);

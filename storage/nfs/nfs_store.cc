@@ -64,6 +64,9 @@ class NfsStore final : public BlobStore {
   Status probe() override {
     const auto root = writable();
     if (!root) return root.error();
+    const auto space = look_at_space(**root);
+    if (!space) return space.error();
+    if (Status fits = check_fits((*root)->path, space->free_bytes, 1); !fits.ok()) return fits;
     const auto link = pool_->get();
     if (!link) return link.error();
     const std::string name = temp_name_of(next_temp_number_++);

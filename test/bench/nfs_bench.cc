@@ -8,6 +8,7 @@
 #include <iostream>
 #include <set>
 
+#include "base/memory.h"
 #include "storage/blob_store.h"
 #include "test/bench/bench.h"
 #include "test/bench/nfs_store_side.h"
@@ -254,6 +255,7 @@ int run(Options options, std::size_t repeats, const Only& only) {
 
 int main(int argc, char** argv) {
   CLI::App app("What NFS costs: our store beside libnfs's raw calls, to a Ganesha on loopback");
+  cms::keep_freed_memory();  // As cmsd does.
   cms::bench::Options options;
   cms::bench::add_options(app, options);
   std::size_t repeats = 5;

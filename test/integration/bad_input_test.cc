@@ -92,6 +92,26 @@ TEST(StoreTroubleTest, FullStoreAcknowledgesNothingAndGoesOnWhenThereIsRoom) {
   }
 }
 
+TEST(StoreTroubleTest, StoreWithLessFreeThanItsReserveIsSaidToBeFull) {
+  const TempDir dir;
+  std::filesystem::create_directory(dir / "store");
+  const SmallTmpfs store(dir / "store", 24);
+  ASSERT_TRUE(store.mounted());
+  CmsdProcess cmsd(dir, without_store());
+  Publisher publisher(cmsd.endpoint(), "02:00:00:00:00:01");
+  ASSERT_EQ(publisher.wait(publisher.publish(1, 1, 4096)), RTCR_OK) << cmsd.log();
+  store.fill("filler");
+  const std::string filler = dir / "store/filler";
+  std::filesystem::resize_file(filler, std::filesystem::file_size(filler) - (512U << 10));
+  const std::uint64_t held = publisher.publish(2, 1, 4096);
+  std::string said;
+  while (said.find("nothing can be stored: no space") == std::string::npos)
+    said = cmsd.admin({"status"}).output;
+  EXPECT_EQ(publisher.wait(held, RTCR_STORED, 0), RTCR_E_TIMEOUT);
+  std::filesystem::remove(filler);
+  EXPECT_EQ(publisher.wait(held), RTCR_OK) << cmsd.log();
+}
+
 TEST(SecondInstanceTest, SameNameIsRefusedAndSaysSo) {
   const TempDir dir;
   CmsdProcess first(dir);

@@ -15,13 +15,13 @@
 namespace cms::test {
 namespace {
 
-// Returns whether `fd` is readable (or at its end) before `deadline`.
-bool wait_readable(int fd, std::chrono::steady_clock::time_point deadline) {
+// Until one of `items` is ready, or `deadline` (false).
+template <std::size_t kCount>
+bool poll_until(pollfd (&items)[kCount], std::chrono::steady_clock::time_point deadline) {
   while (true) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    pollfd item{fd, POLLIN, 0};
-    const int ready = ::poll(&item, 1, left.count() < 0 ? 0 : static_cast<int>(left.count()));
+    const int ready = ::poll(items, kCount, left.count() < 0 ? 0 : static_cast<int>(left.count()));
     if (ready > 0) return true;
     if (ready == 0) return false;
     CMS_ASSERT(errno == EINTR);
@@ -75,9 +75,24 @@ void Process::signal(int number) const {
   if (exit_code_ == -1) ::kill(pid_, number);
 }
 
+bool Process::read_some() {
+  char bytes[65536];
+  const ssize_t got = ::read(stdout_fd_, bytes, sizeof(bytes));
+  if (got > 0) buffer_.append(bytes, static_cast<std::size_t>(got));
+  at_end_ = got <= 0;
+  return !at_end_;
+}
+
 int Process::wait(std::chrono::milliseconds timeout) {
   if (exit_code_ != -1) return exit_code_;
-  if (!wait_readable(pid_fd_, std::chrono::steady_clock::now() + timeout)) return -1;
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  while (true) {
+    // What it writes is taken while it runs: a full pipe would keep it from its end.
+    pollfd items[] = {{pid_fd_, POLLIN, 0}, {at_end_ ? -1 : stdout_fd_, POLLIN, 0}};
+    if (!poll_until(items, deadline)) return -1;
+    if (items[1].revents != 0) (void)read_some();
+    if (items[0].revents != 0) break;
+  }
   int status = 0;
   CMS_ASSERT(::waitpid(pid_, &status, 0) == pid_);
   exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -92,10 +107,7 @@ bool Process::wait_stopped() {
 }
 
 std::string Process::output() {
-  char bytes[65536];
-  ssize_t got = 0;
-  while ((got = ::read(stdout_fd_, bytes, sizeof(bytes))) > 0)
-    buffer_.append(bytes, static_cast<std::size_t>(got));
+  while (!at_end_) (void)read_some();
   return buffer_;
 }
 
@@ -108,11 +120,8 @@ std::string Process::read_line(std::chrono::milliseconds timeout) {
       buffer_.erase(0, end + 1);
       return line;
     }
-    if (!wait_readable(stdout_fd_, deadline)) return {};
-    char bytes[65536];
-    const ssize_t got = ::read(stdout_fd_, bytes, sizeof(bytes));
-    if (got <= 0) return {};
-    buffer_.append(bytes, static_cast<std::size_t>(got));
+    pollfd items[] = {{stdout_fd_, POLLIN, 0}};
+    if (at_end_ || !poll_until(items, deadline) || !read_some()) return {};
   }
 }
 

@@ -26,7 +26,7 @@ class Process {
   pid_t pid() const { return pid_; }
   void signal(int number) const;
   // Waits for its end. Exit code, or 128 + the number of the signal that ended it. -1: it still ran
-  // after `timeout`; then it goes on running.
+  // after `timeout`; then it goes on running. What it writes meanwhile is kept for output() and read_line().
   int wait(std::chrono::milliseconds timeout = std::chrono::seconds(60));
   // Until it stands still by SIGSTOP (true) or has ended; as long as that takes.
   bool wait_stopped();
@@ -37,11 +37,14 @@ class Process {
   std::string read_line(std::chrono::milliseconds timeout = std::chrono::seconds(60));
 
  private:
+  bool read_some();  // False: at the end of its stdout.
+
   pid_t pid_ = -1;
   int pid_fd_ = -1;  // Readable when it has ended.
   int stdout_fd_ = -1;
+  bool at_end_ = false;
   int exit_code_ = -1;
-  std::string buffer_;
+  std::string buffer_;  // Of its stdout, read and not yet given out.
 };
 
 }  // namespace cms::test
