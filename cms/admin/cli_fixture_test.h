@@ -13,6 +13,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +25,9 @@ namespace cms::admin {
 using Frame = wire::Bytes;
 using Message = std::vector<Frame>;
 using Answerer = std::function<std::vector<Message>(const Frame& request)>;  // Runs on the fake's thread.
+
+// Held while one runs, and passed by whoever looks at what it has noted: both are in one order then.
+inline std::mutex answering;
 
 class FakeCmsd {
  public:
@@ -46,9 +50,12 @@ class FakeCmsd {
       while (net::receive(socket_, frames)) {
         if (frames.size() != 2) continue;
         const auto* data = static_cast<const std::uint8_t*>(frames[1].data());
-        for (const Message& message : answerer_(Frame(data, data + frames[1].size()))) {
-          send(frames[0], message);
+        std::vector<Message> answers;
+        {
+          const std::lock_guard<std::mutex> lock(answering);
+          answers = answerer_(Frame(data, data + frames[1].size()));
         }
+        for (const Message& message : answers) send(frames[0], message);
       }
       zmq::pollitem_t items[] = {{socket_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, waker_.fd(), ZMQ_POLLIN, 0}};
       zmq::poll(items, 2, std::chrono::milliseconds(-1));
@@ -109,7 +116,9 @@ class CliTest : public ::testing::Test {
     const std::string err_path = directory_ + "/err";
     std::FILE* out = std::fopen(out_path.c_str(), "w+");
     std::FILE* err = std::fopen(err_path.c_str(), "w+");
+    { const std::lock_guard<std::mutex> lock(answering); }
     const int exit_code = admin::run(static_cast<int>(argv.size()), argv.data(), surroundings, out, err);
+    { const std::lock_guard<std::mutex> lock(answering); }
     std::fclose(out);
     std::fclose(err);
     out_ = content(out_path);

@@ -27,16 +27,16 @@ class CountingProxy {
     const sockaddr_in address = address_of(kHost);
     CMS_ASSERT(::bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
     CMS_ASSERT(::listen(listener_, 64) == 0);
-    threads_.emplace_back([this] { accept_all(); });
+    acceptor_ = std::thread([this] { accept_all(); });
   }
   ~CountingProxy() {
     (void)::shutdown(listener_, SHUT_RDWR);
-    threads_.front().join();
+    acceptor_.join();
     {
       const std::lock_guard lock(mutex_);
       for (const int fd : fds_) (void)::shutdown(fd, SHUT_RDWR);
     }
-    for (std::size_t i = 1; i < threads_.size(); ++i) threads_[i].join();
+    for (std::thread& pump : pumps_) pump.join();
     for (const int fd : fds_) ::close(fd);
     ::close(listener_);
   }
@@ -65,8 +65,8 @@ class CountingProxy {
       const std::lock_guard lock(mutex_);
       fds_.push_back(in);
       fds_.push_back(out);
-      threads_.emplace_back([this, in, out] { pump(in, out); });
-      threads_.emplace_back([this, in, out] { pump(out, in); });
+      pumps_.emplace_back([this, in, out] { pump(in, out); });
+      pumps_.emplace_back([this, in, out] { pump(out, in); });
     }
   }
 
@@ -91,7 +91,8 @@ class CountingProxy {
   int listener_ = -1;
   std::mutex mutex_;
   std::vector<int> fds_;  // Closed at the end only: a number is never another connection's.
-  std::vector<std::thread> threads_;
+  std::vector<std::thread> pumps_;
+  std::thread acceptor_;
 };
 
 }  // namespace cms::test
