@@ -16,7 +16,7 @@ constexpr const char* kEcu = "02:00:00:00:00:01";
 
 TEST(NfsMemoryTest, LargeCheckpointsStayWithinTheMemoryThatIsPromised) {
   constexpr std::uint64_t kBudget = 32ULL << 20;
-  constexpr std::size_t kSizeBytes = CMS_SANITIZED != 0 ? 32U << 20 : 256U << 20;
+  constexpr std::size_t kSizeBytes = CMS_SANITIZED != 0 ? 16U << 20 : 128U << 20;
   const auto ganesha = start_ganesha();
   ASSERT_NE(ganesha, nullptr);
   const TempDir dir;
