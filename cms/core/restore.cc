@@ -350,6 +350,10 @@ void RestoreCore::on_won(Instant now, Restore& restore, RestoreEffects& effects)
       if (restore.after_release == Stage::kRefused) {
         return this->end(now, restore, Stage::kRefused, restore.why, effects);
       }
+      if (restore.after_release == Stage::kWaiting) {
+        return wait(now, restore, Stage::kWaiting, kRestoreRetry, restore.why);
+      }
+      restore.rounds = 0;
       return wait(now, restore, Stage::kNoTarget, kNoTargetRetry, restore.why);
     case ClaimKind::kAbort: return judge_head(now, restore, effects);
     case ClaimKind::kGenesis:
@@ -378,6 +382,7 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
     ++held;
     restore.insisted = false;
     restore.tried = false;
+    restore.may_pass = false;
     append(now, restore, claim(stamp(), *restore.head, restore.reason, restore.has_own_checkpoint),
            Stage::kClaiming, effects);
   }

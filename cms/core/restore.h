@@ -54,6 +54,9 @@ inline constexpr Duration kTargetPreparesMax = std::chrono::minutes(10);
 inline constexpr Duration kPlaceWaitMax =
     std::chrono::seconds(3);  // For a target: then the claim is given back.
 inline constexpr Duration kNoTargetRetry = std::chrono::seconds(5);
+// So often all targets are asked before there is said to be none, while what they failed at may have been ours and
+// may pass: the blob could not be read, or nothing of it came.
+inline constexpr int kTargetRoundsMax = 3;
 inline constexpr Duration kLogScanInterval = std::chrono::seconds(30);  // For open claims of the dead.
 // After so many claims in a row the next older checkpoint is taken, where there is one; the newest may be
 // what kills the program.
@@ -201,6 +204,8 @@ class RestoreCore {
     SessionId target{};
     std::set<EcuMac> unable{};  // Targets that could not, in this claim or the one before.
     bool tried = false;         // A target was asked, in this claim.
+    bool may_pass = false;      // One of them failed, in this claim, at what may go well next time;
+    int rounds = 0;             //   so often all of them did.
     std::uint64_t received_bytes = 0;
     std::string why{};  // Of kWaiting and kRefused, or what the last target said.
     ProgramKey runs_as{};
@@ -267,11 +272,15 @@ class RestoreCore {
   // Of one without a target: whether there is one now. It is claimed only then, so that waiting leaves no records.
   void look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
                   RestoreEffects& effects);
-  void next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects);
+  // `may_pass`: what it failed at may go well at the next try, there too.
+  void next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects,
+                   bool may_pass = false);
+  void refused_by_target(Instant now, Restore& restore, const wire::RestoreReport& report,
+                         RestoreEffects& effects);
   void command(Restore& restore, wire::ControlBody body, RestoreEffects& effects) const;
   void send_prepare(Instant now, Restore& restore, RestoreEffects& effects);
   void send_go(Instant now, Restore& restore, RestoreEffects& effects);
-  // What comes after it: kNoTarget, kRefused.
+  // What comes after it: kNoTarget, kRefused, kWaiting (the next claim).
   void release(Instant now, Restore& restore, Stage after, std::string why, RestoreEffects& effects);
   void abort(Instant now, Restore& restore, wire::AbortProof proof, std::string why, RestoreEffects& effects);
   void wait(Instant now, Restore& restore, Stage stage, Duration pause, std::string why);

@@ -105,9 +105,10 @@ class RestoreDriver : public ::testing::Test {
   void is_found(const Result<RestoreCore::Found>& found, const Lineage& lineage = kLineage) {
     call([&](auto& out) { core->on_found(now, lineage, found, out); });
   }
-  void reports(const SessionId& from, RestoreState state, std::uint64_t act_uid = 0,
-               ProgramId program_id = 0) {
+  void reports(const SessionId& from, RestoreState state, std::uint64_t act_uid = 0, ProgramId program_id = 0,
+               Code code = Code::kOk) {
     wire::RestoreReport report;
+    report.code = code;
     report.claim = claim;
     report.act_uid = act_uid;
     report.state = state;

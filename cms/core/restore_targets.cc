@@ -203,11 +203,19 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
     send_prepare(now, restore, effects);
     return true;
   }
-  if (now - restore.since < kPlaceWaitMax) return false;
-  std::string why = no_target(restore.verdicts);
-  if (!restore.unable.empty()) {
-    why += "; " + std::to_string(restore.unable.size()) + " could not";
+  const bool figures_had_time = now - restore.since >= kPlaceWaitMax / 3;
+  if (restore.may_pass && figures_had_time && ++restore.rounds < kTargetRoundsMax) {
+    // Who refused a claim refuses it for good: it takes another one.
+    restore.tried = false;  // It was nobody's failure, and says nothing about the checkpoint.
     restore.unable.clear();
+    release(now, restore, Stage::kWaiting, restore.why, effects);
+    return false;
+  }
+  if (now - restore.since < kPlaceWaitMax) return false;
+  const std::size_t unable = std::exchange(restore.unable, {}).size();
+  std::string why = unable > 0 && restore.verdicts.empty() ? "" : no_target(restore.verdicts);
+  if (unable > 0) {
+    why += (why.empty() ? "" : "; ") + std::to_string(unable) + " could not, the last: " + restore.why;
   }
   release(now, restore, Stage::kNoTarget, std::move(why), effects);
   return false;
@@ -270,7 +278,15 @@ void RestoreCore::send_go(Instant now, Restore& restore, RestoreEffects& effects
   command(restore, wire::Go{claim_of(restore), restore.head->slot, restore.head->uid}, effects);
 }
 
-void RestoreCore::next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects) {
+void RestoreCore::refused_by_target(Instant now, Restore& restore, const wire::RestoreReport& report,
+                                    RestoreEffects& effects) {
+  const bool may_pass = report.code == Code::kTimeout || report.code == Code::kUnavailable;
+  next_target(now, restore, report.context.empty() ? "it refused" : report.context, effects, may_pass);
+}
+
+void RestoreCore::next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects,
+                              bool may_pass) {
+  restore.may_pass = restore.may_pass || may_pass;
   effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " goes to another target than " +
                                            to_string(restore.target.ecu_mac) + ": " + why});
   command(restore, wire::Discard{claim_of(restore)}, effects);
@@ -306,14 +322,13 @@ void RestoreCore::on_report(Instant now, const SessionId& from, const wire::Rest
       case wire::RestoreState::kRunning:
         return next_target(now, restore, "it says that it runs what it was not told to run", effects);
       case wire::RestoreState::kRefused:
-      case wire::RestoreState::kDiscarded:
-        return next_target(now, restore, report.context.empty() ? "it refused" : report.context, effects);
+      case wire::RestoreState::kDiscarded: return refused_by_target(now, restore, report, effects);
     }
     return;
   }
   if (restore.stage == Stage::kActing && !restore.asked && restore.unresolved == 0 &&
       (report.state == wire::RestoreState::kRefused || report.state == wire::RestoreState::kDiscarded)) {
-    return next_target(now, restore, report.context.empty() ? "it refused" : report.context, effects);
+    return refused_by_target(now, restore, report, effects);
   }
   if (restore.stage != Stage::kStarting || restore.asked || report.act_uid != restore.head->uid) return;
   restore.heard_at = now;

@@ -311,6 +311,36 @@ TEST_F(RestoreTest, AnAttemptCountsOnlyWhenATargetWasAsked) {
   EXPECT_EQ(appended().attempts, 1U) << "each claim counts for itself";
 }
 
+// The blob did not come: that may have been ours, and says nothing about the checkpoint or the target.
+TEST_F(RestoreTest, WhatMayPassIsTriedAgainUnderNewClaimsBeforeThereIsSaidToBeNoTarget) {
+  add_target(kFirst);
+  preparing();
+  for (int round = 1; round <= kTargetRoundsMax; ++round) {
+    const bool is_last = round == kTargetRoundsMax;
+    reports(kFirst, RestoreState::kRefused, 0, 0, Code::kTimeout);
+    tick(is_last ? kPlaceWaitMax : kPlaceWaitMax / 3);
+    const ClaimRecord released = appended();
+    EXPECT_EQ(released.kind, ClaimKind::kRelease);
+    EXPECT_EQ(released.attempts, is_last ? 1U : 0U);
+    append_ended(AppendEnd::kWon);
+    EXPECT_EQ(stage(), is_last ? Stage::kNoTarget : Stage::kWaiting);
+    EXPECT_EQ(core->restores().at(kLineage).why,
+              is_last ? "1 could not, the last: it refused" : "it refused");
+    if (is_last) break;
+    tick(kRestoreRetry);
+    ASSERT_EQ(all<ReadHead>().size(), 1U);
+    head_is(released);
+    tick();
+    const ClaimRecord again = appended();
+    EXPECT_EQ(again.kind, ClaimKind::kClaim);
+    append_ended(AppendEnd::kWon);
+    claim = wire::ClaimRef{again.lineage, again.slot, again.uid};
+    is_found(found_of(again));
+    tick();
+    ASSERT_EQ(commands<wire::Prepare>().size(), 1U) << "round " << round;
+  }
+}
+
 TEST_F(RestoreTest, WhatAnEndingCmsdGivesBackIsNobodysFailure) {
   add_target(kFirst);
   preparing();

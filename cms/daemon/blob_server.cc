@@ -1,5 +1,6 @@
 #include "cms/daemon/blob_server.h"
 
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -22,7 +23,20 @@ PeerId peer_id_of(const zmq::socket_t& router, const std::string& routing_id) {
 }  // namespace
 
 BlobServer::BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Scrubber& scrubber, Outbox& outbox)
-    : store_(store), keeper_(keeper), scrubber_(scrubber), outbox_(outbox), worker_("blob-reader") {}
+    : store_(store), keeper_(keeper), scrubber_(scrubber), outbox_(outbox) {
+  for (std::size_t i = 0; i < kReadLaneCount; ++i) {
+    lanes_.push_back(std::make_unique<Worker>("blob-read-" + std::to_string(i)));
+  }
+}
+
+void BlobServer::stop() {
+  for (const auto& lane : lanes_) lane->stop();
+}
+
+// Those who fetch count their transfers, from 1.
+Worker& BlobServer::lane_of(const Key& key) {
+  return *lanes_[(std::hash<broker::PeerId>()(key.first) + key.second) % lanes_.size()];
+}
 
 void BlobServer::on_message(Instant now, zmq::socket_t& router, IndexKeeper::Purpose purpose,
                             const std::string& routing_id, const wire::BulkBody& message) {
@@ -65,7 +79,7 @@ void BlobServer::resolve(const Key& key, const wire::Fetch& fetch, int tries_lef
       refuse(key.first, key.second, name.error());
       return;
     }
-    worker_.post([this, key, fetch, tries_left, name = *name] {
+    lane_of(key).post([this, key, fetch, tries_left, name = *name] {
       auto opened = store_.open(name);
       Result<std::shared_ptr<storage::BlobReader>> reader =
           opened.ok() ? Result<std::shared_ptr<storage::BlobReader>>(std::move(*opened)) : opened.error();
@@ -115,7 +129,7 @@ void BlobServer::pump() {
     const auto it = readers_.find(Key{task->peer, task->transfer_id});
     if (it == readers_.end() || it->second.reader == nullptr) continue;
     ++reads_under_way_;
-    worker_.post([this, task = *task, reader = it->second.reader] {
+    lane_of(it->first).post([this, task = *task, reader = it->second.reader] {
       // Not zeroed: that took longer than reading a small blob.
       const auto buffer = std::make_shared_for_overwrite<std::uint8_t[]>(task.blob.chunk_size_bytes);
       const auto read = reader->read_chunk(task.offset_bytes / task.blob.chunk_size_bytes, buffer.get());

@@ -4,7 +4,8 @@
 // corrupt is looked at once more by the scrubber; its fetch fails with kCorrupt when it has left the
 // store, so that whoever wants the newest can ask again for the next older one.
 //
-// Threads: loop only; reading the store is done by a worker. Bounds: kReaderCountMax fetches at once,
+// Threads: loop only; the store is read by kReadLaneCount workers, each fetch by one of them, so that a call which a
+// NAS does not answer holds up a few fetches and not all. Bounds: kReaderCountMax fetches at once,
 // kReadsUnderWayMax chunks in memory; both refuse with kLimit beyond.
 #include <cstdint>
 #include <map>
@@ -23,13 +24,14 @@ namespace cms::daemon {
 
 inline constexpr std::size_t kReaderCountMax = 256;
 inline constexpr std::size_t kReadsUnderWayMax = 16;
+inline constexpr std::size_t kReadLaneCount = 4;
 inline constexpr int kOpenTriesMax = 3;
 
 class BlobServer {
  public:
   BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Scrubber& scrubber, Outbox& outbox);
   ~BlobServer() { stop(); }
-  void stop() { worker_.stop(); }
+  void stop();
 
   // A message of `routing_id` on `router`, which outlives this. `purpose`: what those who come that way fetch for.
   void on_message(Instant now, zmq::socket_t& router, IndexKeeper::Purpose purpose,
@@ -46,6 +48,7 @@ class BlobServer {
   };
   using Key = std::pair<broker::PeerId, std::uint64_t>;
 
+  Worker& lane_of(const Key& key);
   void on_fetch(Instant now, const broker::PeerId& peer_id, const wire::Fetch& fetch);
   void resolve(const Key& key, const wire::Fetch& fetch, int tries_left);
   void on_opened(Instant now, const Key& key, const wire::Fetch& fetch, const storage::BlobName& name,
@@ -71,7 +74,7 @@ class BlobServer {
   };
   std::map<Key, Reading> readers_;
   std::size_t reads_under_way_ = 0;
-  Worker worker_;  // Last: its end precedes that of what it uses.
+  std::vector<std::unique_ptr<Worker>> lanes_;  // Last: their end precedes that of what they use.
 };
 
 }  // namespace cms::daemon

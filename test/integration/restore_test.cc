@@ -10,7 +10,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/crash_point.h"
 #include "test/integration/ecu_process.h"
 #include "test/integration/fleet.h"
 #include "test/integration/restored_once.h"
@@ -293,26 +292,12 @@ TEST_P(RestorePointTest, StoppedThereTheOtherGoesOnAndTheOneThatWakesStartsNothi
   expect_each_once(kLost, {first_.get(), second_.get()}, kPrograms);
 }
 
-std::vector<std::string> points_of_a_restore() {
-  std::vector<std::string> points;
-  for (const std::string& name : crash_point_names()) {
-    if (name.rfind("restore.", 0) == 0) points.push_back(name);
-  }
-  return points;
-}
-
 TEST(RestorePointsTest, TheProgramHasThePointsThatThisTestWalks) {
   EXPECT_EQ(points_of_a_restore().size(), 6U);
 }
 
 INSTANTIATE_TEST_SUITE_P(AtEveryPoint, RestorePointTest, testing::ValuesIn(points_of_a_restore()),
-                         [](const testing::TestParamInfo<std::string>& point) {
-                           std::string name = point.param;
-                           for (char& c : name) {
-                             if (c == '.') c = '_';
-                           }
-                           return name;
-                         });
+                         name_of_point);
 
 }  // namespace
 }  // namespace cms::test

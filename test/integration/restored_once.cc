@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <set>
 
+#include "base/crash_point.h"
 #include "test/support/publisher.h"
 
 namespace cms::test {
@@ -37,6 +39,20 @@ void expect_each_once(const std::string& lost, const std::vector<const EcuProces
   }
   for (std::uint64_t id = 1; id <= count; ++id) EXPECT_EQ(copies[id], 1) << "program " << id;
   EXPECT_EQ(copies.size(), count);
+}
+
+std::vector<std::string> points_of_a_restore() {
+  std::vector<std::string> points;
+  for (const std::string& name : crash_point_names()) {
+    if (name.rfind("restore.", 0) == 0) points.push_back(name);
+  }
+  return points;
+}
+
+std::string name_of_point(const testing::TestParamInfo<std::string>& point) {
+  std::string name = point.param;
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
 }
 
 }  // namespace cms::test
