@@ -68,30 +68,61 @@ std::unique_ptr<Process> tell_failed(const CmsdProcess& cmsd) {
                                                             "--timeout", "120s", "ecu", "failed", kLost});
 }
 
+std::vector<std::unique_ptr<Process>> tell_all(ThreeCms& cms) {
+  std::vector<std::unique_ptr<Process>> told;
+  for (std::size_t i = 0; i < 3; ++i) told.push_back(tell_failed(cms[i]));
+  return told;
+}
+
+// One that has programs, and two that can take them.
+class Ecus {
+ public:
+  Ecus(const TempDir& dir, const std::string& endpoints, std::uint64_t program_count)
+      : program_count_(program_count),
+        lost_(dir, endpoints, kLost, with_programs(program_count)),
+        first_(dir, endpoints, "02:00:00:00:00:11", as_target()),
+        second_(dir, endpoints, "02:00:00:00:00:12", as_target()) {}
+  // Once its programs are stored and the targets are there, the first one is gone. False: that did not come about.
+  bool lose() {
+    const bool ready = lost_.wait_for_receipts("REPLICATED", program_count_) &&
+                       !first_.wait_for_event("ready").is_null() &&
+                       !second_.wait_for_event("ready").is_null();
+    lost_.kill();
+    return ready;
+  }
+  EcuProcess& first() { return first_; }
+  std::vector<const EcuProcess*> targets() const { return {&first_, &second_}; }
+
+ private:
+  static EcuProcess::Options with_programs(std::uint64_t count) {
+    EcuProcess::Options options;
+    options.program_count = count;
+    return options;
+  }
+  static EcuProcess::Options as_target() {
+    EcuProcess::Options options;
+    options.is_target = true;
+    return options;
+  }
+
+  const std::uint64_t program_count_;
+  EcuProcess lost_;
+  EcuProcess first_;
+  EcuProcess second_;
+};
+
 TEST(NfsRestoreTest, ThreeCmsRaceAndOneIsKilledAndOneStoppedForTooLong) {
   const auto ganesha = start_ganesha();
   ASSERT_NE(ganesha, nullptr);
   const std::uint64_t count = lineage_count(150);
   const TempDir dir;
   ThreeCms cms(dir, {ganesha->url(), ganesha->url(), ganesha->url()});
-  EcuProcess::Options programs;
-  programs.program_count = count;
-  EcuProcess lost(dir, cms.endpoints(), kLost, programs);
-  EcuProcess::Options as_target;
-  as_target.is_target = true;
-  EcuProcess first(dir, cms.endpoints(), "02:00:00:00:00:11", as_target);
-  EcuProcess second(dir, cms.endpoints(), "02:00:00:00:00:12", as_target);
-  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", count)) << cms.log();
-  ASSERT_FALSE(first.wait_for_event("ready").is_null());
-  ASSERT_FALSE(second.wait_for_event("ready").is_null());
-  lost.kill();
+  Ecus ecus(dir, cms.endpoints(), count);
+  ASSERT_TRUE(ecus.lose()) << cms.log();
 
-  std::vector<std::unique_ptr<Process>> told;
-  for (std::size_t i = 0; i < 3; ++i) {
-    told.push_back(tell_failed(cms[i]));
-  }
+  auto told = tell_all(cms);
   for (std::uint64_t running = 0; running < count / 5; ++running) {
-    ASSERT_FALSE(first.wait_for_event("running").is_null()) << cms.log();
+    ASSERT_FALSE(ecus.first().wait_for_event("running").is_null()) << cms.log();
   }
   cms[0].kill();
   cms[1].process().signal(SIGSTOP);
@@ -99,7 +130,7 @@ TEST(NfsRestoreTest, ThreeCmsRaceAndOneIsKilledAndOneStoppedForTooLong) {
   cms[1].process().signal(SIGCONT);
   EXPECT_EQ(told[2]->wait(std::chrono::seconds(120)), 0) << told[2]->output() << cms.log();
   EXPECT_EQ(told[1]->wait(std::chrono::seconds(120)), 0) << told[1]->output() << cms.log();
-  expect_each_once(kLost, {&first, &second}, count);
+  expect_each_once(kLost, ecus.targets(), count);
 }
 
 // Of one of so many calls that claims are made of the request or the reply is lost, doubled, or comes when its caller has
@@ -132,26 +163,14 @@ TEST(NfsRestoreTest, CallsToTheNasAreLostLateOrDoubled) {
   constexpr std::uint64_t kPrograms = 40;
   const TempDir dir;
   ThreeCms cms(dir, {first_proxy->url(), second_proxy->url(), ganesha->url()});
-  EcuProcess::Options programs;
-  programs.program_count = kPrograms;
-  EcuProcess lost(dir, cms.endpoints(), kLost, programs);
-  EcuProcess::Options as_target;
-  as_target.is_target = true;
-  EcuProcess first(dir, cms.endpoints(), "02:00:00:00:00:11", as_target);
-  EcuProcess second(dir, cms.endpoints(), "02:00:00:00:00:12", as_target);
-  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", kPrograms)) << cms.log();
-  ASSERT_FALSE(first.wait_for_event("ready").is_null());
-  ASSERT_FALSE(second.wait_for_event("ready").is_null());
-  lost.kill();
+  Ecus ecus(dir, cms.endpoints(), kPrograms);
+  ASSERT_TRUE(ecus.lose()) << cms.log();
   first_proxy->decide_by(faults(1));
   second_proxy->decide_by(faults(2));
-  std::vector<std::unique_ptr<Process>> told;
-  for (std::size_t i = 0; i < 3; ++i) {
-    told.push_back(tell_failed(cms[i]));
-  }
+  auto told = tell_all(cms);
   for (const auto& one : told)
     EXPECT_EQ(one->wait(std::chrono::seconds(200)), 0) << one->output() << cms.log();
-  expect_each_once(kLost, {&first, &second}, kPrograms);
+  expect_each_once(kLost, ecus.targets(), kPrograms);
 }
 
 // So many calls are lost that each target may fail several times at one program: then cms-admin says that it found
@@ -176,29 +195,17 @@ TEST_P(NfsRestorePointTest, OneIsKilledThereAndOneStoppedWhileCallsAreLostLateOr
   const TempDir dir;
   ThreeCms cms(dir, {proxies[0]->url(), proxies[1]->url(), proxies[2]->url()},
                {GetParam() + ":3", GetParam() + ":4:stop", ""});
-  EcuProcess::Options programs;
-  programs.program_count = count;
-  EcuProcess lost(dir, cms.endpoints(), kLost, programs);
-  EcuProcess::Options as_target;
-  as_target.is_target = true;
-  EcuProcess first(dir, cms.endpoints(), "02:00:00:00:00:11", as_target);
-  EcuProcess second(dir, cms.endpoints(), "02:00:00:00:00:12", as_target);
-  ASSERT_TRUE(lost.wait_for_receipts("REPLICATED", count)) << cms.log();
-  ASSERT_FALSE(first.wait_for_event("ready").is_null());
-  ASSERT_FALSE(second.wait_for_event("ready").is_null());
-  lost.kill();
+  Ecus ecus(dir, cms.endpoints(), count);
+  ASSERT_TRUE(ecus.lose()) << cms.log();
   for (std::size_t i = 0; i < 3; ++i) proxies[i]->decide_by(faults(i + 1, 200));
-  std::vector<std::unique_ptr<Process>> told;
-  for (std::size_t i = 0; i < 3; ++i) {
-    told.push_back(tell_failed(cms[i]));
-  }
+  auto told = tell_all(cms);
   ASSERT_EQ(cms[0].wait(), kKilled) << "the point was never passed\n" << cms.log();
   ASSERT_TRUE(cms[1].process().wait_stopped()) << "the point was never passed\n" << cms.log();
   EXPECT_TRUE(goes_on_until_all_run(cms[2], std::move(told[2]))) << cms.log();
-  expect_each_once(kLost, {&first, &second}, count);
+  expect_each_once(kLost, ecus.targets(), count);
   cms[1].process().signal(SIGCONT);
   EXPECT_TRUE(goes_on_until_all_run(cms[1], std::move(told[1]))) << cms.log();
-  expect_each_once(kLost, {&first, &second}, count);
+  expect_each_once(kLost, ecus.targets(), count);
 }
 
 INSTANTIATE_TEST_SUITE_P(AtEveryPoint, NfsRestorePointTest, testing::ValuesIn(points_of_a_restore()),
