@@ -133,8 +133,8 @@ TEST(NfsRestoreTest, ThreeCmsRaceAndOneIsKilledAndOneStoppedForTooLong) {
   expect_each_once(kLost, ecus.targets(), count);
 }
 
-// Of one of so many calls that claims are made of the request or the reply is lost, doubled, or comes when its caller has
-// given it up.
+// Of one in `one_of` of the calls that claims are made of, the request or the reply is lost, doubled, or comes when its
+// caller has given it up.
 RpcFaultProxy::Decide faults(std::uint64_t seed, std::uint64_t one_of = 40) {
   return [random = std::make_shared<Prng>(seed), one_of](const SeenRpc& rpc) {
     constexpr std::array kStruck{Procedure::kLink,  Procedure::kRemove, Procedure::kCreate, Procedure::kRead,
