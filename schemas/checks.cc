@@ -168,6 +168,31 @@ Status check(const RestoreReport& report, Side side) {
   return checker.status();
 }
 
+Status check(const Freeze& freeze, Side side) {
+  Checker checker("Freeze", side);
+  check_claim(checker, freeze.claim);
+  return checker.status();
+}
+
+Status check(const Thaw& thaw, Side side) {
+  Checker checker("Thaw", side);
+  check_claim(checker, thaw.record);
+  return checker.status();
+}
+
+Status check(const FreezeReport& report, Side side) {
+  Checker checker("FreezeReport", side);
+  check_claim(checker, report.claim);
+  checker.enumerator("state", report.state, FreezeState::kThawed);
+  if (report.state == FreezeState::kFrozen) {
+    checker.in_range("incarnation", report.last.incarnation, 1, kNoLimit);
+    checker.in_range("seq", report.last.seq, 1, kNoLimit);
+  }
+  checker.code(report.code);
+  checker.free_text("context", report.context);
+  return checker.status();
+}
+
 Status check(const PeerBeat& beat, Side side) {
   Checker checker("PeerBeat", side);
   checker.in_range("pulling", beat.pulling.size(), 0, kPeerPullingCountMax);
@@ -454,6 +479,17 @@ std::string_view to_string(ReceiptLevel level) {
     case ReceiptLevel::kFenced: return "FENCED";
   }
   return "UNKNOWN";
+}
+
+std::string_view to_string(FreezeState state) {
+  switch (state) {
+    case FreezeState::kUnknown: return "unknown";
+    case FreezeState::kFreezing: return "freezing";
+    case FreezeState::kFrozen: return "frozen";
+    case FreezeState::kRefused: return "refused";
+    case FreezeState::kThawed: return "thawed";
+  }
+  return "unknown";
 }
 
 std::string_view to_string(RestoreState state) {

@@ -13,6 +13,7 @@ using internal::write_text;
 
 static_assert(static_cast<int>(fb::ReceiptLevel::MAX) == static_cast<int>(ReceiptLevel::kFenced));
 static_assert(static_cast<int>(fb::RestoreState::MAX) == static_cast<int>(RestoreState::kDiscarded));
+static_assert(static_cast<int>(fb::FreezeState::MAX) == static_cast<int>(FreezeState::kThawed));
 static_assert(kListPageCountMax * kNotificationBytesMax < kControlFrameBytesMax);
 
 // ---- writing: one overload for each alternative of ControlBody
@@ -170,6 +171,29 @@ Body write(Builder& builder, const RestoreReport& report) {
               .Union()};
 }
 
+Body write(Builder& builder, const Freeze& freeze) {
+  const fb::Id128 lineage = internal::write_id128(freeze.claim.lineage);
+  return {
+      fb::ControlBody::Freeze,
+      fb::CreateFreeze(builder, &lineage, freeze.claim.slot, freeze.claim.uid, freeze.program_id).Union()};
+}
+
+Body write(Builder& builder, const Thaw& thaw) {
+  const fb::Id128 lineage = internal::write_id128(thaw.record.lineage);
+  return {fb::ControlBody::Thaw,
+          fb::CreateThaw(builder, &lineage, thaw.record.slot, thaw.record.uid, thaw.program_id).Union()};
+}
+
+Body write(Builder& builder, const FreezeReport& report) {
+  const auto context = write_text(builder, internal::cleaned_free_text(report.context));
+  const fb::Id128 lineage = internal::write_id128(report.claim.lineage);
+  return {fb::ControlBody::FreezeReport,
+          fb::CreateFreezeReport(builder, &lineage, report.claim.slot, report.claim.uid, report.program_id,
+                                 static_cast<fb::FreezeState>(report.state), report.last.incarnation,
+                                 report.last.seq, static_cast<std::uint16_t>(report.code), context)
+              .Union()};
+}
+
 // ---- reading: one overload for each table
 
 Result<ControlBody> read(const fb::Hello& table) {
@@ -322,6 +346,25 @@ Result<ControlBody> read(const fb::RestoreReport& table) {
   return ControlBody(std::move(report));
 }
 
+Result<ControlBody> read(const fb::Freeze& table) {
+  return ControlBody(Freeze{claim_of(table), table.program_id()});
+}
+
+Result<ControlBody> read(const fb::Thaw& table) {
+  return ControlBody(Thaw{claim_of(table), table.program_id()});
+}
+
+Result<ControlBody> read(const fb::FreezeReport& table) {
+  FreezeReport report;
+  report.claim = claim_of(table);
+  report.program_id = table.program_id();
+  report.state = static_cast<FreezeState>(table.state());
+  report.last = Version{table.incarnation(), table.seq()};
+  report.code = static_cast<Code>(table.code());
+  report.context = read_text(table.context(), kReasonBytesMax);
+  return ControlBody(std::move(report));
+}
+
 template <typename Table>
 Result<ControlBody> read_as(const fb::ControlMessage& root) {
   const auto* table = root.body_as<Table>();
@@ -348,6 +391,9 @@ Result<ControlBody> read_body(const fb::ControlMessage& root) {
     case fb::ControlBody::Go: return read_as<fb::Go>(root);
     case fb::ControlBody::Discard: return read_as<fb::Discard>(root);
     case fb::ControlBody::RestoreReport: return read_as<fb::RestoreReport>(root);
+    case fb::ControlBody::Freeze: return read_as<fb::Freeze>(root);
+    case fb::ControlBody::Thaw: return read_as<fb::Thaw>(root);
+    case fb::ControlBody::FreezeReport: return read_as<fb::FreezeReport>(root);
     case fb::ControlBody::NONE: break;
   }
   return internal::unknown_body("ControlMessage", static_cast<unsigned>(root.body_type()));

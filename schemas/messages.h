@@ -241,12 +241,38 @@ struct RestoreReport {
   Code code = Code::kOk;
   std::string context{};
 };
+struct Freeze {
+  ClaimRef claim{};
+  ProgramId program_id = 0;
+};
+struct Thaw {
+  ClaimRef record{};  // Of the RELEASE or ABORT.
+  ProgramId program_id = 0;
+};
+enum class FreezeState : std::uint8_t {
+  kUnknown = 0,   // Nothing is frozen for that claim.
+  kFreezing = 1,  // Its last checkpoint is not published yet.
+  kFrozen = 2,
+  kRefused = 3,  // Will not be frozen for that claim: it runs on.
+  kThawed = 4,
+};
+std::string_view to_string(FreezeState state);  // "frozen"
+struct FreezeReport {
+  ClaimRef claim{};
+  ProgramId program_id = 0;
+  FreezeState state = FreezeState::kUnknown;
+  Version last{};  // kFrozen: of its last checkpoint.
+  Code code = Code::kOk;
+  std::string context{};
+};
 // Bits of Hello::features.
 inline constexpr std::uint64_t kEcuFeatureMetrics = 1;   // Answers MetricsAsk.
 inline constexpr std::uint64_t kEcuFeatureRestores = 2;  // Takes Prepare, Go and Discard.
+inline constexpr std::uint64_t kEcuFeatureFreezes = 4;   // Takes Freeze and Thaw.
 using ControlBody =
     std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt, Withdraw,
-                 WithdrawAnswer, Bye, MetricsAsk, Metrics, Prepare, Go, Discard, RestoreReport>;
+                 WithdrawAnswer, Bye, MetricsAsk, Metrics, Prepare, Go, Discard, RestoreReport,
+                 Freeze, Thaw, FreezeReport>;
 struct ControlMessage {
   Incarnation incarnation = 0;
   ControlBody body{};

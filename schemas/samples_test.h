@@ -71,6 +71,12 @@ inline auto fields(const RestoreReport& m) {
   const auto& [claim, act_uid, state, received, program_id, code, context] = m;
   return std::tuple_cat(fields(claim), std::tie(act_uid, state, received, program_id, code, context));
 }
+inline auto fields(const Freeze& m) { return std::tuple_cat(fields(m.claim), std::tie(m.program_id)); }
+inline auto fields(const Thaw& m) { return std::tuple_cat(fields(m.record), std::tie(m.program_id)); }
+inline auto fields(const FreezeReport& m) {
+  const auto& [claim, program_id, state, last, code, context] = m;
+  return std::tuple_cat(fields(claim), std::tie(program_id, state, last, code, context));
+}
 inline auto fields(const Fetch& m) {
   return std::tie(m.transfer_id, m.checkpoint, m.offset_bytes, m.limit_bytes);
 }
@@ -225,6 +231,10 @@ inline std::vector<ControlMessage> control_messages() {
       Go{claim, 3, 103},
       Discard{claim},
       RestoreReport{claim, 103, RestoreState::kRefused, 4096, 8, Code::kNoSpace, "no room"},
+      Freeze{claim, 7},
+      Thaw{ClaimRef{claim.lineage, 3, 104}, 7},
+      FreezeReport{claim, 7, FreezeState::kFrozen, Version{65536, 4}, Code::kOk, ""},
+      FreezeReport{claim, 7, FreezeState::kRefused, {}, Code::kUnsupported, "cannot be stopped"},
   };
   std::vector<ControlMessage> messages;
   for (ControlBody& body : bodies) messages.push_back(ControlMessage{65536, std::move(body)});
