@@ -9,7 +9,7 @@ using internal::Offset;
 using internal::read_text;
 using internal::write_text;
 
-static_assert(static_cast<int>(fb::AdminMethod::MAX) == static_cast<int>(AdminMethod::kHistory));
+static_assert(static_cast<int>(fb::AdminMethod::MAX) == static_cast<int>(AdminMethod::kEcuDrain));
 
 struct Body {
   fb::AdminBody type;
@@ -30,6 +30,10 @@ Body write(Builder& builder, const AdminRequest& request) {
   table.add_seq(request.version.seq);
   table.add_all(request.all);
   table.add_continue_after(continue_after);
+  table.add_has_to(request.has_to);
+  table.add_to_ecu_mac(request.to_ecu_mac.bits);
+  table.add_cancel(request.cancel);
+  table.add_deadline_ms(request.deadline_ms);
   return {fb::AdminBody::AdminRequest, table.Finish().Union()};
 }
 
@@ -55,6 +59,10 @@ AdminBody read(const fb::AdminRequest& table) {
   request.version = Version{table.incarnation(), table.seq()};
   request.all = table.all();
   request.continue_after = read_text(table.continue_after(), kNameBytesMax);
+  request.has_to = table.has_to();
+  request.to_ecu_mac = EcuMac{table.to_ecu_mac()};
+  request.cancel = table.cancel();
+  request.deadline_ms = table.deadline_ms();
   return request;
 }
 

@@ -193,6 +193,19 @@ Status check(const FreezeReport& report, Side side) {
   return checker.status();
 }
 
+Status check(const Migrate& migrate, Side side) {
+  Checker checker("Migrate", side);
+  if (migrate.has_to) checker.ecu_mac(migrate.to_ecu_mac);
+  return checker.status();
+}
+
+Status check(const MigrateAnswer& answer, Side side) {
+  Checker checker("MigrateAnswer", side);
+  checker.code(answer.code);
+  checker.free_text("context", answer.context);
+  return checker.status();
+}
+
 Status check(const PeerBeat& beat, Side side) {
   Checker checker("PeerBeat", side);
   checker.in_range("pulling", beat.pulling.size(), 0, kPeerPullingCountMax);
@@ -309,8 +322,9 @@ Status check(const TransferError& error, Side side) {
 
 Status check(const AdminRequest& request, Side side) {
   Checker checker("AdminRequest", side);
-  checker.enumerator("method", request.method, AdminMethod::kHistory);
+  checker.enumerator("method", request.method, AdminMethod::kEcuDrain);
   if (request.has_ecu_mac) checker.ecu_mac(request.ecu_mac);
+  if (request.has_to) checker.ecu_mac(request.to_ecu_mac);
   if (request.has_version) check_version(checker, request.version);
   checker.text("continue_after", request.continue_after, kNameBytesMax);
   return checker.status();

@@ -194,6 +194,21 @@ Body write(Builder& builder, const FreezeReport& report) {
               .Union()};
 }
 
+Body write(Builder& builder, const Migrate& migrate) {
+  return {fb::ControlBody::Migrate,
+          fb::CreateMigrate(builder, migrate.request_id, migrate.program_id, migrate.owner_epoch,
+                            migrate.has_to, migrate.to_ecu_mac.bits)
+              .Union()};
+}
+
+Body write(Builder& builder, const MigrateAnswer& answer) {
+  const auto context = write_text(builder, internal::cleaned_free_text(answer.context));
+  return {
+      fb::ControlBody::MigrateAnswer,
+      fb::CreateMigrateAnswer(builder, answer.request_id, static_cast<std::uint16_t>(answer.code), context)
+          .Union()};
+}
+
 // ---- reading: one overload for each table
 
 Result<ControlBody> read(const fb::Hello& table) {
@@ -365,6 +380,16 @@ Result<ControlBody> read(const fb::FreezeReport& table) {
   return ControlBody(std::move(report));
 }
 
+Result<ControlBody> read(const fb::Migrate& table) {
+  return ControlBody(Migrate{table.request_id(), table.program_id(), table.owner_epoch(), table.has_to(),
+                             EcuMac{table.to_ecu_mac()}});
+}
+
+Result<ControlBody> read(const fb::MigrateAnswer& table) {
+  return ControlBody(MigrateAnswer{table.request_id(), static_cast<Code>(table.code()),
+                                   read_text(table.context(), kReasonBytesMax)});
+}
+
 template <typename Table>
 Result<ControlBody> read_as(const fb::ControlMessage& root) {
   const auto* table = root.body_as<Table>();
@@ -394,6 +419,8 @@ Result<ControlBody> read_body(const fb::ControlMessage& root) {
     case fb::ControlBody::Freeze: return read_as<fb::Freeze>(root);
     case fb::ControlBody::Thaw: return read_as<fb::Thaw>(root);
     case fb::ControlBody::FreezeReport: return read_as<fb::FreezeReport>(root);
+    case fb::ControlBody::Migrate: return read_as<fb::Migrate>(root);
+    case fb::ControlBody::MigrateAnswer: return read_as<fb::MigrateAnswer>(root);
     case fb::ControlBody::NONE: break;
   }
   return internal::unknown_body("ControlMessage", static_cast<unsigned>(root.body_type()));

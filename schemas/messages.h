@@ -265,14 +265,25 @@ struct FreezeReport {
   Code code = Code::kOk;
   std::string context{};
 };
+struct Migrate {
+  std::uint64_t request_id = 0;
+  ProgramId program_id = 0;
+  OwnerEpoch owner_epoch = 0;  // 0: the sender does not say.
+  bool has_to = false;
+  EcuMac to_ecu_mac{};
+};
+struct MigrateAnswer {
+  std::uint64_t request_id = 0;
+  Code code = Code::kOk;
+  std::string context{};
+};
 // Bits of Hello::features.
 inline constexpr std::uint64_t kEcuFeatureMetrics = 1;   // Answers MetricsAsk.
 inline constexpr std::uint64_t kEcuFeatureRestores = 2;  // Takes Prepare, Go and Discard.
 inline constexpr std::uint64_t kEcuFeatureFreezes = 4;   // Takes Freeze and Thaw.
-using ControlBody =
-    std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt, Withdraw,
-                 WithdrawAnswer, Bye, MetricsAsk, Metrics, Prepare, Go, Discard, RestoreReport,
-                 Freeze, Thaw, FreezeReport>;
+using ControlBody = std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt,
+                                 Withdraw, WithdrawAnswer, Bye, MetricsAsk, Metrics, Prepare, Go, Discard,
+                                 RestoreReport, Freeze, Thaw, FreezeReport, Migrate, MigrateAnswer>;
 struct ControlMessage {
   Incarnation incarnation = 0;
   ControlBody body{};
@@ -330,6 +341,8 @@ enum class AdminMethod : std::uint8_t {
   kEcuFailed = 15,  // Tells of the loss, or asks how far its restores are.
   kRestores = 16,
   kHistory = 17,
+  kMigrate = 18,   // Moves a program, or asks how far that is, or cancels it.
+  kEcuDrain = 19,  // The same of all programs of an ECU.
 };
 struct AdminRequest {
   std::uint64_t request_id = 0;
@@ -342,6 +355,10 @@ struct AdminRequest {
   Version version{};
   bool all = false;
   std::string continue_after{};
+  bool has_to = false;
+  EcuMac to_ecu_mac{};
+  bool cancel = false;
+  std::uint64_t deadline_ms = 0;
 };
 struct AdminAnswer {
   std::uint64_t request_id = 0;

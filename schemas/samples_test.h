@@ -77,6 +77,10 @@ inline auto fields(const FreezeReport& m) {
   const auto& [claim, program_id, state, last, code, context] = m;
   return std::tuple_cat(fields(claim), std::tie(program_id, state, last, code, context));
 }
+inline auto fields(const Migrate& m) {
+  return std::tie(m.request_id, m.program_id, m.owner_epoch, m.has_to, m.to_ecu_mac);
+}
+inline auto fields(const MigrateAnswer& m) { return std::tie(m.request_id, m.code, m.context); }
 inline auto fields(const Fetch& m) {
   return std::tie(m.transfer_id, m.checkpoint, m.offset_bytes, m.limit_bytes);
 }
@@ -88,10 +92,10 @@ inline auto fields(const Chunk& m) {
 }
 inline auto fields(const TransferError& m) { return std::tie(m.transfer_id, m.code, m.context); }
 inline auto fields(const AdminRequest& m) {
-  const auto& [request, method, has_ecu_mac, ecu_mac, has_program, program, has_version, version, all,
-               after] = m;
+  const auto& [request, method, has_ecu_mac, ecu_mac, has_program, program, has_version, version, all, after,
+               has_to, to, cancel, deadline_ms] = m;
   return std::tie(request, method, has_ecu_mac, ecu_mac, has_program, program, has_version, version, all,
-                  after);
+                  after, has_to, to, cancel, deadline_ms);
 }
 inline auto fields(const AdminAnswer& m) { return std::tie(m.request_id, m.code, m.context, m.json, m.next); }
 
@@ -235,6 +239,9 @@ inline std::vector<ControlMessage> control_messages() {
       Thaw{ClaimRef{claim.lineage, 3, 104}, 7},
       FreezeReport{claim, 7, FreezeState::kFrozen, Version{65536, 4}, Code::kOk, ""},
       FreezeReport{claim, 7, FreezeState::kRefused, {}, Code::kUnsupported, "cannot be stopped"},
+      Migrate{1, 7, 4, true, kEcu},
+      Migrate{2, 0, 0, false, {}},
+      MigrateAnswer{1, Code::kFenced, "it runs as 02:00:00:00:00:02/1"},
   };
   std::vector<ControlMessage> messages;
   for (ControlBody& body : bodies) messages.push_back(ControlMessage{65536, std::move(body)});
@@ -254,13 +261,17 @@ inline std::vector<BulkBody> bulk_messages() {
 }
 
 inline std::vector<AdminBody> admin_messages() {
-  return {AdminRequest{1, AdminMethod::kRetentionApply, true, kEcu, true, 7, true, Version{65536, 3}, true,
-                       "after"},
-          AdminRequest{1, AdminMethod::kScrub, true, kEcu, true, 7, true, Version{65536, 3}, true, {}},
-          AdminRequest{2, AdminMethod::kPeers},
-          AdminRequest{2, AdminMethod::kHistory},
-          AdminRequest{},
-          AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
+  return {
+      AdminRequest{1, AdminMethod::kRetentionApply, true, kEcu, true, 7, true, Version{65536, 3}, true,
+                   "after"},
+      AdminRequest{1, AdminMethod::kScrub, true, kEcu, true, 7, true, Version{65536, 3}, true, {}},
+      AdminRequest{2, AdminMethod::kPeers},
+      AdminRequest{2, AdminMethod::kHistory},
+      AdminRequest{3, AdminMethod::kMigrate, true, kEcu, true, 7, false, {}, false, {}, true, kEcu, true, 0},
+      AdminRequest{
+          4, AdminMethod::kEcuDrain, true, kEcu, false, 0, false, {}, true, {}, false, {}, false, 9000},
+      AdminRequest{},
+      AdminAnswer{1, Code::kQuota, "10 of 10 GiB", "{\"rows\":[\n]}", "next"}};
 }
 
 inline std::vector<PeerMessage> peer_messages() {

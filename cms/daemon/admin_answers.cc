@@ -285,7 +285,9 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
     case wire::AdminMethod::kExplain:
     case wire::AdminMethod::kEcuFailed:
     case wire::AdminMethod::kRestores:
-    case wire::AdminMethod::kHistory: CMS_ASSERT(false); break;
+    case wire::AdminMethod::kHistory:
+    case wire::AdminMethod::kMigrate:
+    case wire::AdminMethod::kEcuDrain: CMS_ASSERT(false); break;
   }
   if (!status.ok()) {
     answer.code = status.error().code;

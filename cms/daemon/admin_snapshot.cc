@@ -256,7 +256,9 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
     case wire::AdminMethod::kExplain:
     case wire::AdminMethod::kEcuFailed:
     case wire::AdminMethod::kRestores:
-    case wire::AdminMethod::kHistory: break;
+    case wire::AdminMethod::kHistory:
+    case wire::AdminMethod::kMigrate:
+    case wire::AdminMethod::kEcuDrain: break;
   }
   return snapshot;
 }

@@ -97,6 +97,14 @@ inline bool fits(const wire::RestoreReport& m) {
   return fits(m.claim) && m.state <= wire::RestoreState::kDiscarded &&
          m.received_bytes <= wire::kBlobSizeBytesMax && reason_fits(m.code, m.context);
 }
+inline bool fits(const wire::Freeze& m) { return fits(m.claim); }
+inline bool fits(const wire::Thaw& m) { return fits(m.record); }
+inline bool fits(const wire::FreezeReport& m) {
+  return fits(m.claim) && m.state <= wire::FreezeState::kThawed && reason_fits(m.code, m.context) &&
+         (m.state != wire::FreezeState::kFrozen || version_fits(m.last));
+}
+inline bool fits(const wire::Migrate& m) { return !m.has_to || ecu_fits(m.to_ecu_mac); }
+inline bool fits(const wire::MigrateAnswer& m) { return reason_fits(m.code, m.context); }
 
 // ---- bulk
 inline bool fits(const wire::Fetch& m) {
@@ -121,8 +129,9 @@ inline bool fits(const wire::TransferError& m) {
 
 // ---- admin
 inline bool fits(const wire::AdminRequest& m) {
-  return m.method <= wire::AdminMethod::kHistory && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
-         (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after);
+  return m.method <= wire::AdminMethod::kEcuDrain && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+         (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after) &&
+         (!m.has_to || ecu_fits(m.to_ecu_mac));
 }
 inline bool fits(const wire::AdminAnswer& m) {
   return reason_fits(m.code, m.context) && m.json.size() <= wire::kJsonBytesMax && name_fits(m.next);
