@@ -36,6 +36,9 @@ struct Options {
   std::string key;
   std::string file;
   std::string action;  // Of retention: plan, apply.
+  std::string to_ecu_mac;
+  std::string deadline;
+  bool cancel = false;
 };
 
 // "5s", "500ms", "2m", or a plain number of seconds.
@@ -92,6 +95,10 @@ class Program {
   int scrub(const std::optional<Key>& key);
   int rebuild_index();
   int ecu_failed();
+  int migrate(const Key& key);
+  int ecu_drain();
+  // Tells it, and follows it to its end.
+  int begin_moves(wire::AdminRequest request);
   int plan();
   // Asks until what was begun has ended, with its progress on a terminal.
   int follow(const wire::AdminRequest& request,
@@ -255,6 +262,43 @@ int Program::ecu_failed() {
   return follow(request, loss_state);
 }
 
+int Program::migrate(const Key& key) {
+  if (key.has_version) {
+    return usage("migrate moves a program as it is; allowed: ECU_MAC/PROGRAM_ID without a version");
+  }
+  wire::AdminRequest request = request_of(wire::AdminMethod::kMigrate, key);
+  request.cancel = options_.cancel;
+  request.has_to = !options_.to_ecu_mac.empty();
+  if (request.has_to) request.to_ecu_mac = *parse_ecu_mac(options_.to_ecu_mac);
+  return begin_moves(request);
+}
+
+int Program::ecu_drain() {
+  wire::AdminRequest request;
+  request.method = wire::AdminMethod::kEcuDrain;
+  request.has_ecu_mac = true;
+  request.ecu_mac = *parse_ecu_mac(options_.ecu_mac);
+  request.cancel = options_.cancel;
+  if (!options_.deadline.empty()) {
+    request.deadline_ms = static_cast<std::uint64_t>(parse_timeout(options_.deadline)->count());
+  }
+  return begin_moves(request);
+}
+
+int Program::begin_moves(wire::AdminRequest request) {
+  if (const auto exit_code = connect()) return *exit_code;
+  const auto begun = ask_once(request);
+  if (!begun) return failed(begun.error());
+  const bool cancels = request.cancel;
+  request.cancel = false;
+  request.all = true;  // From now on only how far it is.
+  return follow(request, [cancels](const std::string& json) {
+    auto task = moves_state(json);
+    if (task && cancels) task->failure.clear();  // That something stays where it is, is what was asked for.
+    return task;
+  });
+}
+
 int Program::plan() {
   wire::AdminRequest request;
   request.method = wire::AdminMethod::kExplain;  // Of all programs of an ECU.
@@ -387,6 +431,25 @@ int Program::run(int argc, const char* const* argv) {
       "again or was refused; may be told again, and to every cmsd. By this you vouch that nothing runs "
       "there, and will not until this has ended");
   ecu_failed->add_option("ECU_MAC", options_.ecu_mac)->required();
+  CLI::App* ecu_drain = ecu->add_subcommand("drain",
+                                            "Moves all its programs to other ECUs while it lives, and places "
+                                            "none there any more. Ends when each was "
+                                            "moved or cannot be now; what cannot is tried again by and by. "
+                                            "Tell it to every cmsd: each places nothing "
+                                            "there until the drain is cancelled, or the cmsd starts again");
+  ecu_drain->add_option("ECU_MAC", options_.ecu_mac)->required();
+  ecu_drain->add_option("--deadline", options_.deadline,
+                        "For so long: 30s, 10m; what has not moved by then stays where it is");
+  ecu_drain->add_flag("--cancel", options_.cancel,
+                      "What has not moved yet stays, and programs may come again");
+  CLI::App* migrate =
+      app.add_subcommand("migrate",
+                         "Moves a program to another ECU while it runs: it is frozen, its last checkpoint "
+                         "restored there, and only "
+                         "if that fails it goes on where it was. Ends when it is decided where it runs");
+  key_option(migrate);
+  migrate->add_option("--to", options_.to_ecu_mac, "To this ECU only")->type_name("ECU_MAC");
+  migrate->add_flag("--cancel", options_.cancel, "It stays where it is, if it can still");
   CLI::App* restores =
       app.add_subcommand("restores", "What this cmsd restores and has restored since it began");
   restores->add_option("--ecu-mac", options_.ecu_mac, "Of programs that this ECU lost only");
@@ -439,7 +502,8 @@ int Program::run(int argc, const char* const* argv) {
       const std::vector<std::string> others = app.remaining();
       return usage(
           (others.empty() ? std::string("which command?") : "'" + others.front() + "' is no command;") +
-          " allowed: status, peers, ecus, checkpoints, ecu, restores, history, show, explain, plan, get, "
+          " allowed: status, peers, ecus, checkpoints, ecu, migrate, restores, history, show, explain, plan, "
+          "get, "
           "retire, pin, unpin, retention, scrub, index; "
           "more with --help");
     }
@@ -461,6 +525,15 @@ int Program::run(int argc, const char* const* argv) {
     const std::string option = plan->parsed() ? "--fail: " : ecu->parsed() ? "ECU_MAC: " : "--ecu-mac: ";
     return usage(option + parse_ecu_mac(options_.ecu_mac).error().context);
   }
+  if (!options_.to_ecu_mac.empty() && !parse_ecu_mac(options_.to_ecu_mac)) {
+    return usage("--to: " + parse_ecu_mac(options_.to_ecu_mac).error().context);
+  }
+  if (!options_.deadline.empty() && !parse_timeout(options_.deadline)) {
+    return usage("--deadline: '" + options_.deadline + "' is not allowed; allowed: 1ms to 24h as 30s, 10m");
+  }
+  if (options_.cancel && (!options_.to_ecu_mac.empty() || !options_.deadline.empty())) {
+    return usage("--cancel goes alone; without it: --to ECU_MAC, --deadline TIME");
+  }
   if (!options_.program.empty() && !parse_u64(options_.program)) {
     return usage("--program: '" + options_.program + "' is not allowed; allowed: a decimal program_id");
   }
@@ -470,7 +543,8 @@ int Program::run(int argc, const char* const* argv) {
   if (peers->parsed()) return ask_list(wire::AdminMethod::kPeers);
   if (ecus->parsed()) return ask_list(wire::AdminMethod::kEcus);
   if (checkpoints->parsed()) return ask_list(wire::AdminMethod::kCheckpoints);
-  if (ecu->parsed()) return this->ecu_failed();
+  if (ecu_failed->parsed()) return this->ecu_failed();
+  if (ecu_drain->parsed()) return this->ecu_drain();
   if (plan->parsed()) return this->plan();
   if (restores->parsed()) return ask_list(wire::AdminMethod::kRestores);
   if (history->parsed() && options_.key.empty()) {
@@ -493,6 +567,7 @@ int Program::run(int argc, const char* const* argv) {
   if (history->parsed()) return ask_key(wire::AdminMethod::kHistory, *key);
   if (explain->parsed()) return ask_key(wire::AdminMethod::kExplain, *key);
   if (get->parsed()) return get_file(*key);
+  if (migrate->parsed()) return this->migrate(*key);
   if (scrub->parsed()) return this->scrub(*key);
   CMS_ASSERT(retire->parsed());
   if (key->has_version)

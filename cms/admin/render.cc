@@ -356,6 +356,8 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     case wire::AdminMethod::kExplain: return is_plan(whole) ? plan_table(whole) : explain_table(whole);
     case wire::AdminMethod::kPeers: return peers_table(whole);
     case wire::AdminMethod::kEcuFailed:
+    case wire::AdminMethod::kMigrate:
+    case wire::AdminMethod::kEcuDrain:
     case wire::AdminMethod::kRestores: return restores_table(whole);
     case wire::AdminMethod::kHistory: return history_table(whole);
     case wire::AdminMethod::kRetire: break;

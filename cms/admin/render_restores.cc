@@ -11,6 +11,7 @@ std::string restores_table(const Json& whole) {
     out += line("ECU", text_at(whole, "ecu_mac"));
     out += line("programs", text_at(whole, "total") + ": " + text_at(whole, "done") + " run elsewhere, " +
                                 text_at(whole, "refused") + " refused");
+    if (!field(whole, "stopped_by").is_null()) out += line("stopped by", text_at(whole, "stopped_by"));
     if (!field(whole, "trouble").is_null()) out += line("trouble", text_at(whole, "trouble"));
   }
   Table table({"PROGRAM", "STATE", "RUNS AS", "TARGET", ">ATTEMPT", ">MS", "WHY"});

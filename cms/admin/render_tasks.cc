@@ -75,25 +75,41 @@ Result<TaskState> index_state(const std::string& json) {
   return task;
 }
 
-Result<TaskState> loss_state(const std::string& json) {
-  const Json loss = parse_shallow(json);
-  if (!loss.is_object() || !field(loss, "state").is_string()) return no_answer();
+namespace {
+
+Result<TaskState> restores_state(const std::string& json, const std::string& verb, const std::string& past) {
+  const Json whole = parse_shallow(json);
+  if (!whole.is_object() || !field(whole, "state").is_string()) return no_answer();
   TaskState task;
   task.json = json;
-  const std::uint64_t total = number_at(loss, "total");
-  const std::uint64_t ended = number_at(loss, "done") + number_at(loss, "refused");
-  task.ended = text_at(loss, "state") == "ended";
-  if (task.ended && number_at(loss, "refused") > 0) {
+  const std::uint64_t total = number_at(whole, "total");
+  const std::uint64_t ended = number_at(whole, "done") + number_at(whole, "refused");
+  task.ended = text_at(whole, "state") == "ended";
+  if (task.ended && number_at(whole, "refused") > 0) {
     task.failure =
-        text_at(loss, "refused") + " of " + text_at(loss, "total") + " programs could not be restored";
+        text_at(whole, "refused") + " of " + text_at(whole, "total") + " programs could not be " + past;
   }
-  if (task.ended && task.failure.empty() && !field(loss, "trouble").is_null()) {
-    task.failure = text_at(loss, "trouble");
+  if (task.ended && task.failure.empty() && !field(whole, "trouble").is_null()) {
+    task.failure = text_at(whole, "trouble");
   }
-  task.progress = percent_of(ended, total) + "  " + text_at(loss, "done") + " of " + text_at(loss, "total") +
-                  " programs run again, " + text_at(loss, "refused") + " refused  " + text_at(loss, "per_s") +
-                  "/s" + left_at(loss);
-  if (!field(loss, "trouble").is_null()) task.progress += "  (" + text_at(loss, "trouble") + ")";
+  task.progress = percent_of(ended, total) + "  " + text_at(whole, "done") + " of " +
+                  text_at(whole, "total") + " programs " + verb + ", " + text_at(whole, "refused") +
+                  " refused  " + text_at(whole, "per_s") + "/s" + left_at(whole);
+  if (!field(whole, "trouble").is_null()) task.progress += "  (" + text_at(whole, "trouble") + ")";
+  return task;
+}
+
+}  // namespace
+
+Result<TaskState> loss_state(const std::string& json) {
+  return restores_state(json, "run again", "restored");
+}
+
+Result<TaskState> moves_state(const std::string& json) {
+  auto task = restores_state(json, "moved", "moved");
+  if (!task.ok() || !task->ended) return task;
+  const std::string stopped_by = text_at(parse_shallow(json), "stopped_by");
+  if (stopped_by != "-" && !task->failure.empty()) task->failure += ": " + stopped_by;
   return task;
 }
 

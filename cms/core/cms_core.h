@@ -190,6 +190,9 @@ class CmsCore {
   std::size_t metrics_awaited(Instant now) const;
   // Each ECU that has a session, once: by the session that takes restores, else by its newest.
   std::vector<Candidate> candidates(Instant now) const;
+  // The session that publishes the program and can freeze it, as far as this CMS knows; nullptr: there is none.
+  struct Session;
+  const Session* source_of(const ProgramKey& program) const;
   // No new pulls; those under way go on. Done when transfer_count() is 0.
   void drain() { draining_ = true; }
 

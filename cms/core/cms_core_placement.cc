@@ -46,7 +46,10 @@ std::vector<Candidate> CmsCore::candidates(Instant now) const {
          hosted != hosted_.end() && hosted->first.ecu_mac == id.ecu_mac; ++hosted) {
       candidate.hosted.push_back(hosted->second);
     }
+    candidate.freezes = (session.features & wire::kEcuFeatureFreezes) != 0;
     const bool same_ecu = !found.empty() && found.back().session.ecu_mac == id.ecu_mac;
+    if (same_ecu && found.back().freezes) candidate.freezes = true;
+    if (same_ecu && candidate.freezes) found.back().freezes = true;
     if (!same_ecu) {
       found.push_back(std::move(candidate));
     } else if (candidate.takes_restores || !found.back().takes_restores) {
@@ -54,6 +57,25 @@ std::vector<Candidate> CmsCore::candidates(Instant now) const {
     }
   }
   return found;
+}
+
+const CmsCore::Session* CmsCore::source_of(const ProgramKey& program) const {
+  const auto known = programs_.find(program);
+  const std::optional<Version> stored = known == programs_.end() ? std::nullopt : known->second.newest_stored;
+  // The one that announced it; after a restart of ours, the one whose checkpoint is stored; else it may be any.
+  const auto rank_of = [&](const Session& session) {
+    if (session.programs.count(program.program_id) != 0) return 2;
+    return stored && stored->incarnation == session.id.incarnation ? 1 : 0;
+  };
+  const Session* best = nullptr;
+  for (auto it = sessions_.lower_bound(SessionId{program.ecu_mac, 0});
+       it != sessions_.end() && it->first.ecu_mac == program.ecu_mac; ++it) {
+    const Session& session = it->second;
+    if ((session.features & wire::kEcuFeatureFreezes) == 0) continue;
+    if (best == nullptr || rank_of(session) >= rank_of(*best))
+      best = &session;  // Of equal ones the youngest.
+  }
+  return best;
 }
 
 }  // namespace cms::core

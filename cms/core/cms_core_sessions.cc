@@ -51,6 +51,10 @@ void CmsCore::on_control(Instant now, const PeerId& peer, const std::string& pee
     on_metrics(now, *session, *metrics);
   } else if (const auto* report = std::get_if<wire::RestoreReport>(&message.body)) {
     effects.push_back(TargetReported{session->id, *report});
+  } else if (const auto* frozen = std::get_if<wire::FreezeReport>(&message.body)) {
+    effects.push_back(SourceReported{session->id, *frozen});
+  } else if (const auto* migrate = std::get_if<wire::Migrate>(&message.body)) {
+    effects.push_back(MigrateAsked{session->id, *migrate});
   } else if (std::holds_alternative<wire::Bye>(message.body)) {
     end_session(now, session->id, Code::kPublisherGone, "it said BYE", effects);
   } else {

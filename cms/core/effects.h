@@ -138,6 +138,16 @@ struct TargetReported {
   SessionId target{};
   wire::RestoreReport report{};
 };
+// The source of a planned move says how far it is; also of what it keeps frozen.
+struct SourceReported {
+  SessionId source{};
+  wire::FreezeReport report{};
+};
+// An RTCR asks for a move of a program of its ECU. To be answered with MigrateAnswer.
+struct MigrateAsked {
+  SessionId session{};
+  wire::Migrate migrate{};
+};
 struct RemoveBlobs {  // Not answered: what could not be removed is found again by reconciling.
   std::vector<storage::BlobName> names;
 };
@@ -148,11 +158,11 @@ struct LogEvent {
   std::string text;
 };
 
-using Effect =
-    std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore, DropStore,
-                 StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram, RemoveBlobs, SendPeer,
-                 IndexStored, NoteWithdrawn, NoteQuarantined, NoteIncarnations, ReconcileStore,
-                 ApplyRetention, FreeSpace, NoteRemoved, NotePinned, TargetReported, GiveUp, LogEvent>;
+using Effect = std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore,
+                            DropStore, StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram,
+                            RemoveBlobs, SendPeer, IndexStored, NoteWithdrawn, NoteQuarantined,
+                            NoteIncarnations, ReconcileStore, ApplyRetention, FreeSpace, NoteRemoved,
+                            NotePinned, TargetReported, SourceReported, MigrateAsked, GiveUp, LogEvent>;
 using Effects = std::vector<Effect>;
 
 }  // namespace cms::core

@@ -74,6 +74,7 @@ struct Candidate {
   SessionId session{};
   bool live = false;            // Heard within the last heartbeats.
   bool takes_restores = false;  // By its hello.
+  bool freezes = false;         // By the hello of any of its sessions: its programs can be moved.
   std::optional<wire::Metrics> metrics{};
   Duration metrics_age{};  // Since they were measured.
   Reservation reserved{};

@@ -15,8 +15,6 @@ using Stage = RestoreCore::Stage;
 
 constexpr Duration kPlacementForgotten = std::chrono::seconds(60);
 
-bool has_ended(Stage stage) { return stage == Stage::kDone || stage == Stage::kRefused; }
-
 bool appends(Stage stage) {
   return stage == Stage::kClaiming || stage == Stage::kActing || stage == Stage::kFinishing ||
          stage == Stage::kAborting || stage == Stage::kReleasing;
@@ -25,7 +23,8 @@ bool appends(Stage stage) {
 // Whether a claim of ours is open in this stage.
 bool holds_claim(Stage stage) {
   return stage == Stage::kClaiming || stage == Stage::kFinding || stage == Stage::kPlacing ||
-         stage == Stage::kPreparing || stage == Stage::kActing || stage == Stage::kReleasing;
+         stage == Stage::kFreezing || stage == Stage::kPreparing || stage == Stage::kActing ||
+         stage == Stage::kReleasing;
 }
 
 std::string ms(Instant from, Instant to) {
@@ -101,9 +100,11 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
   if (scan == scans_.end()) return;
   const Instant asked_at = scan->second;
   scans_.erase(scan);
+  if (asked.ecu_mac) drain_scanned(now, *asked.ecu_mac, asked_at, heads, effects);
   const auto loss = asked.ecu_mac ? losses_.find(*asked.ecu_mac) : losses_.end();
+  if (asked.ecu_mac && loss == losses_.end()) return;  // It was for a drain.
   if (!heads.ok()) {
-    if (loss == losses_.end()) {
+    if (!asked.ecu_mac) {
       next_scan_at_ = now + kRestoreRetry;
       return;
     }
@@ -162,12 +163,16 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
 }
 
 RestoreCore::Progress RestoreCore::progress_of(EcuMac ecu_mac) const {
-  Progress progress;
   const auto loss = losses_.find(ecu_mac);
-  if (loss == losses_.end()) return progress;
-  progress.scanned = loss->second.scanned;
-  progress.total = loss->second.lineages.size();
-  for (const Lineage& lineage : loss->second.lineages) {
+  if (loss == losses_.end()) return Progress{};
+  return progress_of(loss->second.lineages, loss->second.scanned);
+}
+
+RestoreCore::Progress RestoreCore::progress_of(const std::set<Lineage>& lineages, bool scanned) const {
+  Progress progress;
+  progress.scanned = scanned;
+  progress.total = lineages.size();
+  for (const Lineage& lineage : lineages) {
     const auto restore = restores_.find(lineage);
     if (restore == restores_.end() || restore->second.stage == Stage::kDone) {
       ++progress.done;
@@ -181,9 +186,13 @@ RestoreCore::Progress RestoreCore::progress_of(EcuMac ecu_mac) const {
 bool RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason reason,
                         RestoreEffects& effects) {
   const auto known = restores_.find(head.lineage);
-  if (known != restores_.end() && !has_ended(known->second.stage) && known->second.replaces == head.owner) {
+  if (known != restores_.end() && !known->second.has_ended() && known->second.replaces == head.owner) {
     Restore& restore = known->second;
     restore.insisted = true;
+    if (restore.is_move() && reason == wire::ClaimReason::kVouched) {
+      restore.lost_meanwhile = true;
+      restore.stop_why = "its ECU is lost";
+    }
     if (restore.stage == Stage::kWaiting) restore.next_at = now;
     if (restore.stage == Stage::kNoTarget) read_head(now, restore, effects);
     return true;
@@ -193,7 +202,7 @@ bool RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason 
   if (known != restores_.end() && (known->second.asked || known->second.unresolved != 0)) return false;
   if (known == restores_.end() && restores_.size() >= kRestoreCountMax) {
     for (auto it = restores_.begin(); it != restores_.end();) {
-      it = has_ended(it->second.stage) ? restores_.erase(it) : std::next(it);
+      it = it->second.has_ended() ? restores_.erase(it) : std::next(it);
     }
     if (restores_.size() >= kRestoreCountMax) return false;
   }
@@ -268,6 +277,7 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
   switch (turn_of(&head, config_.me, !members_.is_stale(writer, now))) {
     case Turn::kNobodys:
     case Turn::kOrphaned:
+      if (restore.is_move()) return judge_free_move(now, restore, effects);
       if (head.attempts >= kAttemptsMax && !restore.insisted) {
         return end(now, restore, Stage::kRefused,
                    std::to_string(head.attempts) + " claims in a row did not bring it to life", effects);
@@ -276,6 +286,10 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
     case Turn::kMine:
       restore.claim_uid = head.uid;
       restore.claimed_at = now;
+      restore.has_claimed = true;
+      if (restore.is_move() && !restore.asked_here) {
+        return release(now, restore, Stage::kRefused, "nobody asks for it any more", effects);
+      }
       if (restore.found && restore.found_for == head.uid) return look_for_target(now, restore, effects);
       return find(now, restore, effects);
     case Turn::kOthers:
@@ -339,6 +353,10 @@ void RestoreCore::on_won(Instant now, Restore& restore, RestoreEffects& effects)
     case ClaimKind::kClaim:
       restore.claim_uid = head.uid;
       restore.claimed_at = now;
+      restore.has_claimed = true;
+      if (!restore.stop_why.empty()) {
+        return release(now, restore, Stage::kRefused, restore.stop_why, effects);
+      }
       return find(now, restore, effects);
     case ClaimKind::kAct:
       restore.acted_at = now;
@@ -347,6 +365,7 @@ void RestoreCore::on_won(Instant now, Restore& restore, RestoreEffects& effects)
       return send_go(now, restore, effects);
     case ClaimKind::kDone: return end_moved(now, restore, effects);
     case ClaimKind::kRelease:
+      if (restore.lost_meanwhile) return go_on_as_lost(now, restore);
       if (restore.after_release == Stage::kRefused) {
         return this->end(now, restore, Stage::kRefused, restore.why, effects);
       }
@@ -365,6 +384,7 @@ void RestoreCore::on_won(Instant now, Restore& restore, RestoreEffects& effects)
 void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
   if (draining_ || !members_.may_act(now)) return;
   std::size_t held = claim_count();
+  std::size_t moves = move_count();
   // Each CMS begins elsewhere, so that two that were told of one loss do not run into each other at every step.
   const auto first = open_.lower_bound(first_);
   std::vector<Lineage> order(first, open_.end());
@@ -379,6 +399,19 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
       wait(now, restore, Stage::kWatching, kWatchOthers, head.writer + ", who claimed it, is back");
       continue;
     }
+    if (restore.is_move() && head.kind == ClaimKind::kClaim) {
+      restore.stop_why = head.writer + ", who moved it, has died";
+    } else if (restore.is_move()) {
+      const auto source = freezes_.find(restore.replaces.program.ecu_mac);
+      if (source == freezes_.end() || !source->second) {
+        end(now, restore, Stage::kRefused,
+            source == freezes_.end() ? "its ECU is not connected" : "its RTCR cannot freeze programs",
+            effects);
+        continue;
+      }
+      if (moves >= kMovesTogetherMax) continue;
+      ++moves;
+    }
     ++held;
     restore.insisted = false;
     restore.tried = false;
@@ -390,9 +423,12 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
 
 void RestoreCore::release(Instant now, Restore& restore, Stage after, std::string why,
                           RestoreEffects& effects) {
+  if (restore.is_move()) after = Stage::kRefused;
   restore.after_release = after;
   restore.why = why;
-  effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " is not restored: " + why});
+  effects.push_back(
+      RestoreEvent{true, to_string(restore.replaces.program) +
+                             (restore.is_move() ? " stays where it is: " : " is not restored: ") + why});
   append(now, restore, core::release(stamp(), *restore.head, !restore.tried, std::move(why)),
          Stage::kReleasing, effects);
 }
@@ -402,6 +438,7 @@ void RestoreCore::abort(Instant now, Restore& restore, wire::AbortProof proof, s
   effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " was not started on " +
                                            to_string(restore.target.ecu_mac) + ": " + why});
   restore.unable.insert(restore.target.ecu_mac);
+  restore.why = why;
   append(now, restore, core::abort(stamp(), *restore.head, proof, std::move(why)), Stage::kAborting, effects);
 }
 
@@ -410,10 +447,12 @@ void RestoreCore::end(Instant now, Restore& restore, Stage stage, std::string wh
   restore.ended_at = now;
   restore.why = std::move(why);
   open_.erase(restore.lineage);
-  if (stage == Stage::kRefused) {
-    effects.push_back(
-        RestoreEvent{true, to_string(restore.replaces.program) + " cannot be restored: " + restore.why});
-  }
+  if (stage != Stage::kRefused) return;
+  effects.push_back(RestoreEvent{
+      true, to_string(restore.replaces.program) +
+                (restore.is_move() ? " was not moved: " : " cannot be restored: ") + restore.why});
+  // Who is frozen for a claim of ours goes on at once; for another's, when it says next that it is frozen.
+  if (restore.is_move() && restore.has_claimed && !is_open(restore.head->kind)) send_thaw(restore, effects);
 }
 
 void RestoreCore::end_moved(Instant now, Restore& restore, RestoreEffects& effects) {
@@ -424,7 +463,9 @@ void RestoreCore::end_moved(Instant now, Restore& restore, RestoreEffects& effec
   effects.push_back(OwnerChanged{restore.lineage, restore.replaces, owner});
   if (by_us) {
     std::string text = to_string(restore.replaces.program) + " runs as " + to_string(owner.program) + ", " +
-                       ms(restore.began_at, now) + " after its loss was told";
+                       ms(restore.began_at, now) +
+                       (restore.is_move() ? " after its move was asked for" : " after its loss was told");
+    if (restore.last) text += "; it stood still for " + ms(restore.frozen_at, now);
     if (restore.placed_at != Instant{} && restore.claimed_at != Instant{}) {
       text += " (claimed after " + ms(restore.began_at, restore.claimed_at) + ", placed " +
               ms(restore.claimed_at, restore.placed_at) + ", prepared " +
@@ -456,6 +497,7 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
     case Stage::kWatching:
     case Stage::kWaiting: return read_head(now, restore, effects);
     case Stage::kFinding: return find(now, restore, effects);
+    case Stage::kFreezing: return send_freeze(now, restore, effects);
     case Stage::kPreparing:
       if (!is_there(restore.target)) return next_target(now, restore, "its session has ended", effects);
       if (is_gone(restore.target))
@@ -505,14 +547,20 @@ void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<
                           std::size_t awaited, RestoreEffects& effects) {
   wall_us_ = wall_us;
   sessions_.clear();
-  for (const Candidate& candidate : candidates)
+  freezes_.clear();
+  for (const Candidate& candidate : candidates) {
     sessions_.emplace(candidate.session.ecu_mac, candidate.session);
+    freezes_.emplace(candidate.session.ecu_mac, candidate.freezes);
+  }
   note_groups(now, candidates, effects);
   look_for_losses(now, effects);
+  look_after_drains(now, effects);
+  look_after_frozen(now, effects);
   // A step may end a restore, and so take it out of open_.
   const std::vector<Lineage> open(open_.begin(), open_.end());
   for (const Lineage& lineage : open) {
     Restore& restore = restores_.at(lineage);
+    if (stop_move(now, restore, effects)) continue;
     if (draining_) give_back(now, restore, effects);
     step(now, restore, effects);
   }
@@ -532,6 +580,7 @@ std::string_view to_string(Stage stage) {
     case Stage::kClaiming: return "claiming";
     case Stage::kFinding: return "finding the checkpoint";
     case Stage::kPlacing: return "looking for a target";
+    case Stage::kFreezing: return "freezing";
     case Stage::kPreparing: return "preparing";
     case Stage::kActing: return "acting";
     case Stage::kStarting: return "starting";

@@ -1,7 +1,9 @@
 #pragma once
-// RestoreCore carries programs on from lost ECUs: it claims a lineage in its log, finds the checkpoint, picks
-// a target, has it restored there paused, and only then lets it run and writes down who owns it
-// (docs/adr/0010-claim-log.md has the order of the records, claim_log.h what may follow what).
+// RestoreCore carries programs on elsewhere, from lost ECUs and, as planned moves, from ECUs that live: it claims a
+// lineage in its log, finds the checkpoint, picks a target, has it restored there paused, and only then lets it run
+// and writes down who owns it (docs/adr/0010-claim-log.md has the order of the records, claim_log.h what may follow
+// what). A planned move has the source freeze the program first, and goes on from the checkpoint that this names as
+// its last, or not at all (docs/adr/0014-planned-moves.md).
 //
 // Inputs are calls with the time; what is to be done comes back as effects. It decides nothing from what it
 // remembers: before it acts on a log it has read its head or won its highest slot, and an append that lost, or of
@@ -63,6 +65,23 @@ inline constexpr Duration kLogScanInterval = std::chrono::seconds(30);  // For o
 inline constexpr std::uint32_t kAttemptsBeforeOlder = 3;
 inline constexpr std::uint32_t kAttemptsMax = 16;  // Then an operator has to look.
 
+// ---- planned moves
+// Of all of ours; each keeps a program from running.
+inline constexpr std::size_t kMovesTogetherMax = 8;
+inline constexpr Duration kSourceSilenceMax = std::chrono::seconds(5);  // Without an answer: it is given up.
+inline constexpr Duration kSourceFreezesMax = std::chrono::seconds(60);
+// From frozen to its last checkpoint on the store: that has to be pulled.
+inline constexpr Duration kLastStoredMax = std::chrono::minutes(10);
+inline constexpr Duration kLastLookedForEvery = std::chrono::milliseconds(100);
+// What is frozen for a claim that we do not work at: so long it is left to who does, and so often looked at then.
+inline constexpr Duration kFrozenSettledAfter = std::chrono::seconds(2);
+inline constexpr Duration kFrozenForgotten = std::chrono::seconds(10);  // It is not reported any more.
+inline constexpr std::size_t kFrozenCountMax = 4096;
+inline constexpr std::size_t kDrainCountMax = 1024;
+// A drain tries again what could not be moved, ever more seldom: each attempt may stop the program for a while.
+inline constexpr Duration kDrainRetryMin = std::chrono::seconds(5);
+inline constexpr Duration kDrainRetryMax = std::chrono::seconds(60);
+
 struct RestoreConfig {
   Writer me;
   std::uint64_t budget_bytes = 512U * 1024 * 1024;  // On their way to targets; one is always allowed.
@@ -89,14 +108,23 @@ struct SettleAppend {  // on_appended.
   std::uint64_t attempt = 0;
 };
 // The best checkpoint that can be restored, listed from the store now, made durable and its footer read; the
-// `skip` best ones are passed over. on_found.
+// `skip` best ones are passed over. With `exact` that one and no other: kNotFound while it is not there. on_found.
 struct FindCheckpoint {
   wire::ClaimRecord head{};
   std::size_t skip = 0;
+  std::optional<Version> exact{};
 };
 struct SendToTarget {
   SessionId target{};
   wire::ControlBody body{};
+};
+// To the session of that ECU that publishes the program.
+struct SendToSource {
+  ProgramKey program{};
+  wire::ControlBody body{};
+};
+struct ReadFrozen {  // As ReadHead, for what is frozen. on_frozen_head.
+  Lineage lineage{};
 };
 struct AskTargets {};  // For their figures: CmsCore::ask_metrics.
 // The lineage has another owner: who sends under the former one is fenced.
@@ -109,8 +137,9 @@ struct RestoreEvent {  // For the log.
   bool warning = false;
   std::string text{};
 };
-using RestoreEffect = std::variant<ScanLogs, ReadHead, AppendRecord, SettleAppend, FindCheckpoint,
-                                   SendToTarget, AskTargets, OwnerChanged, RestoreEvent>;
+using RestoreEffect =
+    std::variant<ScanLogs, ReadHead, AppendRecord, SettleAppend, FindCheckpoint, SendToTarget, SendToSource,
+                 ReadFrozen, AskTargets, OwnerChanged, RestoreEvent>;
 using RestoreEffects = std::vector<RestoreEffect>;
 
 class RestoreCore {
@@ -123,6 +152,20 @@ class RestoreCore {
   // Again for the same one: what is open or was refused is tried again. on_time must have told the sessions that
   // there are now: one that comes later is not meant.
   void fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects);
+
+  // Moves a program to another ECU. `head`: of its lineage, read just now, of which the program is the owner. `only`:
+  // to that ECU. Again while it moves: nothing. kAlreadyExists: it is being restored or moved already, to elsewhere or
+  // by another CMS. kLimit: too many restores are open.
+  Status move(Instant now, const wire::ClaimRecord& head, std::optional<EcuMac> only,
+              RestoreEffects& effects);
+  // It stays where it is, if it can still. kNotFound: it does not move. kUnavailable: its target may run it by now.
+  Status cancel_move(Instant now, ProgramKey program);
+  // Moves all programs of an ECU, and places none there until cancel_drain. What cannot be moved is tried again by
+  // and by, until `deadline`: then no more is moved. Again for the same one: what could not be moved is tried again
+  // now, and the deadline is the new one.
+  void drain_ecu(Instant now, EcuMac ecu_mac, std::optional<Instant> deadline, RestoreEffects& effects);
+  // What has not moved yet stays. kNotFound: it is not drained.
+  Status cancel_drain(Instant now, EcuMac ecu_mac, RestoreEffects& effects);
 
   // ---- inputs: answers of the workers
   // `unusable`: so many logs could not be read for what they are; a person has to look at them.
@@ -153,6 +196,11 @@ class RestoreCore {
   void on_report(Instant now, const SessionId& from, const wire::RestoreReport& report,
                  RestoreEffects& effects);
 
+  // ---- inputs: sources of planned moves
+  void on_freeze_report(Instant now, const SessionId& from, const wire::FreezeReport& report,
+                        RestoreEffects& effects);
+  void on_frozen_head(Instant now, const Lineage& lineage, const Result<Head>& head, RestoreEffects& effects);
+
   // ---- inputs: time
   // `candidates`, of this moment: as CmsCore::candidates. `awaited`: ECUs whose figures are on their way.
   void on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates,
@@ -177,6 +225,7 @@ class RestoreCore {
     kClaiming,   // CLAIM is being appended.
     kFinding,    // The checkpoint.
     kPlacing,    // A target is looked for.
+    kFreezing,   // The source is to stop it, and to publish its last checkpoint.
     kPreparing,  // The target pulls it and restores it, paused.
     kActing,     // ACT is being appended.
     kStarting,   // Go was sent; the target's answer is awaited.
@@ -189,6 +238,9 @@ class RestoreCore {
     kRefused,  // It cannot be done: see `why`.
   };
   struct Restore {
+    bool has_ended() const { return stage == Stage::kDone || stage == Stage::kRefused; }
+    bool is_move() const { return reason == wire::ClaimReason::kRequest; }  // Planned: its source lives.
+
     Lineage lineage{};
     wire::ClaimOwner replaces{};
     wire::ClaimReason reason = wire::ClaimReason::kNone;
@@ -227,7 +279,16 @@ class RestoreCore {
     std::uint64_t act_uid = 0;      // Another's ACT that is watched,
     Instant act_seen_at{};          //   and since when.
     bool insisted = false;          // An operator told it just now: it is tried however often it failed.
-    bool asked = false;             // The worker has a question or an append of it.
+    // ---- of a planned move
+    bool asked_here = false;        // Not one whose mover has died: those are only ended.
+    bool has_claimed = false;       // Once: a second time only if it is asked for again.
+    std::optional<EcuMac> only{};   // The target that was asked for.
+    std::optional<Version> last{};  // That the source has named, frozen.
+    Instant frozen_at{};
+    std::string stop_why{};       // Not empty: it is not to be moved any more.
+    bool lost_meanwhile = false;  // Its ECU: it is restored as soon as the move has ended.
+    int failures = 0;             // So often it could not be moved.
+    bool asked = false;           // The worker has a question or an append of it.
   };
   struct Loss {
     Instant told_at{};
@@ -246,6 +307,20 @@ class RestoreCore {
     std::size_t refused = 0;  // Those without a target among them.
   };
   Progress progress_of(EcuMac ecu_mac) const;
+  struct Drain {
+    Instant told_at{};
+    std::optional<Instant> deadline{};
+    bool scanned = false;
+    Instant next_look_at{};
+    std::string trouble{};
+    std::string ended_why{};  // Not empty: no more is moved.
+    bool cancelled = false;   // Then programs may be placed there again.
+    std::set<Lineage> lineages{};
+  };
+  const std::map<EcuMac, Drain>& drains() const { return drains_; }
+  Progress progress_of_drain(EcuMac ecu_mac) const;
+  // Whether no program is to be placed there.
+  bool is_drained(EcuMac ecu_mac) const;
   const std::map<Lineage, Restore>& restores() const { return restores_; }
   const std::map<EcuMac, Loss>& losses() const { return losses_; }
   // The life of an ECU that ended up to this incarnation: an operator said so.
@@ -294,6 +369,27 @@ class RestoreCore {
   bool is_stuck(Instant now, const Restore& restore) const;
   // This cmsd ends: another has to do it, and shall not wait until our life is taken for dead.
   void give_back(Instant now, Restore& restore, RestoreEffects& effects);
+  // ---- planned moves
+  // No claim is open, or that of a dead one.
+  void judge_free_move(Instant now, Restore& restore, RestoreEffects& effects);
+  // True: it is one that is to end, and does.
+  bool stop_move(Instant now, Restore& restore, RestoreEffects& effects);
+  void send_freeze(Instant now, Restore& restore, RestoreEffects& effects);
+  void send_thaw(const Restore& restore, RestoreEffects& effects) const;
+  void on_source_answered(Instant now, Restore& restore, const wire::FreezeReport& report,
+                          RestoreEffects& effects);
+  // The last checkpoint is there.
+  void prepare_frozen(Instant now, Restore& restore, RestoreEffects& effects);
+  void go_on_as_lost(Instant now, Restore& restore);
+  std::size_t move_count() const;
+  void drain_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
+                     const Result<std::vector<wire::ClaimRecord>>& heads, RestoreEffects& effects);
+  void look_after_drains(Instant now, RestoreEffects& effects);
+  // False: not now.
+  bool move_for_drain(Instant now, const wire::ClaimRecord& head, int failures, RestoreEffects& effects);
+  void stop_drain(EcuMac ecu_mac, Drain& drain, const std::string& why, RestoreEffects& effects);
+  Progress progress_of(const std::set<Lineage>& lineages, bool scanned) const;
+  void look_after_frozen(Instant now, RestoreEffects& effects);
   std::uint64_t bytes_under_way() const;
   Stamp stamp();
 
@@ -313,7 +409,18 @@ class RestoreCore {
     Instant at{};
   };
   std::vector<Placement> placements_;
-  std::map<EcuMac, SessionId> sessions_;            // As on_time was last told.
+  std::map<EcuMac, SessionId> sessions_;  // As on_time was last told.
+  std::map<EcuMac, bool> freezes_;        // As on_time was last told: who can be a source.
+  std::map<EcuMac, Drain> drains_;
+  struct Frozen {
+    SessionId source{};
+    ProgramId program_id = 0;
+    std::uint64_t claim_slot = 0;
+    Instant look_at{};
+    Instant reported_at{};
+    bool asked = false;
+  };
+  std::map<Lineage, Frozen> frozen_;                // For claims that we do not work at.
   std::map<std::optional<EcuMac>, Instant> scans_;  // Asked for and not answered, and when.
   Instant next_scan_at_{};                          // For open claims of the dead.
   std::map<Lineage, std::uint64_t> acts_seen_;      // Of others that live, at the last such scan: their uids.

@@ -15,6 +15,10 @@ constexpr Duration kPlacementShows = std::chrono::seconds(5);
 
 bool is_at_target(const RestoreCore::Restore& restore, EcuMac ecu_mac) {
   switch (restore.stage) {
+    case Stage::kFinding:
+      if (!restore.last) return false;
+      [[fallthrough]];
+    case Stage::kFreezing:
     case Stage::kPreparing:
     case Stage::kActing:
     case Stage::kStarting:
@@ -42,9 +46,9 @@ std::string no_target(const std::vector<TargetVerdict>& verdicts) {
 void RestoreCore::find(Instant now, Restore& restore, RestoreEffects& effects) {
   CMS_ASSERT(!restore.asked);
   go_to(now, restore, Stage::kFinding);
-  restore.skip = restore.head->attempts > kAttemptsBeforeOlder ? 1 : 0;
+  restore.skip = restore.head->attempts > kAttemptsBeforeOlder && !restore.is_move() ? 1 : 0;
   restore.asked = true;
-  effects.push_back(FindCheckpoint{*restore.head, restore.skip});
+  effects.push_back(FindCheckpoint{*restore.head, restore.skip, restore.last});
 }
 
 void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Found>& found,
@@ -55,7 +59,13 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
   if (found.ok()) {
     restore.found = *found;
     restore.found_for = restore.claim_uid;
+    if (restore.last) return prepare_frozen(now, restore, effects);
     return look_for_target(now, restore, effects);
+  }
+  if (restore.last && found.error().code == Code::kNotFound && now - restore.frozen_at < kLastStoredMax) {
+    restore.why = "its last checkpoint is not on the store yet";
+    restore.next_at = now + kLastLookedForEvery;
+    return;
   }
   if (found.error().code == Code::kNotFound || found.error().code == Code::kWithdrawn) {
     return release(now, restore, Stage::kRefused, found.error().message(), effects);
@@ -83,6 +93,7 @@ Demand RestoreCore::demand_of(const Restore& restore) const {
   demand.size_bytes = restore.found->name.size_bytes;
   demand.requirements = restore.found->notification.requirements;
   demand.real_time = restore.found->notification.real_time;
+  demand.only = restore.only;
   demand.leaves_groups = groups_of(demand.program.ecu_mac);
   return demand;
 }
@@ -113,7 +124,10 @@ void RestoreCore::note_groups(Instant now, const std::vector<Candidate>& candida
 
 void RestoreCore::add_reservations(Instant now, std::vector<Candidate>& candidates) const {
   std::map<EcuMac, Candidate*> by_ecu;
-  for (Candidate& candidate : candidates) by_ecu.emplace(candidate.session.ecu_mac, &candidate);
+  for (Candidate& candidate : candidates) {
+    by_ecu.emplace(candidate.session.ecu_mac, &candidate);
+    if (candidate.metrics && is_drained(candidate.session.ecu_mac)) candidate.metrics->draining = true;
+  }
   for (const Placement& placement : placements_) {
     const auto found = by_ecu.find(placement.ecu_mac);
     if (found == by_ecu.end()) continue;
@@ -135,7 +149,9 @@ std::uint64_t RestoreCore::bytes_under_way() const {
   std::uint64_t bytes = 0;
   for (const Lineage& lineage : open_) {
     const Restore& restore = restores_.at(lineage);
-    if (restore.stage == Stage::kPreparing) bytes += restore.found->name.size_bytes;
+    if (restore.stage == Stage::kPreparing || restore.stage == Stage::kFreezing) {
+      bytes += restore.found->name.size_bytes;
+    }
   }
   return bytes;
 }
@@ -193,18 +209,23 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
     restore.target = best->session;
     restore.placed_at = now;
     restore.received_bytes = 0;
-    restore.tried = true;
+    restore.tried = !restore.is_move();  // A move that fails says nothing about the checkpoint.
     restore.heard_at = now;
     restore.moved_at = now;
     if (placements_.size() >= kPlacementCountMax) placements_.erase(placements_.begin());
     placements_.push_back(Placement{demand.lineage, best->session.ecu_mac, reservation_of(demand),
                                     hosted_of(demand.lineage, demand.requirements, demand.real_time), now});
+    if (restore.is_move() && !restore.last) {
+      go_to(now, restore, Stage::kFreezing);
+      send_freeze(now, restore, effects);
+      return true;
+    }
     go_to(now, restore, Stage::kPreparing);
     send_prepare(now, restore, effects);
     return true;
   }
   const bool figures_had_time = now - restore.since >= kPlaceWaitMax / 3;
-  if (restore.may_pass && figures_had_time && ++restore.rounds < kTargetRoundsMax) {
+  if (restore.may_pass && !restore.is_move() && figures_had_time && ++restore.rounds < kTargetRoundsMax) {
     // Who refused a claim refuses it for good: it takes another one.
     restore.tried = false;  // It was nobody's failure, and says nothing about the checkpoint.
     restore.unable.clear();
@@ -257,7 +278,7 @@ bool RestoreCore::is_stuck(Instant now, const Restore& restore) const {
 void RestoreCore::give_back(Instant now, Restore& restore, RestoreEffects& effects) {
   if (restore.asked || restore.unresolved != 0) return;
   if (restore.stage != Stage::kFinding && restore.stage != Stage::kPlacing &&
-      restore.stage != Stage::kPreparing) {
+      restore.stage != Stage::kFreezing && restore.stage != Stage::kPreparing) {
     return;
   }
   if (restore.stage == Stage::kPreparing) command(restore, wire::Discard{claim_of(restore)}, effects);

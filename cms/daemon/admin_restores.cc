@@ -36,6 +36,7 @@ Json restore_json(const RestoreCore::Restore& restore, Instant now) {
   };
   step("claimed_ms", restore.claimed_at);
   step("placed_ms", restore.placed_at);
+  step("frozen_ms", restore.frozen_at);
   step("prepared_ms", restore.prepared_at);
   step("acted_ms", restore.acted_at);
   step("started_ms", restore.started_at);
@@ -56,6 +57,33 @@ std::string with_list(Json json, std::vector<const RestoreCore::Restore*> found,
     std::string text = dump(json);
     if (text.size() <= wire::kJsonBytesMax) return text;
   }
+}
+
+std::vector<const RestoreCore::Restore*> restores_of(const RestoreCore& restores,
+                                                     const std::set<Lineage>& lineages) {
+  std::vector<const RestoreCore::Restore*> found;
+  for (const Lineage& lineage : lineages) {
+    const auto restore = restores.restores().find(lineage);
+    if (restore != restores.restores().end()) found.push_back(&restore->second);
+  }
+  return found;
+}
+
+std::string progress_json(Json json, const RestoreCore::Progress& progress, bool all, Instant told_at,
+                          const std::string& trouble, std::vector<const RestoreCore::Restore*> found,
+                          Instant now) {
+  const std::size_t ended = progress.done + progress.refused;
+  const double seconds = std::chrono::duration<double>(now - told_at).count();
+  const double rate = seconds > 0 ? static_cast<double>(ended) / seconds : 0;
+  json["total"] = progress.total;
+  json["done"] = progress.done;
+  json["refused"] = progress.refused;
+  json["per_s"] = static_cast<std::uint64_t>(rate);
+  json["left_s"] = rate > 0 && !all
+                       ? Json(static_cast<std::uint64_t>(static_cast<double>(progress.total - ended) / rate))
+                       : Json();
+  json["trouble"] = trouble.empty() ? Json() : Json(trouble);
+  return with_list(std::move(json), std::move(found), now);
 }
 
 std::string what_of(const wire::ClaimRecord& record) {
@@ -82,28 +110,53 @@ Result<std::string> loss_json(const RestoreCore& restores, EcuMac ecu_mac, Insta
     return make_error(Code::kNotFound, "nobody told this cmsd that " + to_string(ecu_mac) + " is lost");
   }
   const RestoreCore::Progress progress = restores.progress_of(ecu_mac);
-  const std::size_t ended = progress.done + progress.refused;
-  const bool all = progress.scanned && ended == progress.total;
-  const double seconds = std::chrono::duration<double>(now - loss->second.told_at).count();
-  const double rate = seconds > 0 ? static_cast<double>(ended) / seconds : 0;
+  const bool all = progress.scanned && progress.done + progress.refused == progress.total;
   Json json{{"ecu_mac", to_string(ecu_mac)},
             {"state", all                ? "ended"
                       : progress.scanned ? "restoring"
-                                         : "reading the claim logs"},
-            {"total", progress.total},
-            {"done", progress.done},
-            {"refused", progress.refused},
-            {"per_s", static_cast<std::uint64_t>(rate)}};
-  json["left_s"] = rate > 0 && !all
-                       ? Json(static_cast<std::uint64_t>(static_cast<double>(progress.total - ended) / rate))
-                       : Json();
-  json["trouble"] = loss->second.trouble.empty() ? Json() : Json(loss->second.trouble);
-  std::vector<const RestoreCore::Restore*> found;
-  for (const Lineage& lineage : loss->second.lineages) {
-    const auto restore = restores.restores().find(lineage);
-    if (restore != restores.restores().end()) found.push_back(&restore->second);
+                                         : "reading the claim logs"}};
+  return progress_json(std::move(json), progress, all, loss->second.told_at, loss->second.trouble,
+                       restores_of(restores, loss->second.lineages), now);
+}
+
+Result<std::string> drain_json(const RestoreCore& restores, EcuMac ecu_mac, Instant now) {
+  const auto found = restores.drains().find(ecu_mac);
+  if (found == restores.drains().end()) {
+    return make_error(Code::kNotFound, "nobody told this cmsd to drain " + to_string(ecu_mac));
   }
-  return with_list(std::move(json), std::move(found), now);
+  const RestoreCore::Drain& drain = found->second;
+  const RestoreCore::Progress progress = restores.progress_of_drain(ecu_mac);
+  // What could not be moved is tried again, also when nobody waits for it any more; with a deadline one waits.
+  const bool may_go_on = drain.deadline && drain.ended_why.empty() && progress.refused > 0;
+  const bool all = (progress.scanned || !drain.ended_why.empty()) &&
+                   progress.done + progress.refused == progress.total && !may_go_on;
+  Json json{{"ecu_mac", to_string(ecu_mac)},
+            {"state", all                ? "ended"
+                      : progress.scanned ? "moving"
+                                         : "reading the claim logs"},
+            {"cancelled", drain.cancelled}};
+  json["stopped_by"] = drain.ended_why.empty() ? Json() : Json(drain.ended_why);
+  return progress_json(std::move(json), progress, all, drain.told_at, drain.trouble,
+                       restores_of(restores, drain.lineages), now);
+}
+
+Result<std::string> move_json(const RestoreCore& restores, const ProgramKey& program, Instant now) {
+  const RestoreCore::Restore* move = nullptr;
+  for (const auto& [lineage, one] : restores.restores()) {
+    if (!(one.replaces.program == program) || !one.is_move()) continue;
+    if (move == nullptr || one.began_at > move->began_at) move = &one;
+  }
+  if (move == nullptr) {
+    return make_error(Code::kNotFound,
+                      "this cmsd moves " + to_string(program) + " neither now nor did it before");
+  }
+  RestoreCore::Progress progress;
+  progress.scanned = true;
+  progress.total = 1;
+  progress.done = move->stage == Stage::kDone ? 1 : 0;
+  progress.refused = move->stage == Stage::kRefused ? 1 : 0;
+  Json json{{"program", to_string(program)}, {"state", move->has_ended() ? "ended" : "moving"}};
+  return progress_json(std::move(json), progress, move->has_ended(), move->began_at, {}, {move}, now);
 }
 
 std::string restores_json(const RestoreCore& restores, std::optional<EcuMac> ecu_mac, Instant now) {

@@ -18,6 +18,10 @@ inline constexpr std::size_t kRestoresShownMax = 2000;  // Of one answer, those 
 
 // How far the restores of a lost ECU are. kNotFound: nobody said that it is lost.
 Result<std::string> loss_json(const core::RestoreCore& restores, EcuMac ecu_mac, Instant now);
+// How far the newest move of a program by this cmsd is. kNotFound: there was none.
+Result<std::string> move_json(const core::RestoreCore& restores, const ProgramKey& program, Instant now);
+// How far the drain of an ECU is. kNotFound: nobody said that it is to be drained.
+Result<std::string> drain_json(const core::RestoreCore& restores, EcuMac ecu_mac, Instant now);
 // All, or those of programs that this ECU lost.
 std::string restores_json(const core::RestoreCore& restores, std::optional<EcuMac> ecu_mac, Instant now);
 std::string history_json(const std::vector<wire::ClaimRecord>& records, bool more);

@@ -1,6 +1,8 @@
 #include "cms/daemon/admin_service.h"
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "cms/daemon/admin_plan.h"
@@ -30,6 +32,12 @@ void AdminService::refuse(const std::string& peer, const AdminRequest& request, 
   send(peer, answer);
 }
 
+namespace {
+
+constexpr std::uint64_t kDrainDeadlineMsMax = std::uint64_t{30} * 24 * 3600 * 1000;
+
+}  // namespace
+
 void AdminService::on_request(Instant now, const std::string& peer, const AdminRequest& request,
                               core::Effects& effects) {
   if (request.method == AdminMethod::kRetire) {
@@ -42,6 +50,10 @@ void AdminService::on_request(Instant now, const std::string& peer, const AdminR
     explain(now, peer, request, effects);
   } else if (request.method == AdminMethod::kEcuFailed) {
     ecu_failed(now, peer, request, effects);
+  } else if (request.method == AdminMethod::kMigrate) {
+    migrate(now, peer, request);
+  } else if (request.method == AdminMethod::kEcuDrain) {
+    ecu_drain(now, peer, request, effects);
   } else if (request.method == AdminMethod::kRestores) {
     answer_with(peer, request,
                 restores_json(parts_.restores.core(),
@@ -83,11 +95,61 @@ void AdminService::ecu_failed(Instant now, const std::string& peer, const AdminR
       return;
     }
   }
-  auto json = loss_json(parts_.restores.core(), request.ecu_mac, now);
+  answer_with(peer, request, loss_json(parts_.restores.core(), request.ecu_mac, now));
+}
+
+void AdminService::answer_with(const std::string& peer, const AdminRequest& request,
+                               Result<std::string> json) {
   if (json.ok()) {
     answer_with(peer, request, std::move(*json));
   } else {
     refuse(peer, request, json.error().code, json.error().context);
+  }
+}
+
+void AdminService::migrate(Instant now, const std::string& peer, const AdminRequest& request) {
+  if (!request.has_ecu_mac || !request.has_program_id || request.has_version) {
+    refuse(peer, request, Code::kInvalidArgument, "migrate takes ECU_MAC/PROGRAM_ID without a version");
+    return;
+  }
+  const ProgramKey program{request.ecu_mac, request.program_id};
+  const auto answer = [this, peer, request, program](Instant at, const Status& status) {
+    if (status.ok()) {
+      answer_with(peer, request, move_json(parts_.restores.core(), program, at));
+    } else {
+      refuse(peer, request, status.code(), status.error().context);
+    }
+  };
+  if (request.all) {
+    answer(now, ok_status());
+  } else if (request.cancel) {
+    answer(now, parts_.restores.cancel_move(now, program));
+  } else {
+    parts_.restores.migrate(program, request.has_to ? std::optional(request.to_ecu_mac) : std::nullopt, 0,
+                            [answer](Instant at, core::Effects&, const Status& begun) { answer(at, begun); });
+  }
+}
+
+void AdminService::ecu_drain(Instant now, const std::string& peer, const AdminRequest& request,
+                             core::Effects& effects) {
+  if (!request.has_ecu_mac || request.has_program_id) {
+    refuse(peer, request, Code::kInvalidArgument, "ecu drain takes an ecu_mac");
+    return;
+  }
+  Status told = ok_status();
+  if (request.cancel) {
+    told = parts_.restores.cancel_drain(now, request.ecu_mac, effects);
+  } else if (!request.all) {
+    std::optional<Duration> deadline;
+    if (request.deadline_ms != 0) {
+      deadline = std::chrono::milliseconds(std::min(request.deadline_ms, kDrainDeadlineMsMax));
+    }
+    told = parts_.restores.drain_ecu(now, request.ecu_mac, deadline, effects);
+  }
+  if (told.ok()) {
+    answer_with(peer, request, drain_json(parts_.restores.core(), request.ecu_mac, now));
+  } else {
+    refuse(peer, request, told.code(), told.error().context);
   }
 }
 

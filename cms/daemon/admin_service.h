@@ -65,6 +65,11 @@ class AdminService {
   void answer_with(const std::string& peer, const wire::AdminRequest& request, std::string json);
   void ecu_failed(Instant now, const std::string& peer, const wire::AdminRequest& request,
                   core::Effects& effects);
+  void migrate(Instant now, const std::string& peer, const wire::AdminRequest& request);
+  void ecu_drain(Instant now, const std::string& peer, const wire::AdminRequest& request,
+                 core::Effects& effects);
+  // How far what was told is, or why that cannot be said.
+  void answer_with(const std::string& peer, const wire::AdminRequest& request, Result<std::string> json);
   void history(const std::string& peer, const wire::AdminRequest& request);
   void scrub(const std::string& peer, const wire::AdminRequest& request);
   void rebuild_index(const std::string& peer, const wire::AdminRequest& request);

@@ -147,6 +147,40 @@ void ClaimWorker::read_head(const Lineage& lineage, Then<RestoreCore::Head> then
       lane_of(lineage), [this, lineage] { return head_now(lineage); }, std::move(then));
 }
 
+Result<ClaimRecord> ClaimWorker::owned_now(const ProgramKey& program) {
+  const auto newest = parts_.index.newest(program);
+  if (!newest.ok()) return newest.error();
+  const Lineage lineage = *newest ? (*newest)->name.lineage : lineage_of(program);
+  if (*newest && (*newest)->name.owner_epoch == 0) {  // It may be of before there were logs.
+    const Status begun = parts_.gate.begin_for_stored(parts_.store, (*newest)->name);
+    if (!begun.ok() && begun.code() != Code::kNotFound) return begun.error();
+  }
+  auto head = parts_.gate.read_head(lineage);
+  if (!head.ok()) return head.error();
+  if (!*head || !((*head)->owner.program == program)) {
+    // Or it was moved there, and has stored nothing of its own yet.
+    std::optional<ClaimRecord> moved;
+    const Status scanned = for_each_head(
+        scanner_,
+        [&](const ClaimRecord& one) {
+          if (one.owner.program == program && one.kind != wire::ClaimKind::kRetire) moved = one;
+        },
+        nullptr);
+    if (!scanned.ok()) return scanned.error();
+    if (moved) return *moved;
+  }
+  if (!*head) return make_error(Code::kNotFound, "nothing of " + to_string(program) + " is stored");
+  const Status owned = core::check_replaces(
+      &**head, wire::ClaimOwner{program, (*head)->owner.incarnation, (*head)->owner.owner_epoch});
+  if (!owned.ok()) return owned.error();
+  return **head;
+}
+
+void ClaimWorker::find_owned(const ProgramKey& program, Then<ClaimRecord> then) {
+  post<ClaimRecord>(
+      scanner_, [this, program] { return owned_now(program); }, std::move(then));
+}
+
 namespace {
 
 Result<ClaimWorker::Appended> end_of(const Result<storage::Appended>& appended) {
@@ -236,6 +270,17 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
   const CheckpointId& front = candidates.front().checkpoint;
   if (withdrawn && (front.program != owner || front.version <= *withdrawn)) {
     return make_error(Code::kWithdrawn, to_string(owner) + " was withdrawn");
+  }
+  if (asked.exact) {
+    candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
+                                    [&](const BlobName& name) {
+                                      return name.checkpoint != CheckpointId{owner, *asked.exact} ||
+                                             name.owner_epoch != asked.head.owner.owner_epoch;
+                                    }),
+                     candidates.end());
+    if (candidates.empty()) {
+      return make_error(Code::kNotFound, to_string(CheckpointId{owner, *asked.exact}) + " is not stored");
+    }
   }
   candidates.erase(
       std::unique(candidates.begin(), candidates.end(),

@@ -58,6 +58,9 @@ class ClaimWorker {
   // one first.
   void scan(const core::ScanLogs& asked, Then<Scanned> then);
   void read_head(const Lineage& lineage, Then<core::RestoreCore::Head> then);
+  // The head of the lineage that the program owns. kNotFound: nothing of it is stored. kFenced: it runs elsewhere by
+  // now. kWithdrawn: it has ended.
+  void find_owned(const ProgramKey& program, Then<wire::ClaimRecord> then);
   void append(const wire::ClaimRecord& record, Then<Appended> then);
   void settle(const Lineage& lineage, std::uint64_t attempt, Then<Appended> then);
   void find(const core::FindCheckpoint& asked, Then<core::RestoreCore::Found> then);
@@ -84,6 +87,7 @@ class ClaimWorker {
                        std::size_t* unusable);
   Status begin_missing_logs(EcuMac ecu_mac, const std::set<Lineage>& seen, Scanned& scanned);
   Result<core::RestoreCore::Head> head_now(const Lineage& lineage);
+  Result<wire::ClaimRecord> owned_now(const ProgramKey& program);
   Result<core::RestoreCore::Found> find_now(const core::FindCheckpoint& asked);
   Result<std::vector<storage::BlobName>> list_lineage(const Lineage& lineage);
   Result<std::vector<storage::IndexRow>> remove_garbage_now(const Lineage& lineage);

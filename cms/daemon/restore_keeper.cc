@@ -8,7 +8,12 @@
 namespace cms::daemon {
 RestoreKeeper::RestoreKeeper(const core::RestoreConfig& config, core::CmsCore& core,
                              const core::Members& members, const ClaimWorker::Parts& parts)
-    : core_(core), gate_(parts.gate), restores_(config, members), worker_(parts) {}
+    : core_(core),
+      gate_(parts.gate),
+      keeper_(parts.keeper),
+      outbox_(parts.outbox),
+      restores_(config, members),
+      worker_(parts) {}
 
 void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, core::Effects& effects) {
   if (now < next_at_) return;
@@ -68,6 +73,101 @@ void RestoreKeeper::on_report(Instant now, const core::TargetReported& report, c
   core::RestoreEffects todo;
   restores_.on_report(now, report.target, report.report, todo);
   carry_out(now, todo, effects);
+}
+
+void RestoreKeeper::on_freeze_report(Instant now, const core::SourceReported& report,
+                                     core::Effects& effects) {
+  core::RestoreEffects todo;
+  restores_.on_freeze_report(now, report.source, report.report, todo);
+  carry_out(now, todo, effects);
+}
+
+// ---- planned moves
+
+Status RestoreKeeper::can_freeze(const ProgramKey& program) const {
+  const std::string ecu = "ECU " + to_string(program.ecu_mac);
+  const auto any = core_.sessions().lower_bound(SessionId{program.ecu_mac, 0});
+  if (any == core_.sessions().end() || any->first.ecu_mac != program.ecu_mac) {
+    return make_error(Code::kUnavailable,
+                      ecu + " is not connected to this cmsd; if it is gone for good, tell 'ecu failed'");
+  }
+  if (core_.source_of(program) != nullptr) return ok_status();
+  return make_error(Code::kUnsupported,
+                    "the RTCR of " + ecu + " cannot freeze programs: it has no move handler");
+}
+
+void RestoreKeeper::migrate(const ProgramKey& program, std::optional<EcuMac> only, OwnerEpoch owner_epoch,
+                            std::function<void(Instant, core::Effects&, const Status&)> then) {
+  Status can = can_restore();
+  if (can.ok()) can = can_freeze(program);
+  if (can.ok() && only && *only == program.ecu_mac) {
+    can = make_error(Code::kInvalidArgument, to_string(program) + " is on " + to_string(*only) + " already");
+  }
+  if (!can.ok()) {
+    outbox_.push([then, can](Instant now, core::Effects& effects) { then(now, effects, can); });
+    return;
+  }
+  const auto begin = [this, program, only, owner_epoch, then](Instant at, core::Effects& effects,
+                                                              const Result<wire::ClaimRecord>& head) {
+    Status begun = head.ok() ? ok_status() : Status(head.error());
+    if (begun.ok() && owner_epoch != 0 && owner_epoch != head->owner.owner_epoch) {
+      begun = make_error(Code::kFenced, to_string(program) + " is owned under owner_epoch " +
+                                            std::to_string(head->owner.owner_epoch) + ", not " +
+                                            std::to_string(owner_epoch));
+    }
+    if (begun.ok()) {
+      core::RestoreEffects todo;
+      begun = restores_.move(at, *head, only, todo);
+      carry_out(at, todo, effects);
+      next_at_ = at;
+    }
+    then(at, effects, begun);
+  };
+  // All that the store has of it is in the index then.
+  keeper_.prepare(program, [this, program, begin](const Status& prepared) {
+    if (prepared.ok()) return worker_.find_owned(program, begin);
+    outbox_.push([begin, error = prepared.error()](Instant now, core::Effects& effects) {
+      begin(now, effects, error);
+    });
+  });
+}
+
+void RestoreKeeper::on_migrate_asked(const core::MigrateAsked& asked) {
+  const wire::Migrate& migrate_asked = asked.migrate;
+  const ProgramKey program{asked.session.ecu_mac, migrate_asked.program_id};
+  migrate(program, migrate_asked.has_to ? std::optional(migrate_asked.to_ecu_mac) : std::nullopt,
+          migrate_asked.owner_epoch,
+          [this, session = asked.session, request_id = migrate_asked.request_id](
+              Instant, core::Effects& effects, const Status& begun) {
+            const auto there = core_.sessions().find(session);
+            if (there == core_.sessions().end()) return;  // It asks again, elsewhere.
+            wire::MigrateAnswer answer{request_id, begun.code(), begun.ok() ? "" : begun.error().context};
+            effects.push_back(core::SendControl{
+                there->second.peer, wire::ControlMessage{session.incarnation, std::move(answer)}});
+          });
+}
+
+Status RestoreKeeper::cancel_move(Instant now, const ProgramKey& program) {
+  next_at_ = now;
+  return restores_.cancel_move(now, program);
+}
+
+Status RestoreKeeper::drain_ecu(Instant now, EcuMac ecu_mac, std::optional<Duration> deadline,
+                                core::Effects& effects) {
+  if (Status can = can_restore(); !can.ok()) return can;
+  core::RestoreEffects todo;
+  restores_.drain_ecu(now, ecu_mac, deadline ? std::optional(now + *deadline) : std::nullopt, todo);
+  carry_out(now, todo, effects);
+  next_at_ = now;
+  return ok_status();
+}
+
+Status RestoreKeeper::cancel_drain(Instant now, EcuMac ecu_mac, core::Effects& effects) {
+  core::RestoreEffects todo;
+  Status cancelled = restores_.cancel_drain(now, ecu_mac, todo);
+  carry_out(now, todo, effects);
+  next_at_ = now;
+  return cancelled;
 }
 
 void RestoreKeeper::on_own_stored(const Lineage& lineage) {
@@ -175,6 +275,24 @@ void RestoreKeeper::carry_out_one(Instant, const core::SendToTarget& effect, cor
   if (session == core_.sessions().end()) return;  // Repeated, or given up when it stays away.
   effects.push_back(
       core::SendControl{session->second.peer, wire::ControlMessage{effect.target.incarnation, effect.body}});
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::SendToSource& effect, core::Effects& effects) {
+  const core::CmsCore::Session* source = core_.source_of(effect.program);
+  if (source == nullptr) return;  // As above.
+  effects.push_back(
+      core::SendControl{source->peer, wire::ControlMessage{source->id.incarnation, effect.body}});
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::ReadFrozen& effect, core::Effects&) {
+  worker_.read_head(effect.lineage,
+                    [this, lineage = effect.lineage](Instant now, core::Effects& effects,
+                                                     const Result<core::RestoreCore::Head>& head) {
+                      core::RestoreEffects todo;
+                      restores_.on_frozen_head(now, lineage, head, todo);
+                      carry_out(now, todo, effects);
+                      next_at_ = now;
+                    });
 }
 
 void RestoreKeeper::carry_out_one(Instant now, const core::AskTargets&, core::Effects& effects) {

@@ -29,11 +29,22 @@ class RestoreKeeper {
   void drain() { restores_.drain(); }
   Instant next_deadline() const { return next_at_; }
   void on_report(Instant now, const core::TargetReported& report, core::Effects& effects);
+  void on_freeze_report(Instant now, const core::SourceReported& report, core::Effects& effects);
   // The first checkpoint of an owner that a restore made is stored: those of former owners go.
   void on_own_stored(const Lineage& lineage);
 
   // kUnsupported: the store cannot be trusted with claims.
   Status fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects);
+  // Moves a program to another ECU, `only` to that one. kUnavailable, kUnsupported: its ECU is not there, or cannot
+  // freeze it. kNotFound, kFenced, kWithdrawn: as ClaimWorker::find_owned; kFenced also: `owner_epoch` is given and
+  // another. kAlreadyExists, kLimit: as RestoreCore::move.
+  void migrate(const ProgramKey& program, std::optional<EcuMac> only, OwnerEpoch owner_epoch,
+               std::function<void(Instant now, core::Effects& effects, const Status& begun)> then);
+  void on_migrate_asked(const core::MigrateAsked& asked);
+  Status cancel_move(Instant now, const ProgramKey& program);
+  // kUnsupported: the store cannot be trusted with claims.
+  Status drain_ecu(Instant now, EcuMac ecu_mac, std::optional<Duration> deadline, core::Effects& effects);
+  Status cancel_drain(Instant now, EcuMac ecu_mac, core::Effects& effects);
   RestoreFacts facts(Instant now) const;
   void history(EcuMac ecu_mac, std::optional<ProgramId> program_id,
                std::function<void(const Result<ClaimWorker::History>&)> then);
@@ -52,13 +63,18 @@ class RestoreKeeper {
   void carry_out_one(Instant now, const core::SettleAppend& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::FindCheckpoint& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::SendToTarget& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::SendToSource& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::ReadFrozen& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::AskTargets& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::OwnerChanged& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::RestoreEvent& effect, core::Effects& effects);
+  Status can_freeze(const ProgramKey& program) const;
   ClaimWorker::Then<ClaimWorker::Appended> when_appended(const Lineage& lineage);
 
   core::CmsCore& core_;
   const LineageGate& gate_;
+  IndexKeeper& keeper_;
+  Outbox& outbox_;
   core::RestoreCore restores_;
   Instant next_at_{};
   ClaimWorker worker_;  // Last: its end precedes that of what it uses.

@@ -548,6 +548,12 @@ class Server::Impl {
     keeper_.withdraw(effect, admin_service_.take_retirement(effect.ticket));
   }
   void carry_out_one(Instant, core::RemoveBlobs& effect) { keeper_.remove(std::move(effect)); }
+  void carry_out_one(Instant now, core::SourceReported& effect) {
+    core::Effects more;
+    restores_.on_freeze_report(now, effect, more);
+    if (!more.empty()) carry_out(now, more);
+  }
+  void carry_out_one(Instant, core::MigrateAsked& effect) { restores_.on_migrate_asked(effect); }
   void carry_out_one(Instant now, core::TargetReported& effect) {
     core::Effects more;
     restores_.on_report(now, effect, more);

@@ -158,6 +158,8 @@ class ClaimsWorld {
   void carry_out_one(Cms& cms, const core::SettleAppend& effect);
   void carry_out_one(Cms& cms, const core::FindCheckpoint& effect);
   void carry_out_one(Cms& cms, const core::SendToTarget& effect);
+  void carry_out_one(Cms& cms, const core::SendToSource& effect);
+  void carry_out_one(Cms& cms, const core::ReadFrozen& effect);
   void carry_out_one(Cms& cms, const core::AskTargets& effect);
   void carry_out_one(Cms& cms, const core::OwnerChanged& effect);
   void carry_out_one(Cms& cms, const core::RestoreEvent& effect);

@@ -134,6 +134,7 @@ std::vector<core::Candidate> ClaimsWorld::candidates(const Cms& cms) const {
     candidate.session = session;
     candidate.live = silent < kSilentAfter;
     candidate.takes_restores = true;
+    candidate.freezes = true;
     wire::Metrics metrics;
     metrics.cpu_count = 4;
     metrics.ram_total_bytes = 1 << 20;
@@ -234,6 +235,26 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::SendToTarget& effect) {
   early.state = wire::RestoreState::kRunning;
   early.program_id = 99;
   cms_after(cms, Duration{}, [this, &cms, early, from = effect.target] { on_report(cms, from, early); });
+}
+
+void ClaimsWorld::carry_out_one(Cms& cms, const core::SendToSource& effect) {
+  const auto session = cms.sessions.find(effect.program.ecu_mac);
+  if (session != cms.sessions.end()) command(cms.number, session->second, effect.body);
+}
+
+void ClaimsWorld::carry_out_one(Cms& cms, const core::ReadFrozen& effect) {
+  read_head(cms, effect.lineage,
+            [this, &cms, lineage = effect.lineage](const Result<std::optional<ClaimRecord>>& record) {
+              Result<RestoreCore::Head> head = RestoreCore::Head{};
+              if (record.ok()) {
+                head->record = *record;
+              } else {
+                head = record.error();
+              }
+              answer(cms, [&](RestoreCore& core, Instant now, core::RestoreEffects& effects) {
+                core.on_frozen_head(now, lineage, head, effects);
+              });
+            });
 }
 
 void ClaimsWorld::carry_out_one(Cms&, const core::AskTargets&) {}
