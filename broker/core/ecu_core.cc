@@ -33,6 +33,12 @@ void EcuCore::publish(Instant now, wire::Notification notification, std::unique_
   last_seq_ = notification.seq;
   const ProgramId program_id = notification.program_id;
   const std::uint64_t memory_bytes = source->memory_bytes();
+  if (frozen_.is_frozen(program_id)) {  // What was told to be its last checkpoint must remain it.
+    source.reset();
+    effects.push_back(ReceiptEvent{program_id, last_seq_, ReceiptLevel::kDropped, Code::kPermission,
+                                   "the program is frozen for a move to another ECU", true, incarnation_});
+    return;
+  }
   note_life(notification);
 
   // What finds no room must not cost an older checkpoint of its program its place.
@@ -45,6 +51,7 @@ void EcuCore::publish(Instant now, wire::Notification notification, std::unique_
                                        " of " + std::to_string(kHeldCountMax) +
                                        " blobs are held and not yet stored",
                                    true, incarnation_});
+    note_last_ended(program_id, last_seq_, 0, Code::kLimit, effects);
     return;
   }
   supersede_older(program_id, effects);
@@ -156,8 +163,11 @@ EcuCore::HeldMap::iterator EcuCore::release(HeldMap::iterator it, ReceiptLevel l
     held_.at(*of_program->second.rbegin()).superseded = false;
   }
   const Incarnation incarnation = level == ReceiptLevel::kStored ? held.stored_under : incarnation_;
+  const bool stored = held.stored_by != 0 && level != ReceiptLevel::kDropped;
+  const Incarnation stored_under = stored ? held.stored_under : 0;
   const auto next = held_.erase(it);
   effects.push_back(ReceiptEvent{program_id, seq, level, code, std::move(reason), true, incarnation});
+  note_last_ended(program_id, seq, stored_under, code, effects);
   return next;
 }
 
@@ -179,6 +189,7 @@ void EcuCore::send_hello(Instant now, CmsIndex cms, Effects& effects) {
   hello.software = config_.software;
   hello.last_seq = last_seq_;
   if (target_) hello.features = wire::kEcuFeatureMetrics | wire::kEcuFeatureRestores;
+  if (config_.freezes) hello.features |= wire::kEcuFeatureFreezes;
   effects.push_back(SendControl{cms, wire::ControlMessage{incarnation_, std::move(hello)}});
 }
 
@@ -227,6 +238,9 @@ void EcuCore::make_live(Instant now, CmsIndex cms, const wire::HelloAnswer& answ
     if (!held.announced && !held.superseded) announce(held, effects);
   }
   for (auto& [request_id, withdrawal] : withdrawals_) send_withdrawal(now, request_id, withdrawal, effects);
+  for (auto& [request_id, migration] : migrations_) {
+    if (migration.asked == 0) ask_migration(now, migration, effects);
+  }
 }
 
 void EcuCore::on_control(Instant now, CmsIndex cms, const wire::ControlMessage& message, Effects& effects) {
@@ -250,6 +264,11 @@ void EcuCore::on_control(Instant now, CmsIndex cms, const wire::ControlMessage& 
     on_receipt(now, cms, *receipt, effects);
   } else if (const auto* withdrawn = std::get_if<wire::WithdrawAnswer>(&message.body)) {
     on_withdraw_answer(*withdrawn, effects);
+  } else if (const auto* migrates = std::get_if<wire::MigrateAnswer>(&message.body)) {
+    on_migrate_answer(now, cms, *migrates, effects);
+  } else if (std::holds_alternative<wire::Freeze>(message.body) ||
+             std::holds_alternative<wire::Thaw>(message.body)) {
+    on_move_command(cms, message.body, effects);
   } else if (target_) {
     on_restore_command(now, cms, message.body, effects);
   }  // The rest is what ECUs send; a CMS that sends it is ignored.
@@ -323,6 +342,7 @@ void EcuCore::renew_incarnation(Instant now, Incarnation above, Effects& effects
   }
   next_beat_at_ = now;
   for (CmsIndex cms = 0; cms < cms_.size(); ++cms) send_hello(now, cms, effects);
+  renew_frozen(effects);
 }
 
 void EcuCore::on_receipt(Instant now, CmsIndex cms, const wire::Receipt& receipt, Effects& effects) {
@@ -434,6 +454,7 @@ void EcuCore::send_heartbeat(Instant now, CmsIndex cms, Effects& effects) {
   effects.push_back(SendControl{
       cms, wire::ControlMessage{incarnation_,
                                 wire::Heartbeat{state.heartbeat_number, last_seq_, waiting_for(cms)}}});
+  tell_frozen(cms, effects);
 }
 
 std::uint32_t EcuCore::waiting_for(CmsIndex cms) const {
@@ -450,6 +471,7 @@ Status EcuCore::withdraw(Instant now, std::uint64_t request_id, ProgramId progra
   if (withdrawals_.size() >= kWithdrawCountMax) {
     return make_error(Code::kLimit, std::to_string(kWithdrawCountMax) + " withdrawals wait for an answer");
   }
+  frozen_.on_program_ended(program_id);
   const auto of_program = held_of_program_.find(program_id);
   if (of_program != held_of_program_.end()) {
     const std::set<Seq> seqs = of_program->second;
@@ -525,6 +547,9 @@ void EcuCore::on_time(Instant now, Effects& effects) {
   for (auto& [request_id, withdrawal] : withdrawals_) {
     if (now >= withdrawal.next_send_at) send_withdrawal(now, request_id, withdrawal, effects);
   }
+  for (auto& [request_id, migration] : migrations_) {
+    if (now >= migration.next_ask_at) ask_migration(now, migration, effects);
+  }
   if (now >= next_beat_at_) {
     next_beat_at_ = now + kHeartbeatInterval;
     effects.push_back(
@@ -543,6 +568,8 @@ Instant EcuCore::next_deadline() const {
   }
   for (const auto& [request_id, withdrawal] : withdrawals_)
     deadline = std::min(deadline, withdrawal.next_send_at);
+  for (const auto& [request_id, migration] : migrations_)
+    deadline = std::min(deadline, migration.next_ask_at);
   if (target_) deadline = std::min(deadline, target_->next_deadline());
   return deadline;
 }
@@ -555,6 +582,7 @@ std::size_t EcuCore::live_cms_count() const {
 void EcuCore::stop(Effects& effects) {
   if (stopped_) return;
   stop_restores(effects);
+  frozen_ = FrozenPrograms{};
   if (incarnation_ != 0) {
     for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {
       if (cms_[cms].state != CmsState::kSilent) {
@@ -568,6 +596,7 @@ void EcuCore::stop(Effects& effects) {
             stored ? Code::kOk : Code::kCancelled, stored ? "" : "the client was closed", effects);
   }
   withdrawals_.clear();
+  migrations_.clear();
   stopped_ = true;
 }
 

@@ -2,7 +2,8 @@
 // EcuCore is the publisher's side of the system without any I/O: it keeps the checkpoints that are
 // held for the CMS instances, gives them their place in the session's one sequence, tells every CMS
 // of them, serves their bytes against credit and reports each step to the publisher as a receipt.
-// Where the publisher can restore programs too, it also takes the commands of a restore (RestoreTarget).
+// Where the publisher can restore programs too, it also takes the commands of a restore (RestoreTarget), and
+// where it can freeze them, those of a planned move (FrozenPrograms).
 // The embedded client runs it on its own thread; cms-broker will run the same core for a whole ECU.
 //
 // Inputs are calls with the time; what is to be done comes back in `Effects`, in order. The core
@@ -26,6 +27,7 @@
 #include "broker/core/blob_source.h"
 #include "broker/core/chunk_server.h"
 #include "broker/core/cms_index.h"
+#include "broker/core/frozen_programs.h"
 #include "broker/core/restore_target.h"
 #include "schemas/messages.h"
 
@@ -46,6 +48,9 @@ inline constexpr Duration kWithdrawRetry = std::chrono::seconds(1);
 inline constexpr Duration kRenewPauseMin = std::chrono::seconds(1);
 inline constexpr Duration kRenewPauseMax = std::chrono::minutes(10);
 inline constexpr std::size_t kToldNewerCountMax = 1024;  // Programs.
+inline constexpr std::size_t kMigrationCountMax = 1024;  // Asked for and not answered.
+// A CMS that does not answer is given so long; then the next one is asked.
+inline constexpr Duration kMigrationRetry = std::chrono::seconds(2);
 
 struct EcuCoreConfig {
   EcuMac ecu_mac{};
@@ -59,6 +64,7 @@ struct EcuCoreConfig {
   std::uint64_t memory_budget_bytes = 0;
   // Given: it tells its metrics and takes programs.
   std::optional<RestoreTargetConfig> target{};
+  bool freezes = false;  // The RTCR can freeze programs: they can be moved from here.
 };
 
 // What the publisher is told of one of its checkpoints.
@@ -99,6 +105,12 @@ struct WithdrawDone {
   Code code = Code::kOk;
   std::string context{};
 };
+// A CMS has begun to move the program, or says why not.
+struct MigrationAnswered {
+  std::uint64_t request_id = 0;
+  Code code = Code::kOk;
+  std::string context{};
+};
 // Something an operator may want to read: a CMS was gained, lost, or refuses us.
 struct CmsEvent {
   CmsIndex cms = 0;
@@ -110,10 +122,10 @@ struct AskMetrics {
   CmsIndex cms = 0;
   std::uint64_t number = 0;
 };
-using Effect =
-    std::variant<SendControl, SendNotify, SendChunk, SendTransferError, ReconnectControl, ReconnectNotify,
-                 ReceiptEvent, WithdrawDone, CmsEvent, AskMetrics, OpenBulkLink, CloseBulkLink, SendBulk,
-                 ReceiveBlob, TakeBytes, PrepareProgram, RunProgram, DiscardRestore>;
+using Effect = std::variant<SendControl, SendNotify, SendChunk, SendTransferError, ReconnectControl,
+                            ReconnectNotify, ReceiptEvent, WithdrawDone, CmsEvent, AskMetrics, OpenBulkLink,
+                            CloseBulkLink, SendBulk, ReceiveBlob, TakeBytes, PrepareProgram, RunProgram,
+                            DiscardRestore, FreezeProgram, ThawProgram, MigrationAnswered>;
 using Effects = std::vector<Effect>;
 
 class EcuCore {
@@ -124,12 +136,18 @@ class EcuCore {
   void start(Instant now, Effects& effects);
 
   // Takes a checkpoint in. `notification` has passed wire::check_notification and carries the next
-  // seq (last_seq() + 1). Never fails: what cannot be held is reported as DROPPED (kLimit).
+  // seq (last_seq() + 1). Never fails: what cannot be held is reported as DROPPED (kLimit), and so is what
+  // is of a frozen program (kPermission).
   void publish(Instant now, wire::Notification notification, std::unique_ptr<BlobSource> source,
                Effects& effects);
   // The program has ended for good; ends with a WithdrawDone with this id. kLimit: too many open.
   Status withdraw(Instant now, std::uint64_t request_id, ProgramId program_id, Effects& effects);
   void cancel_withdraw(std::uint64_t request_id);
+  // Asks one CMS after the other to move the program (to `to`, if given) until one answers; ends with a
+  // MigrationAnswered with this id. kLimit: too many open.
+  Status request_migration(Instant now, std::uint64_t request_id, ProgramId program_id,
+                           const std::optional<EcuMac>& to, Effects& effects);
+  void cancel_migration(std::uint64_t request_id);
 
   void on_control(Instant now, CmsIndex cms, const wire::ControlMessage& message, Effects& effects);
   void on_bulk(Instant now, const PeerId& peer, const wire::BulkBody& message, Effects& effects);
@@ -142,6 +160,8 @@ class EcuCore {
   void on_running(Instant now, RestoreId id, const Result<ProgramId>& program_id, Effects& effects);
   void on_sink_failed(Instant now, RestoreId id, const Error& error, Effects& effects);
   void tell_metrics(CmsIndex cms, wire::Metrics metrics, Effects& effects) const;
+  // ---- of a source; see FrozenPrograms
+  void on_frozen(FreezeId id, const Result<Seq>& last_seq, Effects& effects);
   // First half of stop(): what does not run yet is refused. Wait for going_count() to become 0.
   void stop_restores(Effects& effects);
   std::size_t going_count() const { return target_ ? target_->going_count() : 0; }
@@ -150,7 +170,7 @@ class EcuCore {
   void on_time(Instant now, Effects& effects);
   // Makes up to `chunk_count_max` chunks to send. Returns whether there is more to do at once.
   bool serve(std::size_t chunk_count_max, Effects& effects);
-  // Says BYE; what is still held ends as DROPPED (kCancelled).
+  // Says BYE; what is still held ends as DROPPED (kCancelled). What is frozen is not thawed.
   void stop(Effects& effects);
 
   Instant next_deadline() const;
@@ -197,11 +217,20 @@ class EcuCore {
     Seq first_seq = 0;
     Seq last_seq = 0;
     bool fenced = false;  // And nothing was published since.
+    // Of the last one, when it is not held any more:
+    Incarnation stored_under = 0;  // Of this session.
+    Code lost = Code::kOk;         // Why it ended without being stored.
   };
   struct Withdrawal {
     ProgramId program_id = 0;
     Seq seq = 0;
     Instant next_send_at{};
+  };
+  struct Migration {
+    wire::Migrate message{};
+    CmsIndex cms = 0;         // That was asked last.
+    std::uint32_t asked = 0;  // Bit per CMS, in this round.
+    Instant next_ask_at{};
   };
   using HeldMap = std::map<Seq, Held>;
 
@@ -215,10 +244,20 @@ class EcuCore {
   void note_newer(const wire::Receipt& receipt);
   void renew_incarnation(Instant now, Incarnation above, Effects& effects);
   void note_life(const wire::Notification& notification);
+  Lineage lineage_of_life(ProgramId program_id, const Life& life) const;
   void on_fenced(const wire::Receipt& receipt, Effects& effects);
   void fence(ProgramId program_id, Life& life, const std::string& reason, Effects& effects);
   void on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects);
   void pass_on(RestoreEffects& restore_effects, Effects& effects);
+  void on_move_command(CmsIndex cms, const wire::ControlBody& body, Effects& effects);
+  void pass_on(FreezeEffects& freeze_effects, Effects& effects);
+  std::optional<LastCheckpoint> last_checkpoint_of(ProgramId program_id, Lineage lineage) const;
+  void note_last_ended(ProgramId program_id, Seq seq, Incarnation stored_under, Code code, Effects& effects);
+  void tell_frozen(CmsIndex cms, Effects& effects);
+  void renew_frozen(Effects& effects);
+  void ask_migration(Instant now, Migration& migration, Effects& effects);
+  std::optional<CmsIndex> next_to_ask(const Migration& migration) const;
+  void on_migrate_answer(Instant now, CmsIndex cms, const wire::MigrateAnswer& answer, Effects& effects);
   void on_stored(CmsIndex cms, HeldMap::iterator it, Effects& effects);
   void on_superseded_elsewhere(CmsIndex cms, HeldMap::iterator it, const wire::Receipt& receipt,
                                Effects& effects);
@@ -256,7 +295,9 @@ class EcuCore {
   std::uint64_t served_bytes_ = 0;
   ChunkServer server_{};
   std::map<std::uint64_t, Withdrawal> withdrawals_{};
-  std::map<ProgramId, Life> lives_{};  // At most kHeldCountMax.
+  std::map<std::uint64_t, Migration> migrations_{};
+  std::map<ProgramId, Life> lives_{};  // At most kHeldCountMax, and those of what is frozen.
+  FrozenPrograms frozen_{};
   std::optional<RestoreTarget> target_{};
   Instant next_beat_at_ = kNever;
   bool stopped_ = false;

@@ -97,18 +97,25 @@ void EcuCore::note_life(const wire::Notification& notification) {
       it->second.owner_epoch == notification.owner_epoch) {
     it->second.last_seq = notification.seq;
     it->second.fenced = false;
+    it->second.stored_under = 0;
+    it->second.lost = Code::kOk;
     return;
   }
   if (it == lives_.end() && lives_.size() >= kHeldCountMax) {
     // One that has nothing held; no more than kHeldCountMax can have, and this one has nothing yet.
     for (auto old = lives_.begin(); old != lives_.end(); ++old) {
-      if (held_of_program_.count(old->first) != 0) continue;
+      if (held_of_program_.count(old->first) != 0 || frozen_.is_open(old->first)) continue;
       lives_.erase(old);
       break;
     }
   }
-  lives_[notification.program_id] =
-      Life{notification.lineage, notification.owner_epoch, notification.seq, notification.seq, false};
+  lives_[notification.program_id] = Life{notification.lineage,
+                                         notification.owner_epoch,
+                                         notification.seq,
+                                         notification.seq,
+                                         false,
+                                         0,
+                                         Code::kOk};
 }
 
 // The program is somebody else's: the publisher must hear of it, also when the checkpoint was stored or
@@ -118,9 +125,7 @@ void EcuCore::on_fenced(const wire::Receipt& receipt, Effects& effects) {
   const auto life = lives_.find(receipt.program_id);
   // Another program has the program_id since; or it was withdrawn.
   if (life == lives_.end() || receipt.seq < life->second.first_seq) return;
-  const Lineage own = life->second.lineage == Lineage{}
-                          ? lineage_of(ProgramKey{config_.ecu_mac, receipt.program_id})
-                          : life->second.lineage;
+  const Lineage own = lineage_of_life(receipt.program_id, life->second);
   if (receipt.lineage != Lineage{} && receipt.lineage != own) return;
   // It has come back here since.
   if (receipt.owner_epoch != 0 && receipt.owner_epoch <= life->second.owner_epoch) return;
@@ -128,7 +133,12 @@ void EcuCore::on_fenced(const wire::Receipt& receipt, Effects& effects) {
   fence(receipt.program_id, life->second, receipt.reason, effects);
 }
 
+Lineage EcuCore::lineage_of_life(ProgramId program_id, const Life& life) const {
+  return life.lineage == Lineage{} ? lineage_of(ProgramKey{config_.ecu_mac, program_id}) : life.lineage;
+}
+
 void EcuCore::fence(ProgramId program_id, Life& life, const std::string& reason, Effects& effects) {
+  frozen_.on_program_ended(program_id);  // Not thawed: it goes on elsewhere.
   const auto of_program = held_of_program_.find(program_id);
   if (of_program != held_of_program_.end()) {
     const std::set<Seq> seqs = of_program->second;  // A copy: release() edits the set.
