@@ -249,6 +249,15 @@ std::vector<BlobName> restorable(const ClaimRecord& head, const std::vector<Blob
   return own;
 }
 
+std::vector<BlobName> named_last(const ClaimRecord& head, const std::vector<BlobName>& listed,
+                                 const Version& last) {
+  std::vector<BlobName> own = of_owner(head, listed);
+  own.erase(std::remove_if(own.begin(), own.end(),
+                           [&](const BlobName& name) { return name.checkpoint.version != last; }),
+            own.end());
+  return own;
+}
+
 StoredWord stored_word(const ClaimRecord* head, const BlobName& blob) {
   if (head == nullptr) return blob.owner_epoch == 0 ? StoredWord::kSay : StoredWord::kWait;
   if (blob.owner_epoch > head->owner.owner_epoch) return StoredWord::kWait;  // Not the head any more.

@@ -91,6 +91,10 @@ Epoch judge_epoch(const wire::ClaimRecord* head, const ProgramKey& program, Owne
 std::vector<storage::BlobName> restorable(const wire::ClaimRecord& head,
                                           const std::vector<storage::BlobName>& listed);
 
+// Of these the one that the source of a planned move named as its last; none: it is not stored (yet).
+std::vector<storage::BlobName> named_last(const wire::ClaimRecord& head,
+                                          const std::vector<storage::BlobName>& listed, const Version& last);
+
 enum class StoredWord : std::uint8_t {
   kSay,     // Whoever restores the program from now on finds it.
   kWait,    // A claim is open that may have overlooked it: ask again when that has ended.

@@ -102,7 +102,8 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
   scans_.erase(scan);
   if (asked.ecu_mac) drain_scanned(now, *asked.ecu_mac, asked_at, heads, effects);
   const auto loss = asked.ecu_mac ? losses_.find(*asked.ecu_mac) : losses_.end();
-  if (asked.ecu_mac && loss == losses_.end()) return;  // It was for a drain.
+  // It was for a drain: what the ECU owns by now is not what was told lost.
+  if (asked.ecu_mac && (loss == losses_.end() || loss->second.scanned)) return;
   if (!heads.ok()) {
     if (!asked.ecu_mac) {
       next_scan_at_ = now + kRestoreRetry;

@@ -147,6 +147,21 @@ TEST_F(RestoreDrainsTest, WhatAnotherCmsMovesIsWaitedForNotFoughtOver) {
   EXPECT_EQ(core->progress_of_drain(kLostMac).done, 1U);
 }
 
+TEST_F(RestoreDrainsTest, AnEcuThatWasLostOnceIsDrainedNotRestoredFrom) {
+  add_target(kFirst);
+  tick();
+  scanned(std::nullopt, std::vector<ClaimRecord>{});
+  fail(kLostMac);
+  scanned(kLostMac, std::vector<ClaimRecord>{});
+  candidates.erase(candidates.begin());  // It has come back, and its session is not known here yet.
+  drain();
+  tick();
+  const ClaimRecord head = first_record();
+  scanned(kLostMac, std::vector<ClaimRecord>{head});
+  EXPECT_EQ(core->restores().at(kLineage).reason, wire::ClaimReason::kRequest);
+  EXPECT_EQ(core->progress_of(kLostMac).total, 0U);
+}
+
 TEST_F(RestoreDrainsTest, AScanThatFailsIsAskedForAgain) {
   tick();
   scanned(std::nullopt, std::vector<ClaimRecord>{});

@@ -183,6 +183,7 @@ void RestoreCore::on_source_answered(Instant now, Restore& restore, const wire::
         return release(now, restore, Stage::kRefused, source + ": " + report.context, effects);
       }
       restore.last = report.last;
+      restore.found.reset();  // That was an older one.
       restore.frozen_at = now;
       return find(now, restore, effects);
     case wire::FreezeState::kRefused:
@@ -234,8 +235,7 @@ void RestoreCore::on_frozen_head(Instant now, const Lineage& lineage, const Resu
   if (record.slot < frozen.claim_slot) return;  // Not a head that there can be.
   const ProgramKey program{frozen.source.ecu_mac, frozen.program_id};
   if (!(record.owner.program == program)) {
-    wire::ClaimOwner former;
-    former.program = program;
+    const wire::ClaimOwner former{program, frozen.source.incarnation, 0};
     effects.push_back(OwnerChanged{lineage, former, record.owner});
     frozen_.erase(entry);
   } else if (!is_open(record.kind)) {

@@ -158,10 +158,14 @@ TEST_F(RestoreMovesTest, FreezeIsRepeatedUntilItIsAnswered) {
 }
 
 TEST_F(RestoreMovesTest, GoesOnlyWhereItIsToldTo) {
-  add_target(kFirst);
-  add_target(kSecond);
-  freezing(kSecond.ecu_mac);
-  EXPECT_EQ(core->restores().at(kLineage).target, kSecond);
+  for (const SessionId& there : {kFirst, kSecond}) {
+    make_core(config());
+    candidates.resize(1);
+    add_target(kFirst);
+    add_target(kSecond);
+    freezing(there.ecu_mac);
+    EXPECT_EQ(core->restores().at(kLineage).target, there);
+  }
 }
 
 // ---- what is refused before anything is frozen
@@ -247,10 +251,32 @@ TEST_F(RestoreMovesTest, ALastCheckpointThatNeverComesIsNotReplacedByAnOlderOne)
     is_found(make_error(Code::kNotFound, "not stored"));
     if (!all<AppendRecord>().empty()) break;
     EXPECT_TRUE(commands<wire::Prepare>().empty());
+    if (!none<ReadHead>()) head_is(claim_record, claim_record.uid);
     tick(seconds(1));
   }
   EXPECT_GE(now - since, kLastStoredMax);
   expect_released("not stored");
+}
+
+TEST_F(RestoreMovesTest, WhileItWaitsForTheLastCheckpointItSeesWhenItsClaimWasTakenOver) {
+  add_target(kFirst);
+  freezing();
+  source_says(FreezeState::kFrozen);
+  for (int i = 0; i < 50 && none<ReadHead>(); ++i) {
+    is_found(make_error(Code::kNotFound, "not stored"));
+    if (none<ReadHead>()) tick(milliseconds(100));
+  }
+  EXPECT_EQ(only_effect<ReadHead>().lineage, kLineage);
+  head_is(claim_record, claim_record.uid);
+  EXPECT_EQ(only_effect<FindCheckpoint>().exact, kLast);  // It is still ours.
+  is_found(make_error(Code::kUnavailable, "the NAS does not answer"));
+  tick(kRestoreRetry);
+  EXPECT_EQ(only_effect<FindCheckpoint>().exact, kLast);
+  const ClaimRecord over = cms::core::claim(stamp(kOther), claim_record, wire::ClaimReason::kRequest, true);
+  tick(kFrozenSettledAfter);
+  is_found(make_error(Code::kNotFound, "not stored"));
+  head_is(cms::core::release(stamp(kOther), over, true, "its mover has died"));
+  EXPECT_EQ(stage(), Stage::kRefused);
 }
 
 TEST_F(RestoreMovesTest, TheNextTargetTakesTheSameAndWithoutOneTheSourceGoesOn) {
@@ -366,6 +392,21 @@ TEST_F(RestoreMovesTest, AnEcuThatIsLostWhileItsProgramMovesIsRestoredFrom) {
   EXPECT_EQ(again.reason, wire::ClaimReason::kVouched);
   append_ended(AppendEnd::kWon);
   EXPECT_FALSE(only_effect<FindCheckpoint>().exact);  // Whatever is the newest.
+}
+
+TEST_F(RestoreMovesTest, AnEcuThatIsLostWhileItsTargetIsToldToRunIsRestoredFromIfThatDoesNot) {
+  add_target(kFirst);
+  move_started();
+  fail(kLostMac);
+  scanned(kLostMac, std::vector<ClaimRecord>{act_record});
+  tick();
+  EXPECT_TRUE(none<AppendRecord>());  // It may run there.
+  reports(target, RestoreState::kRefused, act_record.uid);
+  EXPECT_EQ(appended().kind, ClaimKind::kAbort);
+  append_ended(AppendEnd::kWon);
+  tick();
+  EXPECT_EQ(appended().kind, ClaimKind::kClaim);
+  EXPECT_EQ(appended().reason, wire::ClaimReason::kVouched);
 }
 
 TEST_F(RestoreMovesTest, TheMoveOfADeadMoverIsOnlyEnded) {

@@ -64,6 +64,10 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
   }
   if (restore.last && found.error().code == Code::kNotFound && now - restore.frozen_at < kLastStoredMax) {
     restore.why = "its last checkpoint is not on the store yet";
+    if (now - restore.heard_at >= kFrozenSettledAfter) {  // Nobody else may have ended the claim meanwhile.
+      restore.heard_at = now;
+      return read_head(now, restore, effects);
+    }
     restore.next_at = now + kLastLookedForEvery;
     return;
   }

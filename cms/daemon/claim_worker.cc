@@ -272,12 +272,7 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
     return make_error(Code::kWithdrawn, to_string(owner) + " was withdrawn");
   }
   if (asked.exact) {
-    candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
-                                    [&](const BlobName& name) {
-                                      return name.checkpoint != CheckpointId{owner, *asked.exact} ||
-                                             name.owner_epoch != asked.head.owner.owner_epoch;
-                                    }),
-                     candidates.end());
+    candidates = core::named_last(asked.head, *listed, *asked.exact);
     if (candidates.empty()) {
       return make_error(Code::kNotFound, to_string(CheckpointId{owner, *asked.exact}) + " is not stored");
     }

@@ -43,7 +43,7 @@ bool ClaimsLedger::is_vouched(const SessionId& session) const {
 
 const Copy* ClaimsLedger::running(const Lineage& lineage) const {
   for (const Copy& copy : copies_) {
-    if (copy.running && copy.lineage == lineage && !is_vouched(copy.session)) return &copy;
+    if (copy.running && !copy.frozen && copy.lineage == lineage && !is_vouched(copy.session)) return &copy;
   }
   return nullptr;
 }
@@ -52,7 +52,8 @@ const Copy* ClaimsLedger::running(const Lineage& lineage) const {
 void ClaimsLedger::check_single(const Copy& fresh) const {
   if (is_vouched(fresh.session)) return;
   for (const Copy& copy : copies_) {
-    if (&copy == &fresh || !copy.running || copy.lineage != fresh.lineage || is_vouched(copy.session))
+    if (&copy == &fresh || !copy.running || copy.frozen || copy.lineage != fresh.lineage ||
+        is_vouched(copy.session))
       continue;
     violated("two copies: " + to_string(fresh.key()) + " (epoch " + number(fresh.owner_epoch) +
              ") starts while " + to_string(copy.key()) + " (epoch " + number(copy.owner_epoch) + ") runs");
@@ -66,6 +67,11 @@ Copy& ClaimsLedger::start_first(const Lineage& lineage, const SessionId& session
   copy.program_id = program_id;
   check_single(copy);
   return copy;
+}
+
+void ClaimsLedger::thaw(Copy& copy) const {
+  copy.frozen = false;
+  if (copy.running) check_single(copy);
 }
 
 // Invariants: Go is obeyed only for an ACT that stands in the log and has not been given up; once for each.
@@ -144,12 +150,27 @@ void ClaimsLedger::check_take_over(Instant now, const ClaimRecord* head, const C
   violated("the claim of a living CMS is taken over: " + describe(next) + " over " + describe(*head));
 }
 
+// Invariant: while its owner lives, a program goes on only from the state in which that stands still. (A former owner may
+// not have heard yet that it is one; if it is frozen it stays so.)
+void ClaimsLedger::check_move(const ClaimRecord& act) const {
+  const std::uint64_t state = state_of(*act.checkpoint);
+  for (const Copy& copy : copies_) {
+    if (copy.lineage != act.lineage || copy.owner_epoch != act.owner.owner_epoch) continue;
+    if (!copy.running || is_vouched(copy.session)) continue;
+    if (copy.frozen && copy.state == state) continue;
+    violated("it goes on from state " + number(state) + ", but its source " + to_string(copy.key()) +
+             (copy.frozen ? " is frozen in state " : " runs, in state ") + number(copy.state) + ": " +
+             describe(act));
+  }
+}
+
 // Invariants: a record follows its head by the rules; what ACT names is never older than what was called STORED; DONE
 // comes after the target runs it.
 void ClaimsLedger::on_appended(const ClaimRecord* head, const ClaimRecord& next) {
   const Status good = core::check_successor(head, next);
   if (!good.ok()) violated("a record that may not follow: " + good.error().message());
   if (next.kind == ClaimKind::kAct) {
+    check_move(next);
     const std::uint64_t state = state_of(*next.checkpoint);
     const std::optional<std::uint64_t> least = floor(*head);
     if (least && state < *least && !takes_older(*head)) {

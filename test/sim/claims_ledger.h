@@ -28,6 +28,8 @@ struct Copy {
   OwnerEpoch owner_epoch = 0;
   std::uint64_t state = 0;  // Grows by one with each checkpoint.
   bool running = true;
+  bool frozen = false;  // It stands still, for a move, in this state.
+  Seq last_seq = 0;     // Of its newest checkpoint; 0: none yet.
   ProgramKey key() const { return ProgramKey{session.ecu_mac, program_id}; }
 };
 
@@ -55,7 +57,10 @@ class ClaimsLedger {
   void check_restored(const wire::ClaimRecord& act, std::uint64_t state) const;
   Copy& start_restored(const SessionId& session, ProgramId program_id, const wire::Go& go,
                        std::uint64_t state);
+  // A frozen one goes on.
+  void thaw(Copy& copy) const;
   std::deque<Copy>& copies() { return copies_; }
+  const std::deque<Copy>& copies() const { return copies_; }
   const Copy* running(const Lineage& lineage) const;  // That counts.
 
   // ---- the store
@@ -76,6 +81,7 @@ class ClaimsLedger {
   std::optional<std::uint64_t> floor(const wire::ClaimRecord& head) const;
   std::uint64_t state_of(const wire::ClaimBlob& blob) const;
   void check_single(const Copy& fresh) const;
+  void check_move(const wire::ClaimRecord& act) const;
 
   std::deque<Copy> copies_;
   std::map<EcuMac, Incarnation> vouched_;

@@ -29,6 +29,12 @@ const std::vector<ClaimsPlantInfo>& claims_plants() {
        "the checkpoint is taken from a listing of before the claim"},
       {ClaimsPlant::kListedNotDurable, "listed_not_durable",
        "what is only listed is restored, and lets others go"},
+      {ClaimsPlant::kMovedFromOlder, "moved_from_older",
+       "a move goes on from the newest that is stored, not from what the source named as its last"},
+      {ClaimsPlant::kThawedByTime, "thawed_by_time",
+       "a frozen source goes on when nobody says anything for long"},
+      {ClaimsPlant::kMoveTakenOverAsLoss, "move_taken_over_as_loss",
+       "the move of a dead CMS is carried on as if its source were lost"},
   };
   return all;
 }

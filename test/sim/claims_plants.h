@@ -24,6 +24,9 @@ enum class ClaimsPlant {
   kSelfFenceIgnored,
   kListedBeforeClaim,
   kListedNotDurable,
+  kMovedFromOlder,
+  kThawedByTime,
+  kMoveTakenOverAsLoss,
 };
 
 struct ClaimsPlantInfo {

@@ -41,6 +41,7 @@ ClaimsScenario make_claims_scenario(std::uint64_t seed) {
   s.store_away_every = one_of<MeanTime>(prng, {kNever, kNever, 10s});
   s.nas_crash_every = one_of<MeanTime>(prng, {kNever, 3s, 10s});
   s.fault_time = one_of<Duration>(prng, {15s, 25s, 40s});
+  s.move_every = one_of<MeanTime>(prng, {kNever, 1s, 3s});
   return s;
 }
 

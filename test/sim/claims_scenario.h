@@ -20,6 +20,7 @@ struct ClaimsScenario {
   std::uint32_t untold_percent = 0;   // Of losses: nobody is told, and it boots anew.
   std::uint32_t refuse_percent = 0;   // Of prepares and runs.
   Duration ecu_delay_max{};           // Of what an RTCR does.
+  MeanTime move_every{};              // A program is to be moved, or an ECU drained.
   // The network
   Duration net_delay_max{};  // Each message has its own: they overtake each other.
   std::uint32_t drop_percent = 0;

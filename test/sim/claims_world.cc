@@ -88,6 +88,7 @@ void ClaimsWorld::schedule_faults() {
   });
   recur(scenario_.store_away_every,
         [this] { cms_[prng_.below(cms_.size())].away_until = queue_.now() + random_delay(6s); });
+  recur(scenario_.move_every, [this] { ask_for_move(); });
   recur(1s, [this] {
     Cms& cms = cms_[prng_.below(cms_.size())];
     if (cms.core != nullptr) remove_some(cms, lineages_[prng_.below(lineages_.size())], false);
@@ -183,6 +184,9 @@ void ClaimsWorld::heal() {
   for (Cms& cms : cms_) {
     cms.away_until = Instant{};
     if (cms.core == nullptr) start_cms(cms);
+    step_cms(cms, [&](core::RestoreCore& core, Instant now, core::RestoreEffects& effects) {
+      for (const Ecu& ecu : ecus_) (void)core.cancel_drain(now, ecu.ecu_mac, effects);
+    });
   }
   run_for(kCutOffMax + scenario_.cms_pause_max);
   std::optional<std::string> trouble;
@@ -206,7 +210,11 @@ void ClaimsWorld::power_cycle_what_needs_it() {
     const ClaimRecord* head = nas_.head(lineage);
     if (head == nullptr) continue;
     const SessionId owner{head->owner.program.ecu_mac, head->owner.incarnation};
-    const bool owner_runs = lives(owner) && !ledger_.is_vouched(owner) && ledger_.running(lineage) != nullptr;
+    // What is frozen is for the CMS to settle.
+    const bool there = std::any_of(ledger_.copies().begin(), ledger_.copies().end(), [&](const Copy& copy) {
+      return copy.lineage == lineage && copy.running && !ledger_.is_vouched(copy.session);
+    });
+    const bool owner_runs = lives(owner) && !ledger_.is_vouched(owner) && there;
     if (!owner_runs) needed.insert(owner.ecu_mac);
     const bool target_gone =
         head->kind == ClaimKind::kAct && (!lives(head->target) || ledger_.is_vouched(head->target));
@@ -235,6 +243,11 @@ std::optional<std::string> ClaimsWorld::unsettled() const {
     const ClaimRecord* head = nas_.head(lineage);
     if (head != nullptr && is_open(*head)) return "a claim is open. " + picture(lineage);
     const Copy* copy = ledger_.running(lineage);
+    for (const Copy& one : ledger_.copies()) {
+      if (one.lineage == lineage && one.running && one.frozen && !ledger_.is_vouched(one.session)) {
+        return to_string(one.key()) + " is frozen. " + picture(lineage);
+      }
+    }
     if (copy == nullptr) {
       if (!ledger_.was_ever_stored(lineage)) continue;  // Nothing to go on from.
       return "it does not run. " + picture(lineage);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/prng.h"
+#include "broker/core/frozen_programs.h"
 #include "broker/core/restore_target.h"
 #include "cms/core/members.h"
 #include "cms/core/restore.h"
@@ -65,6 +66,7 @@ class ClaimsWorld {
     Instant down_at{};
     bool lost = false;  // It was hit by a loss that is under way.
     std::unique_ptr<broker::RestoreTarget> target{};
+    std::unique_ptr<broker::FrozenPrograms> frozen{};
     std::map<broker::RestoreId, broker::RestoreInfo> restores{};
     std::map<broker::RestoreId, wire::Go> goes{};
     std::map<std::uint64_t, broker::RestoreInfo> prepared_claims{};  // By uid; for kQueuedGoExecuted.
@@ -127,6 +129,19 @@ class ClaimsWorld {
   void stop_copy(Ecu& ecu, ProgramId program_id);
   void publish_by_and_by(Copy& copy);
   void publish(Copy& copy);
+  void offer(Copy& copy, const StoredBlob& blob);
+  void offer_again(Copy& copy, const StoredBlob& blob);
+
+  // ---- planned moves (claims_world_moves.cc)
+  void ask_for_move();
+  void ask_for_drain(Cms& cms);
+  void obey_freeze(Ecu& ecu, broker::CmsIndex cms, const wire::Freeze& freeze);
+  void obey_thaw(Ecu& ecu, broker::CmsIndex cms, const wire::Thaw& thaw);
+  void carry_out_freeze(Ecu& ecu, const broker::FreezeEffects& effects);
+  void freeze_program(Ecu& ecu, const broker::FreezeProgram& effect);
+  void report_frozen(Ecu& ecu, broker::CmsIndex cms, const wire::FreezeReport& told);
+  void beat(Ecu& ecu);
+  Copy* copy_of(const Ecu& ecu, ProgramId program_id);
 
   // ---- the cmsd (claims_world_cms.cc)
   void start_cms(Cms& cms);

@@ -170,6 +170,11 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::ScanLogs& effect) {
         if (first != nullptr && first->owner.program.ecu_mac == *effect.ecu_mac) head = *first;
       }
     }
+    if (plant_ == ClaimsPlant::kMoveTakenOverAsLoss && answered.ok()) {
+      for (ClaimRecord& head : *answered) {
+        if (head.kind == ClaimKind::kClaim) head.reason = wire::ClaimReason::kVouched;
+      }
+    }
     cms_after(cms, store_delay(), [this, &cms, effect, answered] {
       answer(cms, [&](RestoreCore& core, Instant now, core::RestoreEffects& effects) {
         core.on_logs_scanned(now, effect, answered, effects);

@@ -23,10 +23,12 @@ void ClaimsWorld::boot(Ecu& ecu) {
   ecu.state = Ecu::State::kUp;
   ecu.lost = false;
   ecu.target = std::make_unique<broker::RestoreTarget>(broker::RestoreTargetConfig{});
+  ecu.frozen = std::make_unique<broker::FrozenPrograms>();
   ecu.last_seq = 0;
   ecu.wakes_at = kNever;
   if (verbose_) trace("ecu " + to_string(ecu.session) + " boots");
   for (std::size_t cms = 0; cms < cms_.size(); ++cms) hello(ecu, cms, random_delay(1s));
+  beat(ecu);
 }
 
 void ClaimsWorld::power_off(Ecu& ecu) {
@@ -35,6 +37,7 @@ void ClaimsWorld::power_off(Ecu& ecu) {
   ecu.state = Ecu::State::kDown;
   ecu.down_at = queue_.now();
   ecu.target.reset();
+  ecu.frozen.reset();
   ecu.restores.clear();
   ecu.goes.clear();
   ecu.prepared_claims.clear();
@@ -104,6 +107,10 @@ void ClaimsWorld::obey(Ecu& ecu, std::size_t cms, const wire::ControlBody& body)
     }
     if (plant_ == ClaimsPlant::kQueuedGoExecuted && refused) obey_queued_go(ecu, *go);
     carry_out(ecu, effects);
+  } else if (const auto* freeze = std::get_if<wire::Freeze>(&body)) {
+    obey_freeze(ecu, number, *freeze);
+  } else if (const auto* thaw = std::get_if<wire::Thaw>(&body)) {
+    obey_thaw(ecu, number, *thaw);
   } else if (const auto* discard = std::get_if<wire::Discard>(&body)) {
     step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
       target.on_discard(now, number, *discard, effects);
@@ -249,6 +256,7 @@ void ClaimsWorld::stop_copy(Ecu& ecu, ProgramId program_id) {
   for (Copy& copy : ledger_.copies()) {
     if (copy.session == ecu.session && copy.program_id == program_id) copy.running = false;
   }
+  ecu.frozen->on_program_ended(program_id);
 }
 
 // Its publisher is told FENCED, and the program stopped.
@@ -257,7 +265,9 @@ void ClaimsWorld::fence(Copy& copy) {
     if (!copy.running) return;
     copy.running = false;
     Ecu& ecu = ecu_of(copy.session.ecu_mac);
-    if (lives(copy.session)) ecu.target->on_program_ended(copy.program_id);
+    if (!lives(copy.session)) return;
+    ecu.target->on_program_ended(copy.program_id);
+    ecu.frozen->on_program_ended(copy.program_id);
   });
 }
 
@@ -266,29 +276,36 @@ void ClaimsWorld::fence(Copy& copy) {
 void ClaimsWorld::publish_by_and_by(Copy& copy) {
   queue_.after(random_delay(2 * scenario_.publish_every), [this, &copy] {
     if (!copy.running || !lives(copy.session)) return;
-    publish(copy);
+    if (!copy.frozen) publish(copy);
     publish_by_and_by(copy);
   });
 }
 
 void ClaimsWorld::publish(Copy& copy) {
   Ecu& ecu = ecu_of(copy.session.ecu_mac);
-  Publication publication;
-  publication.copy = &copy;
-  StoredBlob& blob = publication.blob;
+  copy.last_seq = ++ecu.last_seq;
+  StoredBlob blob;
   blob.session = copy.session;
   blob.name.lineage = copy.lineage;
   blob.name.owner_epoch = copy.owner_epoch;
-  blob.name.checkpoint = CheckpointId{copy.key(), Version{copy.session.incarnation, ++ecu.last_seq}};
+  blob.name.checkpoint = CheckpointId{copy.key(), Version{copy.session.incarnation, copy.last_seq}};
   blob.name.size_bytes = 1 + prng_.below(sizeof(kBytes));
   blob.notification.program_id = copy.program_id;
-  blob.notification.seq = ecu.last_seq;
+  blob.notification.seq = copy.last_seq;
   blob.notification.lineage = copy.lineage;
   blob.notification.owner_epoch = copy.owner_epoch;
   blob.notification.size_bytes = blob.name.size_bytes;
   blob.notification.chunk_size_bytes = wire::kChunkSizeBytes;
   blob.notification.taken_at_us = ++copy.state;
   blob.notification.real_time.deadline_us = prng_.below(3) * 1000;
+  offer(copy, blob);
+}
+
+// Some CMS pull it; what is frozen is offered until one of them has it.
+void ClaimsWorld::offer(Copy& copy, const StoredBlob& blob) {
+  Publication publication;
+  publication.copy = &copy;
+  publication.blob = blob;
   const std::size_t first = prng_.below(cms_.size());
   const std::size_t count = percent(scenario_.both_pull_percent) ? 2 : 1;
   for (std::size_t i = 0; i < count; ++i) {
@@ -300,6 +317,16 @@ void ClaimsWorld::publish(Copy& copy) {
       if (lives(publication.copy->session)) store(cms, publication);
     });
   }
+  if (copy.frozen) offer_again(copy, blob);
+}
+
+void ClaimsWorld::offer_again(Copy& copy, const StoredBlob& blob) {
+  queue_.after(1s, [this, &copy, blob] {
+    const bool newest = copy.last_seq == blob.name.checkpoint.version.seq;
+    if (!copy.running || !copy.frozen || !newest || !lives(copy.session)) return;
+    if (nas_.find(blob.name.checkpoint) == nullptr) return offer(copy, blob);
+    offer_again(copy, blob);  // It is not durable yet, perhaps.
+  });
 }
 
 }  // namespace cms::sim

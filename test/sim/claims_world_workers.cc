@@ -181,6 +181,9 @@ void ClaimsWorld::find(Cms& cms, const core::FindCheckpoint& asked) {
       }
     }
     std::vector<BlobName> best = core::restorable(asked.head, listed);
+    if (asked.exact && plant_ != ClaimsPlant::kMovedFromOlder) {
+      best = core::named_last(asked.head, listed, *asked.exact);
+    }
     if (best.empty()) return tell(make_error(Code::kNotFound, "nothing is stored"));
     best.erase(std::unique(best.begin(), best.end(),
                            [](const BlobName& a, const BlobName& b) { return a.checkpoint == b.checkpoint; }),
