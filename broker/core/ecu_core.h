@@ -296,6 +296,7 @@ class EcuCore {
   ChunkServer server_{};
   std::map<std::uint64_t, Withdrawal> withdrawals_{};
   std::map<std::uint64_t, Migration> migrations_{};
+  CmsIndex first_to_ask_ = 0;          // For a migration; modulo their count.
   std::map<ProgramId, Life> lives_{};  // At most kHeldCountMax, and those of what is frozen.
   FrozenPrograms frozen_{};
   std::optional<RestoreTarget> target_{};

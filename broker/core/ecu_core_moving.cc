@@ -114,7 +114,13 @@ Status EcuCore::request_migration(Instant now, std::uint64_t request_id, Program
   return ok_status();
 }
 
-void EcuCore::cancel_migration(std::uint64_t request_id) { migrations_.erase(request_id); }
+// Who asks again asks another one first.
+void EcuCore::cancel_migration(std::uint64_t request_id) {
+  const auto it = migrations_.find(request_id);
+  if (it == migrations_.end()) return;
+  if (it->second.asked != 0) first_to_ask_ = it->second.cms + 1;
+  migrations_.erase(it);
+}
 
 // One CMS at a time: two could not both begin it, but the one that does not would say why.
 void EcuCore::ask_migration(Instant now, Migration& migration, Effects& effects) {
@@ -131,7 +137,8 @@ void EcuCore::ask_migration(Instant now, Migration& migration, Effects& effects)
 }
 
 std::optional<CmsIndex> EcuCore::next_to_ask(const Migration& migration) const {
-  for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {
+  for (std::size_t i = 0; i < cms_.size(); ++i) {
+    const CmsIndex cms = (first_to_ask_ + i) % cms_.size();
     if (cms_[cms].state == CmsState::kLive && (migration.asked >> cms & 1U) == 0) return cms;
   }
   return std::nullopt;

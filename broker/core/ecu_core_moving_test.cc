@@ -406,6 +406,19 @@ TEST_F(MigrationTest, WhoBecomesLiveIsAskedAtOnceWhenNobodyWas) {
   EXPECT_EQ(asked(), -1) << "one at a time";
 }
 
+TEST_F(MigrationTest, WhoAsksAgainAfterNoAnswerAsksAnotherOneFirst) {
+  make_live(3);
+  request(5);
+  core_->cancel_migration(5);
+  request(6);
+  EXPECT_EQ(asked(), 1);
+  pass(kMigrationRetry);
+  EXPECT_EQ(asked(), 2);
+  core_->cancel_migration(6);
+  request(7);
+  EXPECT_EQ(asked(), 0);
+}
+
 TEST_F(MigrationTest, CancelledAndStoppedRequestsAreNotAskedAndTooManyAreRefused) {
   make_live(1);
   request(5);

@@ -62,8 +62,20 @@ struct RunningCommand {
   RestoreId id = 0;
   Result<ProgramId> program_id = ProgramId{0};
 };
-using Command =
-    std::variant<PublishCommand, WithdrawCommand, CancelWithdrawCommand, PreparedCommand, RunningCommand>;
+struct FrozenCommand {
+  FreezeId id = 0;
+  Result<Seq> last_seq = Seq{0};
+};
+struct MigrateCommand {
+  std::uint64_t request_id = 0;
+  ProgramId program_id = 0;
+  std::optional<EcuMac> to{};
+};
+struct CancelMigrationCommand {
+  std::uint64_t request_id = 0;
+};
+using Command = std::variant<PublishCommand, WithdrawCommand, CancelWithdrawCommand, PreparedCommand,
+                             RunningCommand, FrozenCommand, MigrateCommand, CancelMigrationCommand>;
 
 // The last reference to a chunk may go on a ZeroMQ I/O thread, when its bytes have been sent.
 void free_chunk(void*, void* owner) { delete static_cast<std::shared_ptr<const void>*>(owner); }
@@ -100,6 +112,7 @@ class EcuLoop::Impl {
     core.cms_count = config_.cms.size();
     core.memory_budget_bytes = config_.memory_budget_bytes;
     if (config_.restore_handler != nullptr) core.target = RestoreTargetConfig{config_.received_bytes_max};
+    core.freezes = config_.move_handler != nullptr;
     core_ = std::make_unique<EcuCore>(std::move(core));
     return ok_status();
   }
@@ -174,7 +187,7 @@ class EcuLoop::Impl {
     return ok_status();
   }
 
-  // One for each restore at most: those are bounded.
+  // One for each restore and each freezing at most: those are bounded.
   void push_answer(Command command) {
     {
       const std::lock_guard<PriorityMutex> lock(mutex_);
@@ -243,6 +256,16 @@ class EcuLoop::Impl {
         core_->cancel_withdraw(cancel->request_id);
       } else if (const auto* prepared = std::get_if<PreparedCommand>(&command)) {
         core_->on_prepared(now, prepared->id, prepared->status, effects);
+      } else if (const auto* frozen = std::get_if<FrozenCommand>(&command)) {
+        core_->on_frozen(frozen->id, frozen->last_seq, effects);
+      } else if (const auto* migrate = std::get_if<MigrateCommand>(&command)) {
+        const Status taken =
+            core_->request_migration(now, migrate->request_id, migrate->program_id, migrate->to, effects);
+        if (!taken.ok()) {
+          effects.push_back(MigrationAnswered{migrate->request_id, taken.code(), taken.error().context});
+        }
+      } else if (const auto* cancelled = std::get_if<CancelMigrationCommand>(&command)) {
+        core_->cancel_migration(cancelled->request_id);
       } else {
         const auto& running = std::get<RunningCommand>(command);
         core_->on_running(now, running.id, running.program_id, effects);
@@ -352,6 +375,12 @@ class EcuLoop::Impl {
         listener_.on_receipt(*receipt);
       } else if (const auto* done = std::get_if<WithdrawDone>(&effect)) {
         listener_.on_withdrawn(*done);
+      } else if (const auto* answered = std::get_if<MigrationAnswered>(&effect)) {
+        listener_.on_migration_answered(*answered);
+      } else if (const auto* freeze = std::get_if<FreezeProgram>(&effect)) {
+        config_.move_handler->freeze(*freeze);  // None comes without one.
+      } else if (const auto* thaw = std::get_if<ThawProgram>(&effect)) {
+        config_.move_handler->thaw(*thaw);
       } else {
         listener_.on_cms_event(std::get<CmsEvent>(effect));
       }
@@ -473,6 +502,16 @@ void EcuLoop::prepared(RestoreId id, Status status) {
 }
 void EcuLoop::running(RestoreId id, Result<ProgramId> program_id) {
   impl_->push_answer(RunningCommand{id, std::move(program_id)});
+}
+void EcuLoop::frozen(FreezeId id, Result<Seq> last_seq) {
+  impl_->push_answer(FrozenCommand{id, std::move(last_seq)});
+}
+Status EcuLoop::request_migration(std::uint64_t request_id, ProgramId program_id,
+                                  const std::optional<EcuMac>& to) {
+  return impl_->push(MigrateCommand{request_id, program_id, to});
+}
+void EcuLoop::cancel_migration(std::uint64_t request_id) {
+  (void)impl_->push(CancelMigrationCommand{request_id});
 }
 std::uint16_t EcuLoop::bulk_port() const { return impl_->bulk_port(); }
 EcuLoopStats EcuLoop::stats() const { return impl_->stats(); }

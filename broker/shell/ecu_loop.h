@@ -41,6 +41,23 @@ class RestoreHandler {
   RestoreHandler& operator=(const RestoreHandler&) = default;
 };
 
+// Who freezes programs for planned moves, and thaws them: the RTCR. Called on the loop's thread; must return
+// soon, and must not call back into EcuLoop but for publish, withdraw and frozen. A program is thawed only
+// after its freeze was answered, and frozen again only when that is over.
+class MoveHandler {
+ public:
+  virtual ~MoveHandler() = default;
+  // Stop the program, publish its last checkpoint, and leave it so; ends with EcuLoop::frozen().
+  virtual void freeze(const FreezeProgram& freeze) = 0;
+  // It goes on.
+  virtual void thaw(const ThawProgram& thaw) = 0;
+
+ protected:
+  MoveHandler() = default;
+  MoveHandler(const MoveHandler&) = default;
+  MoveHandler& operator=(const MoveHandler&) = default;
+};
+
 struct EcuLoopConfig {
   EcuMac ecu_mac{};
   std::vector<net::Endpoint> cms{};  // 1..kCmsCountMax
@@ -52,6 +69,7 @@ struct EcuLoopConfig {
   std::uint64_t memory_budget_bytes = 0;
   RestoreHandler* restore_handler = nullptr;  // nullptr: this ECU is no target. Outlives the loop.
   std::uint64_t received_bytes_max = 0;       // Of blobs that were received and do not run yet.
+  MoveHandler* move_handler = nullptr;        // nullptr: nothing is frozen. Outlives the loop.
 };
 
 struct EcuLoopStats {
@@ -62,13 +80,14 @@ struct EcuLoopStats {
   std::uint32_t live_cms_count = 0;
 };
 
-// Called on the loop's thread; must return soon and must not call back into EcuLoop but for publish
-// and withdraw.
+// Called on the loop's thread; must return soon and must not call back into EcuLoop but for publish,
+// withdraw and request_migration.
 class EcuLoopListener {
  public:
   virtual ~EcuLoopListener() = default;
   virtual void on_receipt(const ReceiptEvent& receipt) = 0;
   virtual void on_withdrawn(const WithdrawDone& done) = 0;
+  virtual void on_migration_answered(const MigrationAnswered& answered) = 0;
   virtual void on_cms_event(const CmsEvent& event) = 0;
 
  protected:
@@ -87,7 +106,7 @@ class EcuLoop {
   ~EcuLoop();
 
   // Runs until stop(); then says BYE, frees all blobs and returns. What was prepared is discarded first,
-  // and what was told to run is waited for. Signals should be blocked in the calling thread.
+  // and what was told to run is waited for; what is frozen stays so. Signals should be blocked in the calling thread.
   void run();
   void stop();
 
@@ -99,10 +118,15 @@ class EcuLoop {
   // Ends with listener.on_withdrawn(request_id). Errors as above.
   Status withdraw(std::uint64_t request_id, ProgramId program_id);
   void cancel_withdraw(std::uint64_t request_id);
+  // Ends with listener.on_migration_answered(request_id). Errors as above.
+  Status request_migration(std::uint64_t request_id, ProgramId program_id, const std::optional<EcuMac>& to);
+  void cancel_migration(std::uint64_t request_id);
 
   // The RestoreHandler's answers. Never refused; after the end of run() they go nowhere.
   void prepared(RestoreId id, Status status);
   void running(RestoreId id, Result<ProgramId> program_id);
+  // The MoveHandler's: the seq that publish() gave to the program's last checkpoint. Else as those above.
+  void frozen(FreezeId id, Result<Seq> last_seq);
 
   std::uint16_t bulk_port() const;
   // As of the loop's last turn; inside a listener's call, as of this moment. Any thread.

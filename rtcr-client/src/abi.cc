@@ -118,9 +118,19 @@ rtcr_checkpoint checkpoint_of(const wire::Notification& notification, std::vecto
   return result;
 }
 
-// ---- being a target
-
 namespace {
+
+// What a callback of the caller answers; `reason` is what it wrote.
+Status status_of_answer(int answer, char (&reason)[RTCR_REASON_SIZE], const char* what) {
+  if (answer == RTCR_OK) return ok_status();
+  reason[sizeof(reason) - 1] = '\0';
+  std::string text = reason;
+  if (text.empty()) text = std::string(what) + " answered " + rtcr_error_string(answer);
+  const bool is_code = answer > 0 && answer <= RTCR_E_PUBLISHER_GONE;
+  return make_error(is_code ? static_cast<Code>(answer) : Code::kIo, text);
+}
+
+// ---- being a target
 
 // A callback of the caller with what it is told; what it answers, as a Status.
 class RestoreCall {
@@ -148,14 +158,7 @@ class RestoreCall {
 
   rtcr_restore* get() { return &restore_; }
   char* reason() { return reason_; }
-  Status status_of(int answer, const char* what) {
-    if (answer == RTCR_OK) return ok_status();
-    reason_[sizeof(reason_) - 1] = '\0';
-    std::string text = reason_;
-    if (text.empty()) text = std::string(what) + " answered " + rtcr_error_string(answer);
-    const bool is_code = answer > 0 && answer <= RTCR_E_PUBLISHER_GONE;
-    return make_error(is_code ? static_cast<Code>(answer) : Code::kIo, text);
-  }
+  Status status_of(int answer, const char* what) { return status_of_answer(answer, reason_, what); }
 
  private:
   RestoreJob& job_;
@@ -207,7 +210,7 @@ Result<TargetOptions> target_options_of(const rtcr_restore_handler& given) {
   TargetOptions options;
   if (given.prepare == nullptr || given.go == nullptr)
     return not_allowed("restore.prepare, restore.go", "one is NULL", "both are given");
-  if (given.thread_count > kRestoreThreadCountMax)
+  if (given.thread_count > kCallThreadCountMax)
     return not_allowed("restore.thread_count", std::to_string(given.thread_count), "0 (for 4) to 64");
   if (given.thread_count != 0) options.thread_count = given.thread_count;
   options.folder = text_of(given.folder);
@@ -245,6 +248,43 @@ Result<TargetOptions> target_options_of(const rtcr_restore_handler& given) {
       metrics.draining = told.draining != 0;
     };
   }
+  return options;
+}
+
+// ---- being a source
+
+namespace {
+
+rtcr_move move_of(const MoveJob& job) {
+  rtcr_move move = rtcr_move_init();
+  move.program_id = job.program_id;
+  move.claim_slot = job.claim.slot;
+  id_to(job.claim.lineage, move.lineage);
+  return move;
+}
+
+}  // namespace
+
+Result<MoveOptions> move_options_of(const rtcr_move_handler& given) {
+  MoveOptions options;
+  if (given.freeze == nullptr || given.thaw == nullptr)
+    return not_allowed("move.freeze, move.thaw", "one is NULL", "both are given");
+  if (given.thread_count > kCallThreadCountMax)
+    return not_allowed("move.thread_count", std::to_string(given.thread_count), "0 (for 4) to 64");
+  if (given.thread_count != 0) options.thread_count = given.thread_count;
+  options.freeze = [call = given.freeze, context = given.context](const MoveJob& job) -> Result<Seq> {
+    const rtcr_move move = move_of(job);
+    std::uint64_t last_seq = 0;
+    char reason[RTCR_REASON_SIZE] = "";
+    const int answer = call(context, &move, &last_seq, reason);
+    if (Status frozen = status_of_answer(answer, reason, "freeze"); !frozen.ok())
+      return std::move(frozen).error();
+    return last_seq;
+  };
+  options.thaw = [call = given.thaw, context = given.context](const MoveJob& job) {
+    const rtcr_move move = move_of(job);
+    call(context, &move);
+  };
   return options;
 }
 

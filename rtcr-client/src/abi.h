@@ -13,6 +13,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "rtcr-client/src/mover.h"
 #include "rtcr-client/src/restorer.h"
 #include "rtcr/rtcr.h"
 #include "schemas/messages.h"
@@ -82,5 +83,6 @@ rtcr_checkpoint checkpoint_of(const wire::Notification& notification, std::vecto
 
 // kInvalidArgument, kUnsupported: as rtcr_open says.
 Result<TargetOptions> target_options_of(const rtcr_restore_handler& given);
+Result<MoveOptions> move_options_of(const rtcr_move_handler& given);
 
 }  // namespace cms::client

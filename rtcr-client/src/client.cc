@@ -60,6 +60,7 @@ Client::Client(ClientOptions options)
 Client::~Client() {
   if (loop_ != nullptr) loop_->stop();
   if (thread_.joinable()) thread_.join();
+  mover_.reset();
   restorer_.reset();
   loop_.reset();  // Frees the blobs still held by a loop that failed, and what ZeroMQ has not sent.
 }
@@ -81,6 +82,12 @@ Status Client::start() {
     if (config.received_bytes_max == 0)
       config.received_bytes_max =
           options_.target->folder.empty() ? options_.loop.memory_budget_bytes : UINT64_MAX;
+  }
+  if (options_.move) {
+    mover_ = std::make_unique<Mover>(
+        *options_.move,
+        [this](broker::FreezeId id, const Result<Seq>& last_seq) { loop_->frozen(id, last_seq); });
+    config.move_handler = mover_.get();
   }
   std::promise<Status> started;
   std::future<Status> result = started.get_future();
@@ -154,7 +161,7 @@ void Client::run_loop() noexcept {
   failed_.store(true, std::memory_order_release);
   book_.fail("the client's thread has failed: out of memory");
   const std::lock_guard<std::mutex> lock(mutex_);
-  withdrawn_.notify_all();
+  answered_.notify_all();
 }
 
 void Client::on_receipt(const broker::ReceiptEvent& event) {
@@ -172,11 +179,19 @@ void Client::on_cms_event(const broker::CmsEvent& event) {
 }
 
 void Client::on_withdrawn(const broker::WithdrawDone& done) {
+  note_answer(done.request_id, done.code, done.context);
+}
+
+void Client::on_migration_answered(const broker::MigrationAnswered& answered) {
+  note_answer(answered.request_id, answered.code, answered.context);
+}
+
+void Client::note_answer(std::uint64_t request_id, Code code, const std::string& context) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const auto it = withdrawals_.find(done.request_id);
-  if (it == withdrawals_.end()) return;  // Nobody waits for it any more.
-  it->second = Withdrawal{true, done.code, done.context};
-  withdrawn_.notify_all();
+  const auto it = requests_.find(request_id);
+  if (it == requests_.end()) return;  // Nobody waits for it any more.
+  it->second = Request{true, code, context};
+  answered_.notify_all();
 }
 
 Result<Seq> Client::publish(wire::Notification notification, std::unique_ptr<broker::BlobSource>& source) {
@@ -320,30 +335,47 @@ WaitResult Client::wait(Seq seq, wire::ReceiptLevel level, std::chrono::millisec
 }
 
 Status Client::withdraw(ProgramId program_id, std::chrono::milliseconds timeout) {
+  Status withdrawn =
+      ask([&](std::uint64_t request_id) { return loop_->withdraw(request_id, program_id); },
+          [&](std::uint64_t request_id) { loop_->cancel_withdraw(request_id); }, timeout,
+          "no CMS has confirmed that program " + std::to_string(program_id) + " was withdrawn");
+  if (!withdrawn.ok()) return withdrawn;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  restored_.erase(program_id);  // What is published under it from now on is another program.
+  return withdrawn;
+}
+
+Status Client::request_migration(ProgramId program_id, const std::optional<EcuMac>& to,
+                                 std::chrono::milliseconds timeout) {
+  return ask([&](std::uint64_t request_id) { return loop_->request_migration(request_id, program_id, to); },
+             [&](std::uint64_t request_id) { loop_->cancel_migration(request_id); }, timeout,
+             "no CMS has answered whether program " + std::to_string(program_id) + " will be moved");
+}
+
+Status Client::ask(const std::function<Status(std::uint64_t request_id)>& give,
+                   const std::function<void(std::uint64_t request_id)>& cancel,
+                   std::chrono::milliseconds timeout, const std::string& not_answered) {
   const auto start = std::chrono::steady_clock::now();
   std::unique_lock<std::mutex> lock(mutex_);
   const std::uint64_t request_id = ++last_request_id_;
-  withdrawals_[request_id];
-  Status given = loop_->withdraw(request_id, program_id);
+  Request& request = requests_[request_id];
+  Status given = give(request_id);
   bool timed_out = false;
-  Withdrawal* withdrawal = &withdrawals_[request_id];
-  while (given.ok() && !withdrawal->done && !timed_out && !failed()) {
+  while (given.ok() && !request.done && !timed_out && !failed()) {
     if (timeout.count() < 0) {
-      withdrawn_.wait(lock);
+      answered_.wait(lock);
     } else {
-      timed_out = withdrawn_.wait_until(lock, start + timeout) == std::cv_status::timeout;
+      timed_out = answered_.wait_until(lock, start + timeout) == std::cv_status::timeout;
     }
   }
-  const Withdrawal result = std::move(*withdrawal);
-  withdrawals_.erase(request_id);
+  const Request result = std::move(request);
+  requests_.erase(request_id);
   if (!given.ok()) return given;
   if (!result.done) {
-    loop_->cancel_withdraw(request_id);
-    return make_error(Code::kTimeout, "no CMS has confirmed that program " + std::to_string(program_id) +
-                                          " was withdrawn after " + std::to_string(timeout.count()) + " ms");
+    cancel(request_id);
+    return make_error(Code::kTimeout, not_answered + " after " + std::to_string(timeout.count()) + " ms");
   }
   if (result.code != Code::kOk) return make_error(result.code, result.context);
-  restored_.erase(program_id);  // What is published under it from now on is another program.
   return ok_status();
 }
 

@@ -24,6 +24,7 @@
 #include "broker/shell/ecu_loop.h"
 #include "net/endpoint.h"
 #include "rtcr-client/src/memory.h"
+#include "rtcr-client/src/mover.h"
 #include "rtcr-client/src/receipt_book.h"
 #include "rtcr-client/src/restorer.h"
 #include "rtcr/rtcr.h"
@@ -42,6 +43,7 @@ struct ClientOptions {
   std::optional<std::uint32_t> thread_cpu{};  // Also of ZeroMQ's thread.
   bool lock_memory = false;
   std::optional<TargetOptions> target{};  // Given: programs can be restored here.
+  std::optional<MoveOptions> move{};      // Given: programs can be moved from here.
   // On the client's thread; must not throw.
   std::function<void(const Receipt&)> on_receipt{};
   std::function<void(const broker::CmsEvent&)> on_event{};
@@ -70,6 +72,9 @@ class Client final : private broker::EcuLoopListener, private Restorer::Answers 
   WaitResult wait(Seq seq, wire::ReceiptLevel level, std::chrono::milliseconds timeout);
   // kTimeout, kLimit, or what the CMS answers. `timeout` negative: for ever.
   Status withdraw(ProgramId program_id, std::chrono::milliseconds timeout);
+  // The same.
+  Status request_migration(ProgramId program_id, const std::optional<EcuMac>& to,
+                           std::chrono::milliseconds timeout);
 
   std::optional<Receipt> next_receipt() { return book_.next(); }
   int poll_fd() const { return book_.poll_fd(); }
@@ -84,7 +89,8 @@ class Client final : private broker::EcuLoopListener, private Restorer::Answers 
   EcuMac ecu_mac() const { return options_.loop.ecu_mac; }
 
  private:
-  struct Withdrawal {
+  // A CMS is asked for something.
+  struct Request {
     bool done = false;
     Code code = Code::kOk;
     std::string context{};
@@ -99,11 +105,17 @@ class Client final : private broker::EcuLoopListener, private Restorer::Answers 
   void fill_in_ownership(wire::Notification& notification);
   // On an error, or an exception, `source` is as it was.
   Result<Seq> publish(wire::Notification notification, std::unique_ptr<broker::BlobSource>& source);
+  // Gives a request to the loop and waits for its answer. kTimeout: `not_answered`.
+  Status ask(const std::function<Status(std::uint64_t request_id)>& give,
+             const std::function<void(std::uint64_t request_id)>& cancel, std::chrono::milliseconds timeout,
+             const std::string& not_answered);
+  void note_answer(std::uint64_t request_id, Code code, const std::string& context);
   Status start();
   Status set_up_thread() const;
   void run_loop() noexcept;
   void on_receipt(const broker::ReceiptEvent& event) override;
   void on_withdrawn(const broker::WithdrawDone& done) override;
+  void on_migration_answered(const broker::MigrationAnswered& answered) override;
   void on_cms_event(const broker::CmsEvent& event) override;
   void on_prepared(broker::RestoreId id, const Status& status) override;
   Status before_go(const RestoreJob& job) override;
@@ -119,14 +131,15 @@ class Client final : private broker::EcuLoopListener, private Restorer::Answers 
   std::mutex mutex_{};  // Guards what follows up to the loop.
   std::map<const void*, std::shared_ptr<Mapping>> allocations_{};
   std::uint64_t last_request_id_ = 0;
-  std::map<std::uint64_t, Withdrawal> withdrawals_{};
-  std::condition_variable withdrawn_{};
+  std::map<std::uint64_t, Request> requests_{};
+  std::condition_variable answered_{};
   // What was restored here and not withdrawn since. Kept when it is fenced: whoever goes on to publish it
   // must be fenced again, and not begin a life of its own. At most kRestoreRunningCountMax.
   std::map<ProgramId, Owned> restored_{};
   std::atomic<bool> any_restored_{false};
 
-  std::unique_ptr<Restorer> restorer_{};  // Ends before the loop, which it answers.
+  std::unique_ptr<Restorer> restorer_{};  // Ends before the loop, which it answers; so does the next.
+  std::unique_ptr<Mover> mover_{};
   std::unique_ptr<broker::EcuLoop> loop_{};
   std::thread thread_{};
 };

@@ -1,39 +1,16 @@
 #include "rtcr-client/src/restorer.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <exception>
-#include <new>
-#include <system_error>
 #include <utility>
-
-#include "rtcr-client/src/callback_scope.h"
 
 namespace cms::client {
 
 using broker::RestoreId;
-
-namespace {
-
-// Callbacks do not throw. What does is what is made for them, before they are called, or for their refusal,
-// after it: so it is true that nothing was restored, or runs.
-template <typename Answer, typename Call>
-Answer called(const Call& call) {
-  const CallbackScope scope;
-  try {
-    return call();
-  } catch (const std::bad_alloc&) {
-    return make_error(Code::kLimit, "out of memory");
-  }
-}
-
-}  // namespace
 
 Restorer::Work::~Work() {
   if (job.fd >= 0) ::close(job.fd);
@@ -41,12 +18,7 @@ Restorer::Work::~Work() {
 }
 
 Restorer::~Restorer() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    ending_ = true;
-    changed_.notify_all();
-  }
-  for (std::thread& thread : threads_) thread.join();
+  threads_.finish();
   // What was being prepared when the loop ended: nobody will say Go.
   for (auto& [id, work] : works_) do_discard(*work);
 }
@@ -98,11 +70,11 @@ Status Restorer::take(RestoreId id, std::uint64_t offset_bytes, const void* data
 }
 
 void Restorer::prepare(RestoreId id) {
-  run_soon([this, work = find(id)] { do_prepare(*work); });
+  threads_.run_soon([this, work = find(id)] { do_prepare(*work); });
 }
 
 void Restorer::go(RestoreId id, OwnerEpoch owner_epoch) {
-  run_soon([this, owner_epoch, work = find(id)] {
+  threads_.run_soon([this, owner_epoch, work = find(id)] {
     work->job.owner_epoch = owner_epoch;
     do_go(*work);
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -117,7 +89,7 @@ void Restorer::discard(RestoreId id) {
     works_.erase(id);
   }
   // Also the bytes go on that thread: giving gigabytes back takes long.
-  run_soon([this, work = std::move(work)] { do_discard(*work); });
+  threads_.run_soon([this, work = std::move(work)] { do_discard(*work); });
 }
 
 void Restorer::complete_metrics(wire::Metrics& metrics) {
@@ -132,43 +104,6 @@ void Restorer::complete_metrics(wire::Metrics& metrics) {
 }
 
 // ---- on threads of its own
-
-void Restorer::run_soon(std::function<void()> call) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  calls_.push_back(std::move(call));
-  if (idle_count_ < calls_.size() && threads_.size() < options_.thread_count) {
-    try {
-      threads_.emplace_back([this] { run_calls(); });  // Inherits that all signals are blocked.
-    } catch (const std::system_error&) {
-      if (threads_.empty()) throw;  // As the want of memory: the client's thread fails.
-    }
-  }
-  changed_.notify_one();
-}
-
-void Restorer::run_calls() {
-  (void)pthread_setname_np(pthread_self(), "rtcr-restore");
-  // Whatever the client's thread has: to restore is not to be ahead of what runs.
-  const sched_param parameters{};
-  (void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &parameters);
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (true) {
-    ++idle_count_;
-    changed_.wait(lock, [this] { return ending_ || !calls_.empty(); });
-    --idle_count_;
-    if (calls_.empty()) return;
-    std::function<void()> call = std::move(calls_.front());
-    calls_.pop_front();
-    lock.unlock();
-    try {
-      call();
-    } catch (const std::exception&) {
-      // Out of memory. The restore stays unanswered, and so is not taken for one that will not run.
-    }
-    call = nullptr;  // With what it holds, before the lock.
-    lock.lock();
-  }
-}
 
 void Restorer::do_prepare(Work& work) {
   Status status = work.received;

@@ -6,26 +6,21 @@
 // Threads: the functions of RestoreHandler on the client's thread; the callbacks on up to thread_count
 // others, those of one restore one after the other. Lifetime: destroy it when the loop has ended and still
 // lives; it waits for the callbacks and discards what is left.
-#include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
 #include "broker/shell/ecu_loop.h"
+#include "rtcr-client/src/call_threads.h"
 #include "schemas/messages.h"
 
 namespace cms::client {
-
-inline constexpr unsigned kRestoreThreadCount = 4;
-inline constexpr unsigned kRestoreThreadCountMax = 64;
 
 // What a callback is told; lives from prepare to the end of the restore.
 struct RestoreJob {
@@ -38,7 +33,7 @@ struct RestoreJob {
 };
 
 struct TargetOptions {
-  unsigned thread_count = kRestoreThreadCount;
+  unsigned thread_count = kCallThreadCount;
   std::string folder{};                  // Empty: memfds.
   std::uint64_t received_bytes_max = 0;  // 0: the memory budget; in a folder no limit.
   std::string arch{};                    // Empty: as uname says.
@@ -70,7 +65,8 @@ class Restorer final : public broker::RestoreHandler {
   };
 
   // `answers` outlives it.
-  Restorer(const TargetOptions& options, Answers& answers) : options_(options), answers_(answers) {}
+  Restorer(const TargetOptions& options, Answers& answers)
+      : options_(options), answers_(answers), threads_("rtcr-restore", options.thread_count) {}
   Restorer(const Restorer&) = delete;
   Restorer& operator=(const Restorer&) = delete;
   ~Restorer() override;
@@ -96,8 +92,6 @@ class Restorer final : public broker::RestoreHandler {
   using WorkPtr = std::shared_ptr<Work>;
 
   WorkPtr find(broker::RestoreId id);
-  void run_soon(std::function<void()> call);
-  void run_calls();
   void do_prepare(Work& work);
   void do_go(Work& work);
   void do_discard(Work& work);
@@ -105,13 +99,9 @@ class Restorer final : public broker::RestoreHandler {
   const TargetOptions options_;
   Answers& answers_;
 
-  std::mutex mutex_{};  // Guards what follows.
-  std::condition_variable changed_{};
+  std::mutex mutex_{};  // Guards the works.
   std::map<broker::RestoreId, WorkPtr> works_{};
-  std::deque<std::function<void()>> calls_{};  // At most two for each restore that is not over.
-  unsigned idle_count_ = 0;
-  bool ending_ = false;
-  std::vector<std::thread> threads_{};
+  CallThreads threads_;  // Last: they use what is above. At most two calls for each restore that is not over.
 };
 
 }  // namespace cms::client

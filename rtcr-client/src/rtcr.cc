@@ -10,6 +10,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -195,6 +196,13 @@ Result<cms::client::ClientOptions> options_of(const rtcr_options& given) {
     auto target = cms::client::target_options_of(*handler);
     if (!target.ok()) return std::move(target).error();
     options.target = std::move(target).value();
+  }
+  if (given.move != nullptr) {
+    const auto handler = read_struct(given.move, "rtcr_move_handler");
+    if (!handler.ok()) return handler.error();
+    auto move = cms::client::move_options_of(*handler);
+    if (!move.ok()) return std::move(move).error();
+    options.move = std::move(move).value();
   }
   return options;
 }
@@ -464,6 +472,20 @@ int rtcr_withdraw(rtcr_client* client, uint64_t program_id, int64_t timeout_ms) 
   return with_client(client, Blocking::kYes, [&](Client& opened) {
     const Status withdrawn = opened.withdraw(program_id, timeout_of(timeout_ms));
     return withdrawn.ok() ? static_cast<int>(RTCR_OK) : fail(withdrawn.error());
+  });
+}
+
+int rtcr_request_migration(rtcr_client* client, uint64_t program_id, const char* to_ecu_mac,
+                           int64_t timeout_ms) {
+  return with_client(client, Blocking::kYes, [&](Client& opened) {
+    std::optional<cms::EcuMac> to;
+    if (to_ecu_mac != nullptr) {
+      const auto ecu_mac = cms::parse_ecu_mac(to_ecu_mac);
+      if (!ecu_mac.ok()) return fail(in_field("to_ecu_mac", ecu_mac.error()));
+      to = *ecu_mac;
+    }
+    const Status begun = opened.request_migration(program_id, to, timeout_of(timeout_ms));
+    return begun.ok() ? static_cast<int>(RTCR_OK) : fail(begun.error());
   });
 }
 

@@ -172,6 +172,12 @@ class FakeCms::Impl {
       state_.withdrawn.push_back(withdraw->program_id);
       if (plan_.withdraw_code)
         send_control(wire::WithdrawAnswer{withdraw->request_id, *plan_.withdraw_code, "as planned"});
+    } else if (const auto* migrate = std::get_if<wire::Migrate>(&message->body)) {
+      state_.migrations.push_back(*migrate);
+      if (plan_.migrate_code)
+        send_control(wire::MigrateAnswer{migrate->request_id, *plan_.migrate_code, "as planned"});
+    } else if (const auto* frozen = std::get_if<wire::FreezeReport>(&message->body)) {
+      state_.freeze_reports.push_back(*frozen);
     } else if (const auto* report = std::get_if<wire::RestoreReport>(&message->body)) {
       state_.reports.push_back(*report);
     } else if (const auto* metrics = std::get_if<wire::Metrics>(&message->body)) {

@@ -28,6 +28,7 @@ struct FakePlan {
   std::uint64_t credit_bytes_max = UINT64_MAX;    // A pull gets no credit beyond this.
   bool store = true;                              // Says STORED when a pull is whole.
   std::optional<Code> withdraw_code = Code::kOk;  // nullopt: no answer.
+  std::optional<Code> migrate_code = Code::kOk;   // The same.
   // For Fetch of an offered blob, each until it is used up:
   int unavailable_count = 0;                          // so often "not yet",
   int damage_count = 0;                               // so many chunks damaged,
@@ -43,6 +44,8 @@ struct FakeState {
   std::map<Seq, std::string> pulled{};          // The whole ones.
   std::map<Seq, Code> pull_errors{};            // TransferError instead.
   std::vector<ProgramId> withdrawn{};
+  std::vector<wire::Migrate> migrations{};
+  std::vector<wire::FreezeReport> freeze_reports{};
   int fetch_count = 0;  // Of offered blobs.
   // Of a target:
   std::uint64_t features = 0;
@@ -66,7 +69,7 @@ class FakeCms {
   // Says a receipt to the last session.
   void say(ProgramId program_id, Seq seq, wire::ReceiptLevel level, Code code = Code::kOk,
            std::string reason = {});
-  // Says anything to the last session: a Prepare, Go, Discard, MetricsAsk.
+  // Says anything to the last session: a Prepare, Go, Discard, Freeze, Thaw, MetricsAsk.
   void command(const wire::ControlBody& body);
   std::uint16_t bulk_port() const;
   // Gives it to whoever fetches it, or (the last one offered of its program) the newest.

@@ -13,13 +13,13 @@
  *           a newer caller gets RTCR_E_UNSUPPORTED only if it uses a field that this library lacks.
  * Threads   Every function may be called from any thread, several at once, on one client; but
  *           rtcr_close must be the last call on it. The client has one thread of its own, and
- *           ZeroMQ one more for its I/O; a target has more. All have all signals blocked.
+ *           ZeroMQ one more for its I/O; a target or a source of moves has more. All have all signals blocked.
  * Callbacks on_receipt, on_event and on_metrics run on the client's thread; a release callback runs
- *           there, on ZeroMQ's thread, or in rtcr_close; those of a restore run on threads of their own,
- *           made when they are first needed, or in rtcr_close. All but the latter must return soon. None
- *           may throw, or call anything of this header that blocks (rtcr_wait, rtcr_withdraw,
- *           rtcr_fetch_newest, rtcr_close answer RTCR_E_CALLBACK there). rtcr_publish and the functions
- *           that do not block are allowed.
+ *           there, on ZeroMQ's thread, or in rtcr_close; those of a restore and of a move run on threads of
+ *           their own, made when they are first needed, or in rtcr_close. All but the latter must return
+ *           soon. None may throw, or call anything of this header that blocks (rtcr_wait, rtcr_withdraw,
+ *           rtcr_request_migration, rtcr_fetch_newest, rtcr_close answer RTCR_E_CALLBACK there).
+ *           rtcr_publish and the functions that do not block are allowed.
  * Fork      A child must not use the client: every call answers RTCR_E_FORKED and changes nothing.
  *           Open another client in the child. The parent is not disturbed.
  * Signals   None is used, none is handled, no handler is installed. Functions that block are not
@@ -229,6 +229,46 @@ typedef struct rtcr_restore_handler {
   uint32_t label_count;
 } rtcr_restore_handler;
 
+/* ---- Being a source of planned moves: an RTCR that can stop a program and let it go on.
+ *
+ * A program is moved while its ECU is well: for a balance of load, or because rtcr_request_migration or an
+ * operator asks. A CMS says freeze: the program is stopped, its last checkpoint published, and it stays so
+ * until one of two things comes. Either the receipt RTCR_FENCED: it runs elsewhere, kill it. Or thaw: the
+ * move did not come about, it goes on. Neither comes by time: a program is frozen for as long as no CMS can
+ * read on the store which of the two it is. To let it go on by oneself may make it run twice.
+ *
+ * Callbacks run on threads of the client, for several programs at once but those of one program one after the
+ * other. They may take long (the program stands still, and a CMS may give the move up meanwhile: thaw
+ * follows), and may use rtcr_publish and what else does not block. When the client is closed what is frozen
+ * stays so, and the move goes on if its last checkpoint is STORED. */
+
+/* One command of a move. Valid until the callback returns. */
+typedef struct rtcr_move {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t program_id;
+  uint64_t claim_slot; /* In the lineage's log: of the claim; at thaw of the record that ended it. */
+  uint8_t lineage[16];
+} rtcr_move;
+
+/* Stops the program, publishes its last checkpoint by rtcr_publish, and gives its seq in `*last_seq`. That
+   must be the newest of the program: what is published of it before thaw ends as RTCR_DROPPED with
+   RTCR_E_PERMISSION. Returns RTCR_OK when it stands still for certain; or an rtcr_status: it runs on, and
+   this move is given up. `reason` has room for RTCR_REASON_SIZE bytes of text for people; it is empty. Not
+   called again for what is frozen, whoever asks. */
+typedef int (*rtcr_freeze_fn)(void* context, const rtcr_move* move, uint64_t* last_seq, char* reason);
+/* Lets it go on. Only after its freeze returned RTCR_OK; also when that gave a seq that was not the newest. */
+typedef void (*rtcr_thaw_fn)(void* context, const rtcr_move* move);
+
+/* Copied by rtcr_open. Required: freeze and thaw. */
+typedef struct rtcr_move_handler {
+  uint32_t struct_size;
+  uint32_t thread_count; /* How many callbacks run at once; 0: 4; at most 64. */
+  rtcr_freeze_fn freeze;
+  rtcr_thaw_fn thaw;
+  void* context; /* For both. */
+} rtcr_move_handler;
+
 #define RTCR_LOCK_MEMORY 1U /* mlock copies and allocations. */
 #define RTCR_PIN_THREAD 2U  /* Run the client's threads on thread_cpu only. */
 
@@ -253,6 +293,7 @@ typedef struct rtcr_options {
   rtcr_event_fn on_event; /* Or NULL. */
   void* event_context;
   const rtcr_restore_handler* restore; /* Given: this ECU is a target. */
+  const rtcr_move_handler* move;       /* Given: programs can be moved from this ECU. */
 } rtcr_options;
 
 /* Opens a client: checks the options, opens its sockets and starts its thread. Does not wait for any
@@ -262,7 +303,8 @@ typedef struct rtcr_options {
 RTCR_API int rtcr_open(const rtcr_options* options, rtcr_client** client);
 
 /* Says goodbye to every CMS, ends the client's thread, releases all that is held (with a last receipt
-   each) and frees the client. What was prepared is discarded, and a go that has begun is waited for.
+   each) and frees the client. What was prepared is discarded, and a go that has begun is waited for. So is
+   a freeze or thaw; what is frozen stays so.
    Blocks until that is done: at most a second, and as long as a callback takes. What is not STORED by then is lost: rtcr_wait first. NULL is allowed.
    RTCR_E_CALLBACK, RTCR_E_FORKED: nothing happened, the client lives on. */
 RTCR_API int rtcr_close(rtcr_client* client);
@@ -399,6 +441,17 @@ RTCR_API int rtcr_get_stats(rtcr_client* client, rtcr_stats* stats);
    RTCR_E_LIMIT: 1024 withdrawals wait. Others are the CMS's answer. */
 RTCR_API int rtcr_withdraw(rtcr_client* client, uint64_t program_id, int64_t timeout_ms);
 
+/* Asks for a planned move of a program of this ECU, to the ECU `to_ecu_mac` or (NULL) to whichever suits it
+   best. The publisher of the program, on this client or another one, needs rtcr_options.move. Blocks until a
+   CMS has answered, at most timeout_ms (or RTCR_FOREVER); one is asked at a time, and the next one when it is
+   silent for 2 s or cannot say now.
+   RTCR_OK: the move has begun; asked again while it goes on, the same. What becomes of it is told by freeze,
+   thaw and the receipt RTCR_FENCED. RTCR_E_TIMEOUT: no CMS has answered; it may or may not have begun: ask
+   again. RTCR_E_INVALID_ARGUMENT: `to_ecu_mac` is none. RTCR_E_LIMIT: 1024 requests wait. Others are the
+   CMS's answer: why it does not move it. */
+RTCR_API int rtcr_request_migration(rtcr_client* client, uint64_t program_id, const char* to_ecu_mac,
+                                    int64_t timeout_ms);
+
 typedef enum rtcr_target {
   RTCR_TARGET_MEMORY = 0,  /* buffer[0..capacity_bytes) */
   RTCR_TARGET_FD = 1,      /* Written in order from where the descriptor stands. */
@@ -460,6 +513,18 @@ static inline rtcr_checkpoint rtcr_checkpoint_init(void) {
 }
 static inline rtcr_restore_handler rtcr_restore_handler_init(void) {
   rtcr_restore_handler value;
+  memset(&value, 0, sizeof(value));
+  value.struct_size = sizeof(value);
+  return value;
+}
+static inline rtcr_move_handler rtcr_move_handler_init(void) {
+  rtcr_move_handler value;
+  memset(&value, 0, sizeof(value));
+  value.struct_size = sizeof(value);
+  return value;
+}
+static inline rtcr_move rtcr_move_init(void) {
+  rtcr_move value;
   memset(&value, 0, sizeof(value));
   value.struct_size = sizeof(value);
   return value;

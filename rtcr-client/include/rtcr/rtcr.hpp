@@ -107,6 +107,21 @@ struct Target {
   std::vector<std::string> labels{};
 };
 
+// One command of a planned move; see rtcr_move.
+struct Move {
+  std::uint64_t program_id = 0;
+  std::uint64_t claim_slot = 0;
+  Lineage lineage{};
+};
+
+// That programs can be moved from this ECU; see rtcr_move_handler.
+struct Source {
+  // The seq of the last checkpoint; an Error: it runs on.
+  std::function<Result<std::uint64_t>(const Move&)> freeze{};
+  std::function<void(const Move&)> thaw{};
+  unsigned thread_count = 0;
+};
+
 struct Options {
   std::string cms{};
   std::string ecu_mac{};
@@ -121,6 +136,7 @@ struct Options {
   std::function<void(const Receipt&)> on_receipt{};  // On the client's thread.
   std::function<void(const Event&)> on_event{};      // On the client's thread.
   std::optional<Target> target{};
+  std::optional<Source> source{};
 };
 
 // What is known about a checkpoint; all but program_id is optional.
@@ -265,6 +281,15 @@ class Client {
       handler.label_count = static_cast<std::uint32_t>(labels.size());
       given.restore = &handler;
     }
+    rtcr_move_handler mover = rtcr_move_handler_init();
+    if (options.source) {
+      callbacks->source = *options.source;
+      mover.thread_count = callbacks->source.thread_count;
+      if (callbacks->source.freeze) mover.freeze = call_freeze;
+      if (callbacks->source.thaw) mover.thaw = call_thaw;
+      mover.context = callbacks.get();
+      given.move = &mover;
+    }
     rtcr_client* opened = nullptr;
     const int status = rtcr_open(&given, &opened);
     if (status != RTCR_OK) return last_error(status);
@@ -346,6 +371,11 @@ class Client {
   Status withdraw(std::uint64_t program_id, std::chrono::milliseconds timeout) {
     return status_of(rtcr_withdraw(client_, program_id, timeout.count()));
   }
+  // `to_ecu_mac` empty: wherever it suits best.
+  Status request_migration(std::uint64_t program_id, const std::string& to_ecu_mac,
+                           std::chrono::milliseconds timeout) {
+    return status_of(rtcr_request_migration(client_, program_id, text_or_null(to_ecu_mac), timeout.count()));
+  }
 
   int poll_fd() const { return rtcr_poll_fd(client_); }
   std::optional<Receipt> next_receipt() {
@@ -393,6 +423,7 @@ class Client {
     std::function<void(const Receipt&)> on_receipt{};
     std::function<void(const Event&)> on_event{};
     Target target{};
+    Source source{};
   };
 
   Client(rtcr_client* client, std::unique_ptr<Callbacks> callbacks)
@@ -451,6 +482,23 @@ class Client {
   }
   static void call_on_metrics(void* context, rtcr_metrics* metrics) noexcept {
     static_cast<Callbacks*>(context)->target.on_metrics(*metrics);
+  }
+  static Move move_of(const rtcr_move& move) {
+    Move result;
+    result.program_id = move.program_id;
+    result.claim_slot = move.claim_slot;
+    for (std::size_t i = 0; i < result.lineage.size(); ++i) result.lineage[i] = move.lineage[i];
+    return result;
+  }
+  static int call_freeze(void* context, const rtcr_move* move, std::uint64_t* last_seq,
+                         char* reason) noexcept {
+    const auto frozen = static_cast<Callbacks*>(context)->source.freeze(move_of(*move));
+    if (!frozen.ok()) return refusal_of(frozen.error(), reason);
+    *last_seq = frozen.value();
+    return RTCR_OK;
+  }
+  static void call_thaw(void* context, const rtcr_move* move) noexcept {
+    static_cast<Callbacks*>(context)->source.thaw(move_of(*move));
   }
   static void call_release(void* context, const void*, std::uint64_t) noexcept {
     const std::unique_ptr<std::function<void()>> release(static_cast<std::function<void()>*>(context));
