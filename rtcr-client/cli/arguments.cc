@@ -11,6 +11,7 @@
 namespace cms::cli {
 namespace {
 
+const char* const kCommands = "publish, get, withdraw, request-migration, ecu";
 const char* const kExitCodes = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no CMS reachable.";
 
 // Sets `target` from what `parse` makes of the text; CLI11 shows the Error as that of the option.
@@ -73,7 +74,7 @@ void add_who(CLI::App* app, CommonArguments& common) {
 
 void add_common(CLI::App* app, CommonArguments& common, const char* timeout_help) {
   add_who(app, common);
-  add_value(app, "--program", common.program_id, parse_u64, "The program_id, unique on its ECU")
+  add_value(app, "--program,--program-id", common.program_id, parse_u64, "The program_id, unique on its ECU")
       ->required()
       ->type_name("N");
   add_value(app, "--timeout", common.timeout, parse_duration, timeout_help)->type_name("DURATION");
@@ -165,12 +166,16 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
   app->footer(
       "Runs until SIGTERM or SIGINT, then says goodbye to every CMS and ends with 0. Prints a JSON\n"
       "object per line: published, receipt, cms_live, cms_silent, cms_refused, prepare, prepared,\n"
-      "running, discarded, refused, fenced; ready, when all was published and every CMS knows the\n"
-      "ECU, or one does and the others are silent; lost, when lines were not read in time.\n"
+      "running, discarded, refused, frozen, freeze_refused, thawed, fenced; ready, when all was\n"
+      "published and every CMS knows the ECU, or one does and the others are silent; lost, when lines\n"
+      "were not read in time.\n"
       "A restored blob appears as DIR/NEW_ID-ECU_MAC-ID of the program it was; NEW_ID is the smallest\n"
       "program_id that is free here, from 0. CMD is run by sh with a last word more: prepare, with\n"
       "the blob on standard input, then go or discard. Exit code 0 says that it has done that;\n"
-      "RESTORE_* variables say what it is about, RESTORE_NEW_PROGRAM_ID at go what it is here.\n" +
+      "RESTORE_* variables say what it is about, RESTORE_NEW_PROGRAM_ID at go what it is here.\n"
+      "When a program is moved from here its file is published once more, as it is then; or CMD is\n"
+      "run with the word freeze, and what it prints is published (nothing: it refuses). It stays so\n"
+      "until fenced, and is never published again, or thawed, with CMD run with that word.\n" +
       std::string(kExitCodes));
 }
 
@@ -191,8 +196,7 @@ Exit wrong_usage(const CLI::App& app, const std::string& problem) {
 
 }  // namespace
 
-std::variant<PublishArguments, GetArguments, WithdrawArguments, EcuArguments, Exit> parse_arguments(
-    int argc, const char* const* argv) {
+Arguments parse_arguments(int argc, const char* const* argv) {
   CLI::App app("Publishes checkpoints of programs to a Checkpoint Management System, and gets them back.",
                "rtcr");
   app.set_version_flag("--version", std::string("rtcr ") + rtcr_version());
@@ -250,13 +254,25 @@ std::variant<PublishArguments, GetArguments, WithdrawArguments, EcuArguments, Ex
   add_bulk_ports(withdraw_app, withdraw.bulk_ports);
   withdraw_app->footer(kExitCodes);
 
+  RequestMigrationArguments migration;
+  CLI::App* migration_app =
+      app.add_subcommand("request-migration", "Ask for a program to be moved to another ECU while it runs");
+  add_common(migration_app, migration.common, "Give up after so long without an answer (5s)");
+  add_value(migration_app, "--to", migration.to, parse_ecu_mac, "Only to this ECU (whichever suits it best)")
+      ->type_name("ECU_MAC");
+  add_bulk_ports(migration_app, migration.bulk_ports);
+  migration_app->footer(
+      "Ends with 0 when the move has begun, or had: what becomes of it is told to the ECU that runs\n"
+      "the program. Ends with 1 when a CMS says why it does not move it.\n" +
+      std::string(kExitCodes));
+
   EcuArguments ecu;
   ecu.common.output = Output::kJson;
   CLI::App* ecu_app =
       app.add_subcommand("ecu", "Be an ECU: publish files, hold them, answer metrics, and restore programs");
   add_ecu_options(ecu_app, ecu);
 
-  for (CLI::App* command : {publish_app, get_app, withdraw_app, ecu_app})
+  for (CLI::App* command : {publish_app, get_app, withdraw_app, migration_app, ecu_app})
     command->set_help_flag("--help,-h", "Print this help and end");
   const auto given = [&]() -> const CLI::App& {
     const auto commands = app.get_subcommands();
@@ -271,16 +287,17 @@ std::variant<PublishArguments, GetArguments, WithdrawArguments, EcuArguments, Ex
     const std::string extra = extras.empty() ? std::string() : extras.front();
     const bool option = extra.size() > 1 && extra.front() == '-';
     if (&given() == &app && !option)
-      return wrong_usage(app, "unknown command '" + extra + "'; allowed: publish, get, withdraw, ecu");
+      return wrong_usage(app, "unknown command '" + extra + "'; allowed: " + kCommands);
     return wrong_usage(given(), (option ? "unknown option '" : "unexpected argument '") + extra +
                                     "'; allowed: " + allowed_options(given()));
   } catch (const CLI::ParseError& error) {
     return wrong_usage(given(), error.what());
   }
   if (app.get_subcommands().empty())
-    return wrong_usage(app, "no command; allowed: publish, get, withdraw, ecu");
+    return wrong_usage(app, std::string("no command; allowed: ") + kCommands);
   if (app.got_subcommand(get_app)) return get;
   if (app.got_subcommand(withdraw_app)) return withdraw;
+  if (app.got_subcommand(migration_app)) return migration;
   if (app.got_subcommand(ecu_app)) return ecu;
   if (publish.wait == wire::ReceiptLevel::kReplicated && publish.release == wire::Release::kStored) {
     return wrong_usage(*publish_app, "--wait replicated can never be reached with --release stored");

@@ -52,6 +52,11 @@ struct WithdrawArguments {
   CommonArguments common{};
   std::string bulk_ports{};
 };
+struct RequestMigrationArguments {
+  CommonArguments common{};
+  std::optional<EcuMac> to{};  // None: wherever it suits best.
+  std::string bulk_ports{};
+};
 struct EcuArguments {
   CommonArguments common{};  // Without a program; the output is JSON.
   std::map<ProgramId, std::string> programs{};
@@ -69,7 +74,9 @@ struct Exit {  // Help was asked for and printed, or the usage was wrong and the
   int code = kExitDone;
 };
 
-std::variant<PublishArguments, GetArguments, WithdrawArguments, EcuArguments, Exit> parse_arguments(
-    int argc, const char* const* argv);
+using Arguments = std::variant<PublishArguments, GetArguments, WithdrawArguments, RequestMigrationArguments,
+                               EcuArguments, Exit>;
+
+Arguments parse_arguments(int argc, const char* const* argv);
 
 }  // namespace cms::cli

@@ -5,7 +5,7 @@
 namespace cms::cli {
 namespace {
 
-using Parsed = std::variant<PublishArguments, GetArguments, WithdrawArguments, EcuArguments, Exit>;
+using Parsed = Arguments;
 
 Parsed parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "rtcr");
@@ -76,11 +76,35 @@ TEST(ArgumentsTest, ADefaultOfTheCmsListAndTheEcuComesFromTheEnvironment) {
   EXPECT_EQ(to_string(withdraw->common.ecu_mac), "02:00:00:00:00:05");
 }
 
+TEST(ArgumentsTest, AMigrationMayNameItsTargetAndItsProgramInFull) {
+  const std::vector<const char*> who{"request-migration", "--cms", "tcp://h:7400", "--ecu-mac",
+                                     "02:00:00:00:00:01"};
+  const auto with = [&](std::vector<const char*> more) {
+    more.insert(more.begin(), who.begin(), who.end());
+    return more;
+  };
+  const Parsed anywhere = parse(with({"--program-id", "7", "--timeout", "30s"}));
+  const auto* migration = std::get_if<RequestMigrationArguments>(&anywhere);
+  ASSERT_NE(migration, nullptr);
+  EXPECT_EQ(migration->common.program_id, 7U);
+  EXPECT_EQ(migration->common.timeout, std::chrono::seconds(30));
+  EXPECT_FALSE(migration->to);
+  const Parsed there = parse(with({"--program", "7", "--to", "02:00:00:00:00:09"}));
+  migration = std::get_if<RequestMigrationArguments>(&there);
+  ASSERT_NE(migration, nullptr);
+  EXPECT_EQ(migration->to, EcuMac{0x020000000009});
+  EXPECT_NE(refusal([&] {
+              return parse(with({"--program", "7", "--to", "x"}));
+            }).find("--to"),
+            std::string::npos);
+}
+
 TEST(ArgumentsTest, WrongUsageNamesWhatIsAllowed) {
   const auto contains = [](const std::string& text, const char* part) {
     return text.find(part) != std::string::npos;
   };
-  EXPECT_TRUE(contains(refusal([] { return parse({}); }), "allowed: publish, get, withdraw"));
+  EXPECT_TRUE(
+      contains(refusal([] { return parse({}); }), "allowed: publish, get, withdraw, request-migration, ecu"));
   EXPECT_TRUE(contains(refusal([] { return parse({"pubish"}); }),
                        "unknown command 'pubish'; allowed: publish, get, withdraw"));
   EXPECT_TRUE(contains(refusal([] {

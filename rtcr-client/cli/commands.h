@@ -8,6 +8,7 @@ namespace cms::cli {
 int run_publish(const PublishArguments& arguments, int end_fd);
 int run_get(const GetArguments& arguments, int end_fd);
 int run_withdraw(const WithdrawArguments& arguments, int end_fd);
+int run_request_migration(const RequestMigrationArguments& arguments, int end_fd);
 int run_ecu(const EcuArguments& arguments, int end_fd);
 
 }  // namespace cms::cli

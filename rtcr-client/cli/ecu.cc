@@ -119,6 +119,7 @@ class Ecu {
     options.on_event = [this](const rtcr::Event& event) { on_event(event); };
     if (!arguments_.restore_dir.empty() || !arguments_.restore_command.empty())
       options.target = site_.target();
+    options.source = site_.source();
     {
       const std::lock_guard<std::mutex> lock(opening_);
       auto opened = rtcr::Client::open(options);
@@ -177,12 +178,12 @@ class Ecu {
   }
 
   rtcr::Status publish(ProgramId program_id, const std::string& file) {
-    const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // A FIFO must not block.
-    if (fd < 0) return rtcr::Error{RTCR_E_IO, error_from_errno(errno, "open " + file).message()};
+    const auto fd = open_state(file);
+    if (!fd.ok()) return fd.error();
     rtcr::Facts facts;
     facts.program_id = program_id;
-    const auto seq = client_->publish_file(facts, fd);
-    ::close(fd);
+    const auto seq = client_->publish_file(facts, fd.value());
+    ::close(fd.value());
     if (!seq.ok()) return rtcr::Error{seq.status(), file + ": " + seq.error().detail};
     site_.note_published(program_id, seq.value());
     lines_.add(json_of_published(arguments_.common.ecu_mac, program_id, seq.value(), file));

@@ -91,6 +91,27 @@ class RtcrEcuTest : public testing::Test {
   static wire::Go go_of(const wire::Prepare& prepare) {
     return wire::Go{prepare.claim, prepare.claim.slot + 1, prepare.claim.uid + 1};
   }
+  // Of program `program_id`, in this state for this slot; waits for it.
+  wire::FreezeReport freeze_report(ProgramId program_id, wire::FreezeState state, std::uint64_t slot) const {
+    wire::FreezeReport found;
+    EXPECT_TRUE(cms_.wait_until([&](const FakeState& seen) {
+      for (const wire::FreezeReport& report : seen.freeze_reports) {
+        if (report.program_id == program_id && report.state == state && report.claim.slot == slot)
+          found = report;
+      }
+      return found.state == state;
+    })) << to_string(state);
+    return found;
+  }
+  static wire::ClaimRef claim_of(ProgramId program_id, std::uint64_t slot) {
+    return wire::ClaimRef{lineage_of(ProgramKey{EcuMac{0x020000000001}, program_id}), slot, slot * 10};
+  }
+  // What the CMS has pulled as `seq`; waits for it.
+  std::string pulled(Seq seq) const {
+    EXPECT_TRUE(cms_.wait_until([&](const FakeState& state) { return state.pulled.count(seq) != 0; }));
+    const FakeState state = cms_.state();
+    return state.pulled.count(seq) != 0 ? state.pulled.at(seq) : "";
+  }
   ProgramId restore(const wire::Prepare& prepare) {
     cms_.command(prepare);
     report_of(prepare.claim, RestoreState::kPrepared);
@@ -120,7 +141,7 @@ TEST_F(RtcrEcuTest, PublishesEveryFileStaysAndSaysByeOnSigterm) {
   EXPECT_EQ(event(ecu, "ready").at("program_count"), 1000);
   EXPECT_TRUE(cms_.wait_until([](const FakeState& state) { return state.pulled.size() == 1000; }));
   EXPECT_EQ(cms_.state().pulled.at(1000), "state 999");
-  EXPECT_EQ(cms_.state().features, 0U) << "it is no target";
+  EXPECT_EQ(cms_.state().features, wire::kEcuFeatureFreezes) << "it is no target";
   EXPECT_TRUE(ecu.running());
   ecu.signal(SIGTERM);
   EXPECT_EQ(ecu.wait(), 0);
@@ -237,6 +258,106 @@ TEST_F(RtcrEcuTest, ACommandRestoresWithTheBlobOnItsStandardInput) {
   EXPECT_EQ(ecu.wait(), 0);
   EXPECT_FALSE(fs::exists(folder_ / "3"));
   EXPECT_EQ(ecu.output().find("on standard output"), std::string::npos);
+}
+
+TEST_F(RtcrEcuTest, FreezesAProgramWithItsFileAsItIsThenAndThawsIt) {
+  const fs::path file = file_with("own", "first state");
+  Process ecu(command({"--program", "1=" + file.string(), "--program", "2=" + file_with("b", "b").string()}));
+  event(ecu, "ready");
+  EXPECT_EQ(pulled(1), "first state");
+  file_with("own", "last state");
+  cms_.command(wire::Freeze{claim_of(1, 2), 1});
+  EXPECT_EQ(freeze_report(1, wire::FreezeState::kFrozen, 2).last.seq, 3U);
+  EXPECT_EQ(pulled(3), "last state");
+  const json published = event(ecu, "published");
+  EXPECT_EQ(published.at("seq"), 3);
+  EXPECT_EQ(published.at("file"), file.string());
+  const json frozen = event(ecu, "frozen");
+  EXPECT_EQ(frozen.at("ecu_mac"), "02:00:00:00:00:01");
+  EXPECT_EQ(frozen.at("program_id"), 1);
+  EXPECT_EQ(frozen.at("seq"), 3);
+  EXPECT_EQ(frozen.at("claim_slot"), 2);
+  cms_.command(wire::Thaw{claim_of(1, 3), 1});
+  const json thawed = event(ecu, "thawed");
+  EXPECT_EQ(thawed.at("program_id"), 1);
+  EXPECT_EQ(thawed.at("claim_slot"), 3);
+  // What cannot be read refuses.
+  fs::remove(folder_ / "b");
+  cms_.command(wire::Freeze{claim_of(2, 2), 2});
+  EXPECT_EQ(freeze_report(2, wire::FreezeState::kRefused, 2).code, Code::kNotFound);
+  const json refused = event(ecu, "freeze_refused");
+  EXPECT_EQ(refused.at("program_id"), 2);
+  EXPECT_EQ(refused.at("claim_slot"), 2);
+  EXPECT_NE(refused.at("reason").get<std::string>().find("open"), std::string::npos);
+}
+
+TEST_F(RtcrEcuTest, NothingOfAProgramThatHasMovedIsPublishedAnyMore) {
+  Process ecu(command({"--program", "1=" + file_with("own", "state").string()}));
+  event(ecu, "ready");
+  pulled(1);
+  cms_.command(wire::Freeze{claim_of(1, 2), 1});
+  freeze_report(1, wire::FreezeState::kFrozen, 2);
+  pulled(2);
+  cms_.say(1, 2, wire::ReceiptLevel::kFenced, Code::kFenced, "it has moved");
+  event(ecu, "fenced");
+  cms_.command(wire::Freeze{claim_of(1, 5), 1});
+  EXPECT_EQ(freeze_report(1, wire::FreezeState::kRefused, 5).code, Code::kNotFound);
+  ecu.signal(SIGTERM);
+  EXPECT_EQ(ecu.wait(), 0);
+  EXPECT_EQ(cms_.state().heard.size(), 2U);
+  EXPECT_EQ(ecu.output().find("thawed"), std::string::npos);
+}
+
+TEST_F(RtcrEcuTest, ARestoredProgramIsFrozenAsItsNewOwners) {
+  Process ecu(command({"--restore-dir", restored()}));
+  event(ecu, "cms_live");
+  const wire::Prepare prepare = prepare_of(7, "state");
+  EXPECT_EQ(restore(prepare), 0U);
+  pulled(1);
+  std::ofstream(file_of("0-02:00:00:00:00:09-7"), std::ios::binary) << "later state";
+  wire::ClaimRef claim = prepare.claim;
+  claim.slot = 6;
+  cms_.command(wire::Freeze{claim, 0});
+  EXPECT_EQ(freeze_report(0, wire::FreezeState::kFrozen, 6).last.seq, 2U);
+  EXPECT_EQ(pulled(2), "later state");
+  const wire::Notification last = cms_.state().heard.at(2);
+  EXPECT_EQ(last.lineage, prepare.claim.lineage);
+  EXPECT_EQ(last.owner_epoch, 4U);
+  EXPECT_EQ(last.program_name, "wiper");
+}
+
+TEST_F(RtcrEcuTest, ACommandFreezesWithWhatItPrintsAndThaws) {
+  const fs::path script =
+      file_with("restore.sh",
+                "case $1 in\n"
+                "prepare) cat > $RESTORE_ID;;\n"
+                "freeze) test $RESTORE_PROGRAM_ID = 8 || { cat $RESTORE_ID;"
+                " echo \" and $RESTORE_NEW_PROGRAM_ID of epoch $RESTORE_OWNER_EPOCH\"; };;\n"
+                "thaw) touch thawed-$RESTORE_NEW_PROGRAM_ID;;\n"
+                "esac\n");
+  Process ecu(command({"--restore-command", "cd " + folder_.string() + "; sh " + script.string()}), quiet());
+  event(ecu, "cms_live");
+  const wire::Prepare prepare = prepare_of(7, "state");
+  EXPECT_EQ(restore(prepare), 0U);
+  pulled(1);
+  wire::ClaimRef claim = prepare.claim;
+  claim.slot = 6;
+  cms_.command(wire::Freeze{claim, 0});
+  EXPECT_EQ(freeze_report(0, wire::FreezeState::kFrozen, 6).last.seq, 2U);
+  EXPECT_EQ(pulled(2), "state and 0 of epoch 4\n");
+  claim.slot = 7;
+  cms_.command(wire::Thaw{claim, 0});
+  EXPECT_EQ(event(ecu, "thawed").at("claim_slot"), 7);
+  EXPECT_TRUE(fs::exists(folder_ / "thawed-0"));
+  // One that does not know the word prints nothing, and must not become an empty program.
+  const wire::Prepare silent = prepare_of(8, "state");
+  EXPECT_EQ(restore(silent), 1U);
+  pulled(3);
+  claim = silent.claim;
+  claim.slot = 6;
+  cms_.command(wire::Freeze{claim, 1});
+  EXPECT_EQ(freeze_report(1, wire::FreezeState::kRefused, 6).code, Code::kUnsupported);
+  EXPECT_NE(event(ecu, "freeze_refused").at("reason").get<std::string>().find("nothing"), std::string::npos);
 }
 
 TEST_F(RtcrEcuTest, IsReadyWhenEveryCmsKnowsItAndDoesNotWaitForADeadOneForEver) {

@@ -23,6 +23,15 @@ Json restore_json(std::string_view event, const rtcr::Restore& restore) {
   return json;
 }
 
+Json move_json(std::string_view event, EcuMac ecu_mac, const rtcr::Move& move) {
+  Json json;
+  json["event"] = event;
+  json["ecu_mac"] = to_string(ecu_mac);
+  json["program_id"] = move.program_id;
+  json["claim_slot"] = move.claim_slot;
+  return json;
+}
+
 }  // namespace
 
 std::string json_of_event(const rtcr::Event& event) {
@@ -81,6 +90,22 @@ std::string json_of_fenced(EcuMac ecu_mac, const rtcr::Receipt& receipt) {
   return line_of(json);
 }
 
+std::string json_of_frozen(EcuMac ecu_mac, const rtcr::Move& move, std::uint64_t seq) {
+  Json json = move_json("frozen", ecu_mac, move);
+  json["seq"] = seq;
+  return line_of(json);
+}
+
+std::string json_of_freeze_refused(EcuMac ecu_mac, const rtcr::Move& move, const std::string& reason) {
+  Json json = move_json("freeze_refused", ecu_mac, move);
+  json["reason"] = reason;
+  return line_of(json);
+}
+
+std::string json_of_thawed(EcuMac ecu_mac, const rtcr::Move& move) {
+  return line_of(move_json("thawed", ecu_mac, move));
+}
+
 std::string json_of_lost(std::uint64_t line_count) {
   Json json;
   json["event"] = "lost";
@@ -119,6 +144,15 @@ std::string json_of_withdrawn(const ProgramKey& program) {
   json["event"] = "withdrawn";
   json["ecu_mac"] = to_string(program.ecu_mac);
   json["program_id"] = program.program_id;
+  return line_of(json);
+}
+
+std::string json_of_migration_begun(const ProgramKey& program, const std::optional<EcuMac>& to) {
+  Json json;
+  json["event"] = "migration_begun";
+  json["ecu_mac"] = to_string(program.ecu_mac);
+  json["program_id"] = program.program_id;
+  if (to) json["to_ecu_mac"] = to_string(*to);
   return line_of(json);
 }
 

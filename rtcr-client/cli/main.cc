@@ -16,6 +16,8 @@ int main(int argc, char** argv) {
     }
     if (const auto* get = std::get_if<cms::cli::GetArguments>(&arguments)) return run_get(*get, signals.fd());
     if (const auto* ecu = std::get_if<cms::cli::EcuArguments>(&arguments)) return run_ecu(*ecu, signals.fd());
+    if (const auto* migration = std::get_if<cms::cli::RequestMigrationArguments>(&arguments))
+      return run_request_migration(*migration, signals.fd());
     return run_withdraw(std::get<cms::cli::WithdrawArguments>(arguments), signals.fd());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "rtcr: %s\n", error.what());

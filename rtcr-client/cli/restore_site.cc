@@ -1,18 +1,16 @@
 #include "rtcr-client/cli/restore_site.h"
 
 #include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <utility>
 #include <vector>
 
-#include "base/assert.h"
 #include "rtcr-client/cli/json_lines.h"
+#include "rtcr-client/cli/restore_command.h"
 
 namespace cms::cli {
 namespace {
@@ -31,39 +29,21 @@ rtcr::Status sync_folder(const std::string& folder) {
   return rtcr::Status();
 }
 
-std::string lineage_text(const rtcr::Lineage& lineage) {
-  std::string text;
-  for (const std::uint8_t octet : lineage) {
-    char digits[3];
-    std::snprintf(digits, sizeof(digits), "%02x", octet);
-    text += digits;
-  }
-  return text;
-}
-
-// The environment of a command: ours, and what it is about.
-class Environment {
- public:
-  Environment() {
-    for (char** variable = environ; *variable != nullptr; ++variable) texts_.emplace_back(*variable);
-  }
-  void set(const std::string& name, const std::string& value) { texts_.push_back(name + "=" + value); }
-  std::vector<char*> pointers() {
-    std::vector<char*> result;
-    for (std::string& text : texts_) result.push_back(text.data());
-    result.push_back(nullptr);
-    return result;
-  }
-
- private:
-  std::vector<std::string> texts_{};
-};
-
 }  // namespace
+
+rtcr::Result<int> open_state(const std::string& file) {
+  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // A FIFO must not block.
+  if (fd < 0) return error_of(errno, "open " + file);
+  return fd;
+}
 
 RestoreSite::RestoreSite(const EcuArguments& arguments, Say say, Publish publish)
     : arguments_(arguments), say_(std::move(say)), publish_(std::move(publish)) {
-  for (const auto& [program_id, file] : arguments.programs) programs_[program_id] = Program{};
+  for (const auto& [program_id, file] : arguments.programs) {
+    Program& program = programs_[program_id];
+    program.facts.program_id = program_id;
+    program.file = file;
+  }
 }
 
 rtcr::Target RestoreSite::target() {
@@ -76,6 +56,13 @@ rtcr::Target RestoreSite::target() {
   target.labels = arguments_.labels;
   target.formats = arguments_.formats;
   return target;
+}
+
+rtcr::Source RestoreSite::source() {
+  rtcr::Source source;
+  source.freeze = [this](const rtcr::Move& move) { return freeze(move); };
+  source.thaw = [this](const rtcr::Move& move) { thaw(move); };
+  return source;
 }
 
 // ---- program_ids
@@ -119,7 +106,9 @@ rtcr::Status RestoreSite::prepare(const rtcr::Restore& restore) {
   say_(json_of_restore("prepare", restore));
   rtcr::Status status;
   if (arguments_.restore_dir.empty()) {
-    status = run_command("prepare", restore, nullptr, restore.fd);
+    CommandFiles files;
+    files.stdin_fd = restore.fd;
+    status = run_restore_command(arguments_.restore_command, "prepare", variables_of(restore), files);
   } else if (::fsync(restore.fd) != 0) {
     status = error_of(errno, "sync " + restore.path);
   }
@@ -131,9 +120,12 @@ rtcr::Status RestoreSite::prepare(const rtcr::Restore& restore) {
 rtcr::Result<std::uint64_t> RestoreSite::go(const rtcr::Restore& restore) {
   const ProgramId program_id = take_program_id();
   std::string file;
+  std::vector<std::string> variables;
   rtcr::Status status;
   if (arguments_.restore_dir.empty()) {
-    status = run_command("go", restore, &program_id, -1);
+    variables = variables_of(restore);
+    add_new_program(restore, program_id, variables);
+    status = run_restore_command(arguments_.restore_command, "go", variables, CommandFiles{});
   } else if (auto shown = show(restore, program_id); shown.ok()) {
     file = shown.value();
   } else {
@@ -145,13 +137,22 @@ rtcr::Result<std::uint64_t> RestoreSite::go(const rtcr::Restore& restore) {
     return status.error();
   }
   say_(json_of_running(restore, program_id, file));
-  publish_first(restore, program_id, file);
+  const rtcr::Facts facts = facts_of(restore, program_id);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Program& program = programs_[program_id];
+    program.facts = facts;
+    program.file = file;
+    program.variables = std::move(variables);
+  }
+  publish_first(facts, restore.fd, file);
   return program_id;
 }
 
 void RestoreSite::discard(const rtcr::Restore& restore) {
   if (arguments_.restore_dir.empty()) {
-    const rtcr::Status status = run_command("discard", restore, nullptr, -1);
+    const rtcr::Status status =
+        run_restore_command(arguments_.restore_command, "discard", variables_of(restore), CommandFiles{});
     if (!status.ok()) say_(json_of_error(rtcr_error_string(status.status()), status.error().detail));
   }
   say_(json_of_restore("discarded", restore));
@@ -170,9 +171,7 @@ rtcr::Result<std::string> RestoreSite::show(const rtcr::Restore& restore, Progra
   return file;
 }
 
-// The new owner's first checkpoint is the state that it begins with. That it cannot be published does not
-// keep it from running: until it has one, the CMS goes back to the one that was restored.
-void RestoreSite::publish_first(const rtcr::Restore& restore, ProgramId program_id, const std::string& file) {
+rtcr::Facts RestoreSite::facts_of(const rtcr::Restore& restore, ProgramId program_id) {
   const rtcr_checkpoint& known = *restore.checkpoint;
   rtcr::Facts facts;
   const auto text = [](const char* given) { return given == nullptr ? std::string() : std::string(given); };
@@ -194,72 +193,81 @@ void RestoreSite::publish_first(const rtcr::Restore& restore, ProgramId program_
   facts.release = static_cast<rtcr_release>(known.release_policy);
   facts.on_isolation = static_cast<rtcr_on_isolation>(known.on_isolation);
   facts.on_loss = static_cast<rtcr_on_loss>(known.on_loss);
-  const auto seq = publish_(facts, restore.fd);
+  return facts;
+}
+
+// The new owner's first checkpoint is the state that it begins with. That it cannot be published does not
+// keep it from running: until it has one, the CMS goes back to the one that was restored.
+void RestoreSite::publish_first(const rtcr::Facts& facts, int fd, const std::string& file) {
+  const auto seq = publish_(facts, fd);
   if (seq.ok()) {
-    note_published(program_id, seq.value());
-    say_(json_of_published(arguments_.common.ecu_mac, program_id, seq.value(), file));
+    note_published(facts.program_id, seq.value());
+    say_(json_of_published(arguments_.common.ecu_mac, facts.program_id, seq.value(), file));
   } else {
     say_(json_of_error(rtcr_error_string(seq.status()),
-                       "publish " + std::to_string(program_id) + ": " + seq.error().detail));
+                       "publish " + std::to_string(facts.program_id) + ": " + seq.error().detail));
   }
 }
 
-rtcr::Status RestoreSite::run_command(const char* verb, const rtcr::Restore& restore,
-                                      const ProgramId* program_id, int stdin_fd) const {
-  Environment environment;
-  environment.set("RESTORE_ID", std::to_string(restore.restore_id));
-  environment.set("RESTORE_ECU_MAC", restore.ecu_mac);
-  environment.set("RESTORE_PROGRAM_ID", std::to_string(restore.program_id));
-  environment.set("RESTORE_INCARNATION", std::to_string(restore.incarnation));
-  environment.set("RESTORE_SEQ", std::to_string(restore.seq));
-  environment.set("RESTORE_SIZE_BYTES", std::to_string(restore.size_bytes));
-  environment.set("RESTORE_LINEAGE", lineage_text(restore.lineage));
-  if (restore.checkpoint->program_name != nullptr)
-    environment.set("RESTORE_PROGRAM_NAME", restore.checkpoint->program_name);
-  if (program_id != nullptr) {
-    environment.set("RESTORE_OWNER_EPOCH", std::to_string(restore.owner_epoch));
-    environment.set("RESTORE_NEW_PROGRAM_ID", std::to_string(*program_id));
-  }
-  std::string shell = "sh";
-  std::string flag = "-c";
-  std::string text = arguments_.restore_command + " \"$@\"";
-  std::string word = verb;
-  char* const command[] = {shell.data(), flag.data(), text.data(), shell.data(), word.data(), nullptr};
+// ---- moves
 
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  if (stdin_fd >= 0) {
-    (void)::lseek(stdin_fd, 0, SEEK_SET);
-    posix_spawn_file_actions_adddup2(&files, stdin_fd, STDIN_FILENO);
+std::optional<RestoreSite::Program> RestoreSite::find(ProgramId program_id) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto it = programs_.find(program_id);
+  if (it == programs_.end() || it->second.fenced) return std::nullopt;
+  return it->second;
+}
+
+rtcr::Result<std::uint64_t> RestoreSite::freeze(const rtcr::Move& move) {
+  const EcuMac ecu_mac = arguments_.common.ecu_mac;
+  auto seq = publish_last(move);
+  if (seq.ok()) {
+    say_(json_of_frozen(ecu_mac, move, seq.value()));
   } else {
-    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    say_(json_of_freeze_refused(ecu_mac, move, seq.error().detail));
   }
-  posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);  // Ours carries events.
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigset_t pipe;
-  sigemptyset(&none);
-  sigemptyset(&pipe);
-  sigaddset(&pipe, SIGPIPE);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &pipe);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  pid_t child = -1;
-  const int failure =
-      ::posix_spawn(&child, "/bin/sh", &files, &attributes, command, environment.pointers().data());
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&files);
-  const std::string what = "'" + arguments_.restore_command + " " + verb + "'";
-  if (failure != 0) return error_of(failure, "run " + what);
-  int ended = 0;
-  while (::waitpid(child, &ended, 0) < 0) {
-    if (errno != EINTR) return error_of(errno, "wait for " + what);
+  return seq;
+}
+
+rtcr::Result<std::uint64_t> RestoreSite::publish_last(const rtcr::Move& move) {
+  const auto program = find(move.program_id);
+  if (!program)
+    return rtcr::Error{RTCR_E_NOT_FOUND, "no program " + std::to_string(move.program_id) + " runs here"};
+  auto fd = program->file.empty() ? run_freeze(*program) : open_state(program->file);
+  if (!fd.ok()) return fd.error();
+  auto seq = publish_(program->facts, fd.value());
+  ::close(fd.value());
+  if (seq.ok())
+    say_(json_of_published(arguments_.common.ecu_mac, move.program_id, seq.value(), program->file));
+  return seq;
+}
+
+rtcr::Result<int> RestoreSite::run_freeze(const Program& program) const {
+  const int fd = ::memfd_create("rtcr-freeze", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return error_of(errno, "memfd_create for a checkpoint");
+  CommandFiles files;
+  files.stdout_fd = fd;
+  rtcr::Status status = run_restore_command(arguments_.restore_command, "freeze", program.variables, files);
+  struct stat written {};
+  if (status.ok() && ::fstat(fd, &written) != 0) status = error_of(errno, "look at a checkpoint");
+  // A command that does not know the word must not lose the program's state.
+  if (status.ok() && written.st_size == 0)
+    status = rtcr::Error{RTCR_E_UNSUPPORTED, "'" + arguments_.restore_command + " freeze' printed nothing"};
+  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+  if (status.ok() && ::fcntl(fd, F_ADD_SEALS, kSeals) != 0) status = error_of(errno, "seal a checkpoint");
+  if (status.ok()) return fd;
+  ::close(fd);
+  return status.error();
+}
+
+void RestoreSite::thaw(const rtcr::Move& move) {
+  const auto program = find(move.program_id);
+  if (program && program->file.empty()) {
+    const rtcr::Status status =
+        run_restore_command(arguments_.restore_command, "thaw", program->variables, CommandFiles{});
+    if (!status.ok()) say_(json_of_error(rtcr_error_string(status.status()), status.error().detail));
   }
-  if (WIFEXITED(ended) && WEXITSTATUS(ended) == 0) return rtcr::Status();
-  return rtcr::Error{RTCR_E_IO,
-                     what + (WIFEXITED(ended) ? " ended with exit code " + std::to_string(WEXITSTATUS(ended))
-                                              : " was ended by signal " + std::to_string(WTERMSIG(ended)))};
+  say_(json_of_thawed(arguments_.common.ecu_mac, move));
 }
 
 }  // namespace cms::cli

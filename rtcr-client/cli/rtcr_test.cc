@@ -198,5 +198,43 @@ TEST_F(RtcrTest, WithdrawsAProgram) {
   EXPECT_EQ(unreachable.wait(), 3);
 }
 
+TEST_F(RtcrTest, RequestsAMigrationAndSaysWhyThereIsNone) {
+  FakeCms cms;
+  Process rtcr(
+      command(cms.endpoint(), {"request-migration", "--to", "02:00:00:00:00:09", "--output", "json"}));
+  EXPECT_EQ(rtcr.wait(), 0);
+  const json told = json::parse(rtcr.output());
+  EXPECT_EQ(told.at("event"), "migration_begun");
+  EXPECT_EQ(told.at("program_id"), 7);
+  EXPECT_EQ(told.at("to_ecu_mac"), "02:00:00:00:00:09");
+  ASSERT_EQ(cms.state().migrations.size(), 1U);
+  EXPECT_EQ(cms.state().migrations[0].program_id, 7U);
+  EXPECT_EQ(cms.state().migrations[0].to_ecu_mac, EcuMac{0x020000000009});
+  FakePlan plan;
+  plan.migrate_code = Code::kNotFound;
+  cms.set_plan(plan);
+  Process refused(command(cms.endpoint(), {"request-migration"}), quiet());
+  EXPECT_EQ(refused.wait(), 1);
+  EXPECT_NE(errors().find("as planned"), std::string::npos);
+  plan.migrate_code.reset();
+  cms.set_plan(plan);
+  Process unanswered(command(cms.endpoint(), {"request-migration", "--timeout", "500ms"}), quiet());
+  EXPECT_EQ(unanswered.wait(), 1);
+  EXPECT_NE(errors().find("not answered"), std::string::npos);
+  Process unreachable(command("tcp://127.0.0.1:9", {"request-migration", "--timeout", "50ms"}), quiet());
+  EXPECT_EQ(unreachable.wait(), 3);
+}
+
+TEST_F(RtcrTest, ASignalEndsARequestThatNobodyAnswers) {
+  FakePlan plan;
+  plan.migrate_code.reset();
+  FakeCms cms(plan);
+  Process rtcr(command(cms.endpoint(), {"request-migration", "--timeout", "1h"}), quiet());
+  EXPECT_TRUE(cms.wait_until([](const FakeState& state) { return !state.migrations.empty(); }));
+  rtcr.signal(SIGINT);
+  EXPECT_EQ(rtcr.wait(), 1);
+  EXPECT_NE(errors().find("signal"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace cms::cli
