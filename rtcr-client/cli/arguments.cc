@@ -268,8 +268,8 @@ Arguments parse_arguments(int argc, const char* const* argv) {
 
   EcuArguments ecu;
   ecu.common.output = Output::kJson;
-  CLI::App* ecu_app =
-      app.add_subcommand("ecu", "Be an ECU: publish files, hold them, answer metrics, and restore programs");
+  CLI::App* ecu_app = app.add_subcommand(
+      "ecu", "Be an ECU: publish files, hold them, answer metrics, restore and move programs");
   add_ecu_options(ecu_app, ecu);
 
   for (CLI::App* command : {publish_app, get_app, withdraw_app, migration_app, ecu_app})
