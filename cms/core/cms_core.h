@@ -132,8 +132,12 @@ class CmsCore {
   // kCorrupt: the bytes do not match the digest. kWithdrawn: the program's life ended meanwhile; kFenced:
   // the lineage has another owner; of both the blob has been removed again. Everything else: the store's trouble.
   void on_transfer_failed(Instant now, TransferId transfer, const Error& error, Effects& effects);
+  // It is in the store, and indexed; but a claim is open that may have overlooked it, so that nobody may be told STORED
+  // until that has ended. Followed by one of the two above. A newer checkpoint does not wait for that.
+  void on_transfer_waits(Instant now, TransferId transfer, Effects& effects);
   struct ProgramFacts {
     std::optional<Version> newest;
+    bool newest_waits = false;  // As of on_transfer_waits.
     std::optional<Version> withdrawn;
     std::optional<Fence> fence;
   };
@@ -234,6 +238,7 @@ class CmsCore {
   struct Program {
     enum class Known { kNo, kAsking, kYes } known = Known::kNo;  // newest_stored and withdrawn are
     std::optional<Version> newest_stored;
+    bool newest_waits = false;  // Nobody may be told so yet: whether one may is asked again.
     std::optional<Version> withdrawn;
     std::optional<Announcement> pending;  // The newest announced and not being pulled.
     TransferId transfer = 0;              // 0: none.
@@ -262,6 +267,7 @@ class CmsCore {
     std::size_t data_attempts = 0;
     bool small = false;
     bool finishing = false;  // All bytes are with the store.
+    bool waits = false;      // It is stored, and nobody may be told so yet.
   };
   const std::map<SessionId, Session>& sessions() const { return sessions_; }
   const std::map<ProgramKey, Program>& programs() const { return programs_; }

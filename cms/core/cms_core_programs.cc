@@ -177,6 +177,11 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
     return;
   }
   if (program.newest_stored && version <= *program.newest_stored) {
+    if (version == *program.newest_stored && program.newest_waits) {
+      program.known = Program::Known::kNo;
+      retry_later(now, key, program);
+      return;
+    }
     if (version == *program.newest_stored) {
       send_receipt(*program.pending, ReceiptLevel::kStored, Code::kOk, {}, effects);
       clear_pending(program);
@@ -185,7 +190,10 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
     }
     return;
   }
-  if (program.transfer != 0) return;  // Looked at again when that one has ended.
+  if (program.transfer != 0) {
+    if (!transfers_.at(program.transfer).waits) return;  // Looked at again when that one has ended.
+    end_transfer(program.transfer, true, effects);
+  }
   const Instant at = std::max(program.not_before, pull_at(now, key, program));
   if (now < at) {
     delay(key, program, at);
@@ -196,6 +204,7 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
 
 void CmsCore::note_stored(Program& program, const Version& version) {
   if (!program.newest_stored || *program.newest_stored < version) program.newest_stored = version;
+  if (program.newest_stored == version) program.newest_waits = false;
   program.unstored_since.reset();
   if (program.pending && version < program.pending->version())
     program.unstored_since = program.pending->announced_at;
@@ -220,6 +229,7 @@ void CmsCore::on_program_looked_up(Instant now, const ProgramKey& key, const Res
     if (found && (!known || *known < *found)) known = found;
   };
   keep_newer(program.newest_stored, facts->newest);
+  program.newest_waits = facts->newest_waits && program.newest_stored == facts->newest;
   keep_newer(program.withdrawn, facts->withdrawn);
   if (facts->fence) program.fence = facts->fence;
   // The answer may be from before a withdrawal that is known meanwhile.

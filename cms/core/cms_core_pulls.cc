@@ -216,8 +216,14 @@ void CmsCore::on_chunk_taken(Instant now, TransferId id, std::uint64_t size_byte
 
 void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::IndexRow& row, Effects& effects) {
   const auto it = transfers_.find(id);
-  CMS_ASSERT(it != transfers_.end() && it->second.finishing);
   const storage::BlobName& name = row.name;
+  if (it == transfers_.end()) {  // It had to wait, and made way for a newer one.
+    const auto known = programs_.find(name.checkpoint.program);
+    if (known != programs_.end()) note_stored(known->second, name.checkpoint.version);
+    stored_untold_.push_back(stored_checkpoint_of(row));
+    return;
+  }
+  CMS_ASSERT(it->second.finishing);
   const Announcement announcement = it->second.announcement;
   const ProgramKey key = it->second.program;
   Program& program = programs_.at(key);
@@ -239,6 +245,15 @@ void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::Inde
   end_transfer(id, true, effects);
   consider(now, key, program, effects);
   forget_if_idle(key);
+  schedule(now, effects);
+}
+
+void CmsCore::on_transfer_waits(Instant now, TransferId id, Effects& effects) {
+  const auto it = transfers_.find(id);
+  if (it == transfers_.end()) return;
+  it->second.waits = true;
+  const ProgramKey key = it->second.program;
+  consider(now, key, programs_.at(key), effects);
   schedule(now, effects);
 }
 

@@ -117,8 +117,7 @@ Result<core::CmsCore::ProgramFacts> IndexKeeper::judged_facts_of(const ProgramKe
   }
   switch (*word) {
     case core::StoredWord::kSay: break;
-    case core::StoredWord::kWait:
-      return make_error(Code::kUnavailable, "a claim of the lineage of " + to_string(program) + " is open");
+    case core::StoredWord::kWait: found->newest_waits = true; break;
     case core::StoredWord::kFenced: found->newest.reset(); break;
   }
   // Also of what its lineage's new owner was restored from.

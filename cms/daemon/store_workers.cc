@@ -224,6 +224,11 @@ std::vector<StoreWorkers::Outcome> StoreWorkers::judge(std::vector<Judged> judge
                                              std::to_string(name.owner_epoch) +
                                              " does not own its lineage any more: it goes on elsewhere");
     } else if (*words[i] == core::StoredWord::kWait) {
+      if (!std::exchange(one.said_to_wait, true)) {
+        outbox_.push([this, transfer = one.transfer](Instant now, core::Effects& effects) {
+          core_.on_transfer_waits(now, transfer, effects);
+        });
+      }
       parked.push_back(std::move(one));
       continue;
     }

@@ -61,6 +61,7 @@ class StoreWorkers {
     core::TransferId transfer = 0;
     storage::IndexRow row;
     wire::Policies policies;
+    bool said_to_wait = false;
   };
   struct Outcome {
     core::TransferId transfer = 0;
