@@ -72,7 +72,9 @@ inline constexpr Duration kSourceSilenceMax = std::chrono::seconds(5);  // Witho
 inline constexpr Duration kSourceFreezesMax = std::chrono::seconds(60);
 // From frozen to its last checkpoint on the store: that has to be pulled.
 inline constexpr Duration kLastStoredMax = std::chrono::minutes(10);
-inline constexpr Duration kLastLookedForEvery = std::chrono::milliseconds(100);
+inline constexpr Duration kLastLookedForMin =
+    std::chrono::milliseconds(10);  // Every time a listing: then ever more
+inline constexpr Duration kLastLookedForMax = std::chrono::milliseconds(200);  //   seldom.
 // What is frozen for a claim that we do not work at: so long it is left to who does, and so often looked at then.
 inline constexpr Duration kFrozenSettledAfter = std::chrono::seconds(2);
 inline constexpr Duration kFrozenForgotten = std::chrono::seconds(10);  // It is not reported any more.

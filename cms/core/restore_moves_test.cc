@@ -125,7 +125,7 @@ TEST_F(RestoreMovesTest, TheTargetGoesOnFromWhatTheFrozenSourceNamed) {
   EXPECT_EQ(only_effect<FindCheckpoint>().exact, kLast);
   is_found(make_error(Code::kNotFound, "not there yet"));
   EXPECT_TRUE(effects.empty());
-  tick(milliseconds(100));
+  tick(kLastLookedForMin);
   EXPECT_EQ(only_effect<FindCheckpoint>().exact, kLast);
   is_found(found_of(claim_record, kLast.seq));
   const auto prepares = commands<wire::Prepare>();
@@ -264,7 +264,7 @@ TEST_F(RestoreMovesTest, WhileItWaitsForTheLastCheckpointItSeesWhenItsClaimWasTa
   source_says(FreezeState::kFrozen);
   for (int i = 0; i < 50 && none<ReadHead>(); ++i) {
     is_found(make_error(Code::kNotFound, "not stored"));
-    if (none<ReadHead>()) tick(milliseconds(100));
+    if (none<ReadHead>()) tick(kLastLookedForMax);
   }
   EXPECT_EQ(only_effect<ReadHead>().lineage, kLineage);
   head_is(claim_record, claim_record.uid);

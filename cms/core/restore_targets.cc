@@ -68,7 +68,8 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
       restore.heard_at = now;
       return read_head(now, restore, effects);
     }
-    restore.next_at = now + kLastLookedForEvery;
+    const Duration pause = std::max<Duration>((now - restore.frozen_at) / 4, kLastLookedForMin);
+    restore.next_at = now + std::min<Duration>(pause, kLastLookedForMax);
     return;
   }
   if (found.error().code == Code::kNotFound || found.error().code == Code::kWithdrawn) {

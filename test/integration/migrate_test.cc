@@ -37,8 +37,9 @@ EcuProcess::Options as_target() {
   return options;
 }
 
-std::unique_ptr<Process> admin(const CmsdProcess& cmsd, std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), {program_path("cms-admin"), "--cms", cmsd.admin(), "--timeout", "60s",
+std::unique_ptr<Process> admin(const CmsdProcess& cmsd, std::vector<std::string> arguments,
+                               const std::string& timeout = "60s") {
+  arguments.insert(arguments.begin(), {program_path("cms-admin"), "--cms", cmsd.admin(), "--timeout", timeout,
                                        "--output", "json"});
   return std::make_unique<Process>(arguments);
 }
@@ -48,10 +49,11 @@ struct Moved {
   json restore;  // What cms-admin said of the one program.
   std::string text;
 };
-Moved migrate(const CmsdProcess& cmsd, const std::string& key, const std::string& to) {
+Moved migrate(const CmsdProcess& cmsd, const std::string& key, const std::string& to,
+              const std::string& timeout = "60s") {
   std::vector<std::string> arguments{"migrate", key};
   if (!to.empty()) arguments.insert(arguments.end(), {"--to", to});
-  const auto process = admin(cmsd, arguments);
+  const auto process = admin(cmsd, arguments, timeout);
   Moved moved;
   moved.exit_code = process->wait();
   moved.text = process->output();
@@ -244,7 +246,7 @@ TEST_P(MigratePointTest, KilledThereOneOfSourceAndTargetGoesOn) {
   ASSERT_TRUE(source.wait_for_receipts("REPLICATED", 1)) << fleet.log();
   ASSERT_FALSE(target.wait_for_event("ready").is_null());
   const std::string key = std::string(kSource) + "/1";
-  EXPECT_NE(migrate(fleet[0], key, "").exit_code, 0);
+  EXPECT_NE(migrate(fleet[0], key, "", "2s").exit_code, 0);  // It gets no answer any more.
   EXPECT_EQ(fleet[0].wait(), 128 + SIGKILL) << "the point was not hit";
   Lived lived;
   const bool had_act = GetParam() == "restore.after_act" || GetParam().find("done") != std::string::npos;
