@@ -60,7 +60,7 @@ std::optional<LastCheckpoint> EcuCore::last_checkpoint_of(ProgramId program_id, 
   if (life.fenced || lineage_of_life(program_id, life) != lineage) return std::nullopt;
   // What is held is announced again under an incarnation that the session takes later.
   const Incarnation incarnation = life.stored_under != 0 ? life.stored_under : incarnation_;
-  return LastCheckpoint{Version{incarnation, life.last_seq}, life.lost};
+  return LastCheckpoint{Version{incarnation, life.last_seq}, life.lost, life.owner_epoch};
 }
 
 // `stored_under` 0: it was given up.

@@ -306,6 +306,22 @@ TEST_F(EcuCoreMovingTest, TheLifeOfWhatIsFrozenIsNotForgotten) {
   EXPECT_EQ(told(), Lines{"FENCED 1!"});
 }
 
+TEST_F(EcuCoreMovingTest, AClaimBelowTheOwnerEpochIsOver) {
+  make_source_live();
+  wire::Notification notification;
+  notification.program_id = kProgram;
+  notification.seq = 1;
+  notification.lineage = at(2).lineage;
+  notification.owner_epoch = 6;
+  call([&](Effects& effects) {
+    core_->publish(now_, notification, std::make_unique<TestSource>("", &alive_), effects);
+  });
+  freeze(5);
+  EXPECT_EQ(report().code, Code::kSuperseded);
+  freeze(7);
+  EXPECT_EQ(told_state(), "freezing 7");
+}
+
 // ---- asking for a move
 
 class MigrationTest : public EcuCoreMovingTest {
@@ -365,9 +381,11 @@ TEST_F(MigrationTest, TheOwnerEpochIsThatOfWhatIsPublished) {
 
 TEST_F(MigrationTest, WithoutAnAnswerTheNextLiveOneIsAskedRoundAndRound) {
   make_live(3);
+  pass(milliseconds(500));
   request(5);
-  EXPECT_LE(core_->next_deadline(), now_ + kMigrationRetry);
-  pass(kMigrationRetry - milliseconds(1));
+  pass(milliseconds(1500));
+  EXPECT_EQ(core_->next_deadline(), now_ + milliseconds(500)) << "before the next heartbeat";
+  pass(milliseconds(499));
   EXPECT_EQ(asked(), -1);
   pass(milliseconds(1));
   EXPECT_EQ(asked(), 1);

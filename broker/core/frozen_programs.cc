@@ -40,6 +40,9 @@ Status FrozenPrograms::check_startable(const wire::Freeze& freeze,
                                        const std::optional<LastCheckpoint>& published) const {
   const std::string program = "program " + std::to_string(freeze.program_id);
   if (!published) return make_error(Code::kNotFound, program + " of this lineage is not published here");
+  if (freeze.claim.slot <= published->owner_epoch)
+    return make_error(Code::kSuperseded,
+                      program + " came here by slot " + std::to_string(published->owner_epoch) + ", later");
   if (is_open(freeze.program_id))
     return make_error(Code::kAlreadyExists, program + " is frozen for a claim of its former lineage");
   if (open_.size() >= kFrozenCountMax)

@@ -5,7 +5,8 @@
 // it goes on elsewhere). What keeps a program alive and single (docs/adr/0010) is kept here:
 // - Nothing is thawed by time, or because a CMS comes or goes.
 // - Of a lineage the newest claim counts. A Thaw thaws only what is frozen for an older slot than its own, and
-//   a Freeze for an older slot than that of a Thaw is one of a move that is over.
+//   a Freeze for an older slot than that of a Thaw, or than the one that the program came here by, is one of
+//   a move that is over.
 // - A claim that was refused stays refused: a repeated Freeze does not stop a program that runs on.
 // Each command is answered with the present state, so that it can be repeated by any CMS.
 //
@@ -57,6 +58,7 @@ using FreezeEffects = std::vector<FreezeEffect>;
 struct LastCheckpoint {
   Version version{};      // It was stored under; else that it is, or will be, announced under.
   Code lost = Code::kOk;  // Why it ended without being stored.
+  OwnerEpoch owner_epoch = 0;
 };
 
 class FrozenPrograms {

@@ -16,7 +16,7 @@ wire::ClaimRef at(std::uint64_t slot, Lineage lineage = kLineage) {
   return wire::ClaimRef{lineage, slot, slot * 10};
 }
 LastCheckpoint last(Seq seq, Incarnation incarnation = 65536, Code lost = Code::kOk) {
-  return LastCheckpoint{Version{incarnation, seq}, lost};
+  return LastCheckpoint{Version{incarnation, seq}, lost, 0};
 }
 
 class FrozenProgramsTest : public ::testing::Test {
@@ -100,6 +100,19 @@ TEST_F(FrozenProgramsTest, WhatIsNotPublishedHereIsRefused) {
   EXPECT_EQ(told(), "refused 2");
   EXPECT_EQ(report().code, Code::kNotFound);
   EXPECT_NE(report().context.find("program 7"), std::string::npos);
+}
+
+TEST_F(FrozenProgramsTest, AClaimFromBeforeTheProgramCameHereIsRefused) {
+  LastCheckpoint published = last(1);
+  published.owner_epoch = 9;
+  for (const std::uint64_t slot : {5U, 9U}) {
+    freeze(slot, published);
+    EXPECT_FALSE(calls_rtcr());
+    EXPECT_EQ(told(), "refused " + std::to_string(slot));
+    EXPECT_EQ(report().code, Code::kSuperseded);
+  }
+  freeze(10, published);
+  EXPECT_EQ(told(), "freezing 10");
 }
 
 TEST_F(FrozenProgramsTest, ARefusedClaimStaysRefusedAndANewerOneFreezesAnew) {
