@@ -58,6 +58,7 @@ Client::Client(ClientOptions options)
     : options_(std::move(options)), pid_(::getpid()), meter_(2 * options_.loop.memory_budget_bytes) {}
 
 Client::~Client() {
+  if (mover_ != nullptr) mover_->end_freezing();  // Nobody would thaw it.
   if (loop_ != nullptr) loop_->stop();
   if (thread_.joinable()) thread_.join();
   mover_.reset();

@@ -55,11 +55,12 @@ wire::FreezeReport report_of(const FakeCms& cms, FreezeState state, std::uint64_
 // what it publishes. Calls that are held wait until the test lets them go on.
 class TestSource {
  public:
-  explicit TestSource(const std::string& cms) {
+  explicit TestSource(const std::string& cms, std::uint32_t thread_count = 0) {
     rtcr_move_handler handler = rtcr_move_handler_init();
     handler.freeze = on_freeze;
     handler.thaw = on_thaw;
     handler.context = this;
+    handler.thread_count = thread_count;
     client_ = std::make_unique<TestClient>(cms, [&](rtcr_options& options) { options.move = &handler; });
   }
   TestClient& client() { return *client_; }
@@ -216,16 +217,18 @@ TEST(MoveTest, FencedIsToldAndNothingIsThawed) {
   EXPECT_EQ(source.calls(), std::vector<std::string>{"freeze 7"});
 }
 
-TEST(MoveTest, ClosingWaitsForACallAndThawsNothing) {
+TEST(MoveTest, ClosingWaitsForACallBeginsNoOtherAndThawsNothing) {
   FakeCms cms;
-  TestSource source(cms.endpoint());
-  for (const std::uint64_t program_id : {7U, 8U})
+  TestSource source(cms.endpoint(), 1);
+  for (const std::uint64_t program_id : {7U, 8U, 9U})
     EXPECT_EQ(source.client().wait(source.client().publish_copy(program_id, "state"), RTCR_STORED), RTCR_OK);
   cms.command(freeze_of(2));
   report_of(cms, FreezeState::kFrozen, 2);
   source.hold("freeze 8");
   cms.command(freeze_of(2, 8));
   source.wait_for_call("freeze 8");
+  cms.command(freeze_of(2, 9));
+  report_of(cms, FreezeState::kFreezing, 2, 9);  // It waits for its turn.
   std::thread closer([&] { source.client().close(); });
   EXPECT_TRUE(cms.wait_until([](const FakeState& state) { return state.bye_count == 1; }));
   source.let("freeze 8");

@@ -8,19 +8,16 @@ namespace cms::client {
 Mover::Mover(const MoveOptions& options, Answer answer)
     : options_(options), answer_(std::move(answer)), threads_("rtcr-move", options.thread_count) {}
 
-Mover::~Mover() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    ending_ = true;
-  }
-  threads_.finish();
+void Mover::end_freezing() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ending_ = true;
 }
 
 void Mover::freeze(const broker::FreezeProgram& freeze) {
   run_in_order(freeze.program_id, [this, id = freeze.id, job = MoveJob{freeze.program_id, freeze.claim}] {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      if (ending_) return;  // Nobody would thaw it.
+      if (ending_) return;
     }
     answer_(id, called<Result<Seq>>([&] { return options_.freeze(job); }));
   });

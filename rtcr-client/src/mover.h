@@ -4,7 +4,7 @@
 //
 // Threads: the functions of MoveHandler on the client's thread; the callbacks on up to thread_count others,
 // those of one program one after the other, in the order of the commands. Lifetime: destroy it when the loop
-// has ended and still lives; it waits for the callbacks. A freeze that has not begun is not called any more.
+// has ended and still lives; it waits for the callbacks.
 #include <deque>
 #include <functional>
 #include <map>
@@ -39,8 +39,10 @@ class Mover final : public broker::MoveHandler {
   Mover(const MoveOptions& options, Answer answer);
   Mover(const Mover&) = delete;
   Mover& operator=(const Mover&) = delete;
-  ~Mover() override;
+  ~Mover() override = default;
 
+  // Any thread. A freeze that has not begun is not called any more.
+  void end_freezing();
   void freeze(const broker::FreezeProgram& freeze) override;
   void thaw(const broker::ThawProgram& thaw) override;
 
