@@ -250,7 +250,7 @@ class EcuCore {
   void on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects);
   void pass_on(RestoreEffects& restore_effects, Effects& effects);
   void on_move_command(CmsIndex cms, const wire::ControlBody& body, Effects& effects);
-  void pass_on(FreezeEffects& freeze_effects, Effects& effects);
+  void pass_on(const FreezeEffects& freeze_effects, Effects& effects);
   std::optional<LastCheckpoint> last_checkpoint_of(ProgramId program_id, Lineage lineage) const;
   void note_last_ended(ProgramId program_id, Seq seq, Incarnation stored_under, Code code, Effects& effects);
   void tell_frozen(CmsIndex cms, Effects& effects);

@@ -38,17 +38,17 @@ void EcuCore::on_frozen(FreezeId id, const Result<Seq>& last_seq, Effects& effec
   pass_on(freeze_effects, effects);
 }
 
-void EcuCore::pass_on(FreezeEffects& freeze_effects, Effects& effects) {
-  for (FreezeEffect& effect : freeze_effects) {
+void EcuCore::pass_on(const FreezeEffects& freeze_effects, Effects& effects) {
+  for (const FreezeEffect& effect : freeze_effects) {
     if (const auto* sent = std::get_if<SendFreezeReport>(&effect)) {
       for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {
         if (sent->cms == cms || (sent->to_all && cms_[cms].state == CmsState::kLive))
           effects.push_back(SendControl{cms, wire::ControlMessage{incarnation_, sent->report}});
       }
-    } else if (auto* freeze = std::get_if<FreezeProgram>(&effect)) {
-      effects.push_back(std::move(*freeze));
+    } else if (const auto* freeze = std::get_if<FreezeProgram>(&effect)) {
+      effects.push_back(*freeze);
     } else {
-      effects.push_back(std::move(std::get<ThawProgram>(effect)));
+      effects.push_back(std::get<ThawProgram>(effect));
     }
   }
 }
