@@ -86,7 +86,9 @@ void StoreWorkers::look_up(const ProgramKey& program) {
   } else if (const std::optional<Error> failed = index_fault()) {
     facts = *failed;
   } else {
-    facts = CmsCore::ProgramFacts{index_.newest_version(program), index_.withdrawn(program), std::nullopt};
+    facts = CmsCore::ProgramFacts{.newest = index_.newest_version(program),
+                                  .withdrawn = index_.withdrawn(program),
+                                  .fence = std::nullopt};
   }
   answer([program, facts](CmsCore& core, Instant now, Effects& effects) {
     core.on_program_looked_up(now, program, facts, effects);
