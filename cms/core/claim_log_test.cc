@@ -318,6 +318,21 @@ TEST(ClaimLogTest, UntilTheNewOwnerHasACheckpointItsBaseIsRestored) {
   EXPECT_TRUE(restorable(lost_again, {late}).empty());
 }
 
+TEST(ClaimLogTest, TheLastOfAMoveIsThatOneAndNoOther) {
+  const ClaimRecord open = claimed(first());
+  const BlobName older = blob(kFirstKey, 65536, 9, 0);
+  const BlobName last = blob(kFirstKey, 65536, 10, 0);
+  const BlobName twin = blob(kFirstKey, 65536, 10, 0, 2);
+  const BlobName newer = blob(kFirstKey, 65536, 11, 0);
+  const BlobName foreign = blob(kSecondKey, 65536, 10, 0);
+  const BlobName other_epoch = blob(kFirstKey, 65536, 10, 5);
+  const Version version{65536, 10};
+  EXPECT_EQ(named_last(open, {older, newer, last, foreign, other_epoch}, version),
+            std::vector<BlobName>{last});
+  EXPECT_EQ(named_last(open, {twin, last}, version).size(), 2U);
+  EXPECT_TRUE(named_last(open, {older, newer, foreign, other_epoch}, version).empty());
+}
+
 // A program may come back to where it was under the number that it had: its key alone says nothing.
 TEST(ClaimLogTest, WhatTheSameKeyStoredInAnEarlierEpochIsNotTheOwners) {
   const ClaimRecord away = head_of(ClaimKind::kDone);

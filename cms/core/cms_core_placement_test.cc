@@ -161,5 +161,55 @@ TEST_F(TargetsTest, AnEcuIsOneCandidateByTheSessionThatTakesRestores) {
   EXPECT_TRUE(candidates().at(0).live);
 }
 
+// ---- sources of planned moves
+
+TEST_F(TargetsTest, TheSourceIsTheSessionThatPublishesItAndCanFreeze) {
+  const Client first = open(1, wire::kEcuFeatureFreezes);
+  Client second = client_of(1);  // Another of the same ECU.
+  second.nonce = 2;
+  second.peer = "p1-2";
+  wire::Hello hello = cms.hello_of(second);
+  hello.features = wire::kEcuFeatureFreezes;
+  cms.say(second, hello);
+  for (const auto& answer : cms.sent<wire::HelloAnswer>(second)) second.incarnation = answer.incarnation;
+  cms.page(second, {}, 0);
+  ASSERT_GT(second.incarnation, first.incarnation);
+  const ProgramKey program = first.program(7);
+  const auto source = [&] {
+    const CmsCore::Session* session = cms.core.source_of(program);
+    return session == nullptr ? SessionId{} : session->id;
+  };
+  EXPECT_EQ(source(), second.session());  // Nothing is known: the youngest.
+  cms.announce(first, notification_of(7, 1));
+  EXPECT_EQ(source(), first.session());
+  EXPECT_EQ(cms.core.source_of(ProgramKey{ecu_mac_of(9), 7}), nullptr);
+}
+
+TEST_F(TargetsTest, WhoCannotFreezeIsNoSource) {
+  const Client client = open(1, kBoth);
+  cms.announce(client, notification_of(7, 1));
+  EXPECT_EQ(cms.core.source_of(client.program(7)), nullptr);
+  EXPECT_FALSE(candidates()[0].freezes);
+  const Client able = open(2, kBoth | wire::kEcuFeatureFreezes);
+  EXPECT_TRUE(candidates()[1].freezes);
+}
+
+TEST_F(TargetsTest, WhatSourcesSayAndAskIsPassedOn) {
+  const Client client = open(1, wire::kEcuFeatureFreezes);
+  wire::FreezeReport report;
+  report.claim = wire::ClaimRef{Lineage{1, 2}, 2, 9};
+  report.program_id = 7;
+  report.state = wire::FreezeState::kFrozen;
+  report.last = Version{client.incarnation, 3};
+  cms.say(client, report);
+  ASSERT_EQ(cms.all<SourceReported>().size(), 1U);
+  EXPECT_EQ(cms.all<SourceReported>()[0].source, client.session());
+  EXPECT_EQ(cms.all<SourceReported>()[0].report.last, report.last);
+  cms.say(client, wire::Migrate{5, 7, 0, true, ecu_mac_of(2)});
+  ASSERT_EQ(cms.all<MigrateAsked>().size(), 1U);
+  EXPECT_EQ(cms.all<MigrateAsked>()[0].session, client.session());
+  EXPECT_EQ(cms.all<MigrateAsked>()[0].migrate.to_ecu_mac, ecu_mac_of(2));
+}
+
 }  // namespace
 }  // namespace cms::core

@@ -191,7 +191,8 @@ class RestoreCore {
     std::size_t older = 0;           // How many there are behind it.
     std::uint64_t stored_at_us = 0;  // Wall clock; for people.
   };
-  // kNotFound: nothing can be restored; kWithdrawn: the program has ended for good.
+  // kNotFound: nothing can be restored; with `exact` it may come yet, and kCorrupt: it is damaged. kWithdrawn: the
+  // program has ended for good.
   void on_found(Instant now, const Lineage& lineage, const Result<Found>& found, RestoreEffects& effects);
 
   // ---- inputs: targets
@@ -321,6 +322,17 @@ class RestoreCore {
   };
   const std::map<EcuMac, Drain>& drains() const { return drains_; }
   Progress progress_of_drain(EcuMac ecu_mac) const;
+  struct Frozen {
+    SessionId source{};
+    ProgramId program_id = 0;
+    std::uint64_t claim_slot = 0;
+    Instant since{};  // When it was first reported to be frozen for that claim.
+    Instant look_at{};
+    Instant reported_at{};
+    bool asked = false;
+  };
+  // What is frozen for claims that this CMS does not work at.
+  const std::map<Lineage, Frozen>& frozen() const { return frozen_; }
   // Whether no program is to be placed there.
   bool is_drained(EcuMac ecu_mac) const;
   const std::map<Lineage, Restore>& restores() const { return restores_; }
@@ -414,15 +426,7 @@ class RestoreCore {
   std::map<EcuMac, SessionId> sessions_;  // As on_time was last told.
   std::map<EcuMac, bool> freezes_;        // As on_time was last told: who can be a source.
   std::map<EcuMac, Drain> drains_;
-  struct Frozen {
-    SessionId source{};
-    ProgramId program_id = 0;
-    std::uint64_t claim_slot = 0;
-    Instant look_at{};
-    Instant reported_at{};
-    bool asked = false;
-  };
-  std::map<Lineage, Frozen> frozen_;                // For claims that we do not work at.
+  std::map<Lineage, Frozen> frozen_;
   std::map<std::optional<EcuMac>, Instant> scans_;  // Asked for and not answered, and when.
   Instant next_scan_at_{};                          // For open claims of the dead.
   std::map<Lineage, std::uint64_t> acts_seen_;      // Of others that live, at the last such scan: their uids.

@@ -163,6 +163,7 @@ void RestoreCore::on_freeze_report(Instant now, const SessionId& from, const wir
   const auto [entry, is_new] = frozen_.emplace(lineage, Frozen{});
   Frozen& frozen = entry->second;
   if (is_new || frozen.claim_slot != report.claim.slot) {
+    frozen.since = now;
     frozen.look_at = ours ? now : now + kFrozenSettledAfter;
   }
   frozen.source = from;

@@ -258,6 +258,14 @@ TEST_F(RestoreMovesTest, ALastCheckpointThatNeverComesIsNotReplacedByAnOlderOne)
   expect_released("not stored");
 }
 
+TEST_F(RestoreMovesTest, ADamagedLastCheckpointIsNotWaitedFor) {
+  add_target(kFirst);
+  freezing();
+  source_says(FreezeState::kFrozen);
+  is_found(make_error(Code::kCorrupt, "what is stored of it is damaged"));
+  expect_released("damaged");
+}
+
 TEST_F(RestoreMovesTest, WhileItWaitsForTheLastCheckpointItSeesWhenItsClaimWasTakenOver) {
   add_target(kFirst);
   freezing();

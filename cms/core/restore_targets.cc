@@ -72,7 +72,8 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
     restore.next_at = now + std::min<Duration>(pause, kLastLookedForMax);
     return;
   }
-  if (found.error().code == Code::kNotFound || found.error().code == Code::kWithdrawn) {
+  const Code code = found.error().code;
+  if (code == Code::kNotFound || code == Code::kWithdrawn || (code == Code::kCorrupt && restore.last)) {
     return release(now, restore, Stage::kRefused, found.error().message(), effects);
   }
   restore.why = found.error().message();

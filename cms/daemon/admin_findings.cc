@@ -200,9 +200,30 @@ void find_restore_problems(const CoreSnapshot& snapshot, std::vector<Problem>& p
                                    " programs of lost ECUs cannot be restored, " + restores.refused_why,
                                std::nullopt, "see 'cms-admin restores' and 'cms-admin history KEY'"});
   }
+  if (restores.standing_still > 0) {
+    const auto seconds =
+        std::chrono::duration_cast<std::chrono::seconds>(restores.standing_still_for).count();
+    const std::string key = to_string(restores.standing_still_program);
+    problems.push_back(Problem{Severity::kWarning,
+                               std::to_string(restores.standing_still) +
+                                   " programs stand still for a move that does not get on, " + key + " for " +
+                                   std::to_string(seconds) + " s",
+                               std::nullopt,
+                               "see 'cms-admin history " + key +
+                                   "': who claimed it, and whether that cmsd lives ('cms-admin peers'); to "
+                                   "leave it where it is: 'cms-admin migrate " +
+                                   key + " --cancel'"});
+  }
+  if (restores.drained > 0) {
+    problems.push_back(
+        Problem{Severity::kNotice,
+                std::to_string(restores.drained) + " ECUs are drained, no program is placed on them: " +
+                    to_string(restores.drained_ecu) + (restores.drained > 1 ? " and others" : ""),
+                std::nullopt, "when they may have programs again: 'cms-admin ecu drain ECU_MAC --cancel'"});
+  }
   if (restores.under_way > 0) {
     problems.push_back(Problem{Severity::kNotice,
-                               std::to_string(restores.under_way) + " programs are being restored",
+                               std::to_string(restores.under_way) + " programs are being restored or moved",
                                std::nullopt, "nothing; see 'cms-admin restores'"});
   }
 }

@@ -357,6 +357,23 @@ wire::PeerMessage said_by(const std::string& name, bool takes_pulls, const Id128
   return message;
 }
 
+TEST_F(AdminStatusTest, WarnsOfProgramsThatStandStillForAMoveAndTellsOfDrainedEcus) {
+  facts_.restores.standing_still = 2;
+  facts_.restores.standing_still_program = ProgramKey{kMac, 7};
+  facts_.restores.standing_still_for = std::chrono::seconds(40);
+  json status = this->status();
+  EXPECT_EQ(status.at("health"), "degraded");
+  EXPECT_THAT(problems(status), ElementsAre(HasSubstr("02:00:00:00:00:01/7 for 40 s")));
+  EXPECT_THAT(status.at("problems")[0].at("what_to_do").get<std::string>(),
+              HasSubstr("cms-admin migrate 02:00:00:00:00:01/7 --cancel"));
+  facts_.restores = {};
+  facts_.restores.drained = 1;
+  facts_.restores.drained_ecu = kMac;
+  status = this->status();
+  EXPECT_EQ(status.at("health"), "ok");
+  EXPECT_THAT(problems(status), ElementsAre(HasSubstr("drained")));
+}
+
 TEST_F(AdminStatusTest, ShowsALivePeerAndNothingWrongWithIt) {
   core_.set_fleet_id(Id128{1, 2});
   facts_.peers_configured = 1;

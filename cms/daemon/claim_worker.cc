@@ -310,7 +310,8 @@ Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& ask
     return found;
   }
   if (gone) return make_error(Code::kUnavailable, "a checkpoint went while it was looked for: " + damaged);
-  return make_error(Code::kNotFound, "what is stored of " + to_string(owner) + " is damaged: " + damaged);
+  return make_error(asked.exact ? Code::kCorrupt : Code::kNotFound,
+                    "what is stored of " + to_string(owner) + " is damaged: " + damaged);
 }
 
 void ClaimWorker::find(const core::FindCheckpoint& asked, Then<RestoreCore::Found> then) {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <string>
 
+#include "base/ids.h"
 #include "base/time.h"
 
 namespace cms::daemon {
@@ -17,6 +18,13 @@ struct RestoreFacts {
   // Under ACT for long: their targets neither answer nor are told gone.
   std::size_t unanswered = 0;
   std::string unanswered_target;  // Of one of them.
+  // Frozen for a move, for long.
+  std::size_t standing_still = 0;
+  ProgramKey standing_still_program{};  // The one that does for longest,
+  Duration standing_still_for{};        //   as far as this CMS knows.
+  // Nothing is placed there.
+  std::size_t drained = 0;
+  EcuMac drained_ecu{};  // One of them.
 };
 
 }  // namespace cms::daemon

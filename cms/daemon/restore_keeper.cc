@@ -45,10 +45,19 @@ RestoreFacts RestoreKeeper::facts(Instant now) const {
   constexpr Duration kLong = std::chrono::seconds(10);
   using Stage = core::RestoreCore::Stage;
   RestoreFacts facts;
+  const auto stands_still = [&](const ProgramKey& program, Instant since) {
+    if (now - since < kLong) return;
+    ++facts.standing_still;
+    if (now - since <= facts.standing_still_for) return;
+    facts.standing_still_for = now - since;
+    facts.standing_still_program = program;
+  };
   for (const auto& [lineage, restore] : restores_.restores()) {
+    if (restore.last && !restore.has_ended()) stands_still(restore.replaces.program, restore.frozen_at);
     switch (restore.stage) {
       case Stage::kDone: ++facts.done; break;
       case Stage::kRefused:
+        if (restore.is_move()) break;  // It goes on where it was.
         ++facts.refused;
         facts.refused_why = to_string(restore.replaces.program) + ": " + restore.why;
         break;
@@ -65,6 +74,14 @@ RestoreFacts RestoreKeeper::facts(Instant now) const {
         break;
       default: ++facts.under_way; break;
     }
+  }
+  for (const auto& [lineage, frozen] : restores_.frozen()) {
+    stands_still(ProgramKey{frozen.source.ecu_mac, frozen.program_id}, frozen.since);
+  }
+  for (const auto& [ecu_mac, drain] : restores_.drains()) {
+    if (!restores_.is_drained(ecu_mac)) continue;
+    ++facts.drained;
+    facts.drained_ecu = ecu_mac;
   }
   return facts;
 }
