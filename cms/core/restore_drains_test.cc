@@ -52,6 +52,10 @@ TEST_F(RestoreDrainsTest, FewAreMovedAtOnceAndNoneToAnEcuThatIsDrainedToo) {
   drained(20);
   tick();
   EXPECT_EQ(all<AppendRecord>().size(), kMovesTogetherMax);
+  const RestoreEffects appends = effects;
+  tick();
+  EXPECT_TRUE(none<AppendRecord>());  // However long the store takes.
+  effects = appends;
   claim_all();
   tick();
   EXPECT_EQ(in_stage(Stage::kFreezing), kMovesTogetherMax);

@@ -113,8 +113,9 @@ std::size_t RestoreCore::move_count() const {
   std::size_t count = 0;
   for (const Lineage& lineage : open_) {
     const Restore& restore = restores_.at(lineage);
-    if (!restore.is_move() || !restore.has_claimed) continue;
-    if (restore.stage != Stage::kWatching && restore.stage != Stage::kQueued) ++count;
+    if (!restore.is_move()) continue;
+    const bool waits = restore.stage == Stage::kWatching || restore.stage == Stage::kQueued;
+    if (restore.stage == Stage::kClaiming || (restore.has_claimed && !waits)) ++count;
   }
   return count;
 }
