@@ -67,7 +67,7 @@ TEST(HostileFrameTest, UnknownBodyIsRefused) {
   const Offset<void> n = in(notify), c = in(control), b = in(bulk), a = in(admin);
   expect_refused(decode_notify, finish_notify(notify, kEcuMac, 1, static_cast<fb::NotifyBody>(3), n),
                  "type 3");
-  expect_refused(decode_control, finish_control(control, static_cast<fb::ControlBody>(17), c), "type 17");
+  expect_refused(decode_control, finish_control(control, static_cast<fb::ControlBody>(22), c), "type 22");
   expect_refused(decode_bulk, finish_bulk(bulk, static_cast<fb::BulkBody>(6), b), "type 6");
   expect_refused(decode_admin, finish_admin(admin, static_cast<fb::AdminBody>(255), a), "type 255");
 }
@@ -314,9 +314,9 @@ TEST(HostileFrameTest, AdminLimitsAreCheckedAtTheLimitAndOver) {
   };
   expect_taken(decode_admin, request(4, kEcuMac, {1, 1}, 128));
   for (const std::uint8_t known :
-       std::initializer_list<std::uint8_t>{5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17})
+       std::initializer_list<std::uint8_t>{5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19})
     expect_taken(decode_admin, request(known, kEcuMac, {1, 1}, 0));
-  for (const std::uint8_t unknown : std::initializer_list<std::uint8_t>{18, 255}) {
+  for (const std::uint8_t unknown : std::initializer_list<std::uint8_t>{20, 255}) {
     expect_refused(decode_admin, request(unknown, kEcuMac, {1, 1}, 0), "AdminRequest.method");
   }
   expect_refused(decode_admin, request(0, 0, {1, 1}, 0), "AdminRequest.ecu_mac");

@@ -151,5 +151,54 @@ TEST(RestoreMessagesTest, CommandsAndReportsAreCheckedAtTheLimitAndOver) {
   EXPECT_EQ(report(0, 0, 0, "\x1b[2J"), "RestoreReport.context");
 }
 
+TEST(RestoreMessagesTest, FreezeAndThawNameAClaim) {
+  const auto freeze = [](const fb::Id128* lineage, std::uint64_t slot, std::uint64_t uid) {
+    Builder builder;
+    const auto table = fb::CreateFreeze(builder, lineage, slot, uid, 7);
+    return refused_field(decoded(builder, fb::ControlBody::Freeze, table.Union()));
+  };
+  EXPECT_EQ(freeze(&kLineage, 2, 1), "");
+  EXPECT_EQ(freeze(nullptr, 2, 1), "Freeze.lineage");
+  EXPECT_EQ(freeze(&kLineage, 1, 1), "Freeze.slot");
+  EXPECT_EQ(freeze(&kLineage, 2, 0), "Freeze.uid");
+  const auto thaw = [](const fb::Id128* lineage, std::uint64_t slot, std::uint64_t uid) {
+    Builder builder;
+    const auto table = fb::CreateThaw(builder, lineage, slot, uid, 7);
+    return refused_field(decoded(builder, fb::ControlBody::Thaw, table.Union()));
+  };
+  EXPECT_EQ(thaw(&kLineage, 3, 1), "");
+  EXPECT_EQ(thaw(nullptr, 3, 1), "Thaw.lineage");
+  EXPECT_EQ(thaw(&kLineage, 3, 0), "Thaw.uid");
+}
+
+TEST(RestoreMessagesTest, AFreezeReportNamesItsLastCheckpointWhenItIsFrozen) {
+  const auto report = [](std::uint8_t state, std::uint64_t incarnation, std::uint64_t seq, std::uint16_t code,
+                         const std::string& context) {
+    Builder builder;
+    const auto text = builder.CreateString(context);
+    const auto table = fb::CreateFreezeReport(builder, &kLineage, 2, 1, 7, static_cast<fb::FreezeState>(state),
+                                              incarnation, seq, code, text);
+    return refused_field(decoded(builder, fb::ControlBody::FreezeReport, table.Union()));
+  };
+  EXPECT_EQ(report(2, 1, 1, 21, std::string(512, 'c')), "");
+  EXPECT_EQ(report(1, 0, 0, 0, ""), "");  // Freezing: it is not known yet.
+  EXPECT_EQ(report(2, 0, 1, 0, ""), "FreezeReport.incarnation");
+  EXPECT_EQ(report(2, 1, 0, 0, ""), "FreezeReport.seq");
+  EXPECT_EQ(report(5, 1, 1, 0, ""), "FreezeReport.state");
+  EXPECT_EQ(report(3, 0, 0, 22, ""), "FreezeReport.code");
+  EXPECT_EQ(report(3, 0, 0, 0, std::string(513, 'c')), "FreezeReport.context");
+}
+
+TEST(RestoreMessagesTest, AMigrationMayNameItsTarget) {
+  const auto migrate = [](bool has_to, std::uint64_t to) {
+    Builder builder;
+    const auto table = fb::CreateMigrate(builder, 1, 7, 0, has_to, to);
+    return refused_field(decoded(builder, fb::ControlBody::Migrate, table.Union()));
+  };
+  EXPECT_EQ(migrate(false, 0), "");
+  EXPECT_EQ(migrate(true, kEcuMac), "");
+  EXPECT_EQ(migrate(true, 0), "Migrate.ecu_mac");
+}
+
 }  // namespace
 }  // namespace cms::wire

@@ -54,7 +54,9 @@ void FrozenPrograms::on_thaw(CmsIndex cms, const wire::Thaw& thaw, FreezeEffects
   CMS_ASSERT(thaw.record.slot > 0);
   const auto it = lineages_.try_emplace(thaw.record.lineage).first;
   Entry& entry = it->second;
-  const bool newer = thaw.record.slot > std::max(entry.claim.slot, entry.thawed.slot);
+  // A copy of before the program came back under another program_id: that one is fenced, never thawed.
+  const bool another = is_open(entry) && entry.program_id != thaw.program_id;
+  const bool newer = !another && thaw.record.slot > std::max(entry.claim.slot, entry.thawed.slot);
   const bool was_frozen = entry.state == FreezeState::kFrozen;
   if (newer) {
     entry.thawed = thaw.record;

@@ -94,6 +94,16 @@ TEST_F(FrozenProgramsTest, FreezesOnceHoweverOftenItIsSaidAndTellsTheLastCheckpo
   EXPECT_TRUE(effects_.empty()) << "an answer counts once";
 }
 
+// It came back here under another program_id, and the copy from before has not heard yet that it is fenced.
+TEST_F(FrozenProgramsTest, AThawOfTheSameLineageUnderAnotherProgramIdThawsNothing) {
+  make_frozen(6);
+  thaw(16, kProgram + 1);
+  EXPECT_FALSE(calls_rtcr());
+  EXPECT_TRUE(frozen_.is_frozen(kProgram));
+  freeze(18);  // Nor is it taken for one of a move that is over.
+  EXPECT_EQ(told(), "frozen 18");
+}
+
 TEST_F(FrozenProgramsTest, WhatIsNotPublishedHereIsRefused) {
   freeze(2, std::nullopt);
   EXPECT_FALSE(calls_rtcr());

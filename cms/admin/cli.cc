@@ -290,11 +290,13 @@ int Program::begin_moves(wire::AdminRequest request) {
   const auto begun = ask_once(request);
   if (!begun) return failed(begun.error());
   const bool cancels = request.cancel;
+  const bool one = request.method == wire::AdminMethod::kMigrate;
   request.cancel = false;
   request.all = true;  // From now on only how far it is.
-  return follow(request, [cancels](const std::string& json) {
+  return follow(request, [cancels, one](const std::string& json) {
     auto task = moves_state(json);
-    if (task && cancels) task->failure.clear();  // That something stays where it is, is what was asked for.
+    // That something stays where it is, is what was asked for.
+    if (task && cancels) task->failure = one && task->done > 0 ? "it had moved already" : "";
     return task;
   });
 }

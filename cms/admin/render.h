@@ -24,9 +24,10 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
 // Something that a cmsd does for a while, as it tells it when asked.
 struct TaskState {
   bool ended = false;
-  std::string failure;   // Not empty: it ended, and not well.
-  std::string progress;  // One line, without its end.
-  std::string json;      // Of this task alone, for render().
+  std::string failure;     // Not empty: it ended, and not well.
+  std::string progress;    // One line, without its end.
+  std::string json;        // Of this task alone, for render().
+  std::uint64_t done = 0;  // Of what was begun: programs that run elsewhere.
 };
 // `id`: of the scrub that was begun, by its answer.
 Result<std::uint64_t> scrub_id(const std::string& json);

@@ -85,6 +85,7 @@ Result<TaskState> restores_state(const std::string& json, const std::string& ver
   const std::uint64_t total = number_at(whole, "total");
   const std::uint64_t ended = number_at(whole, "done") + number_at(whole, "refused");
   task.ended = text_at(whole, "state") == "ended";
+  task.done = number_at(whole, "done");
   if (task.ended && number_at(whole, "refused") > 0) {
     task.failure =
         text_at(whole, "refused") + " of " + text_at(whole, "total") + " programs could not be " + past;

@@ -42,6 +42,9 @@ inline constexpr std::size_t kFenceCountMax = 65536;             // Of programs 
 inline constexpr std::size_t kFailureCountMax = 1024;            // Remembered for `show` and `status`.
 inline constexpr std::size_t kDataAttemptsMax = 3;               // Fetches of a blob whose digest is wrong.
 inline constexpr std::uint64_t kSmallBlobBytesMax = 256 * 1024;  // docs/adr/0005
+// So many checkpoints of a program may come to wait for the end of one claim: a program that is told lost and is not
+// publishes on, and nothing is removed meanwhile. The last one before a move has to be among them.
+inline constexpr std::size_t kOvertakenMax = 16;
 inline constexpr Duration kTransferStallMax = std::chrono::seconds(5);
 inline constexpr Duration kLinkIdleMax = std::chrono::seconds(30);
 inline constexpr Duration kListRetry = std::chrono::seconds(2);
@@ -239,6 +242,7 @@ class CmsCore {
     enum class Known { kNo, kAsking, kYes } known = Known::kNo;  // newest_stored and withdrawn are
     std::optional<Version> newest_stored;
     bool newest_waits = false;  // Nobody may be told so yet: whether one may is asked again.
+    std::size_t overtaken = 0;  // So many that had to wait made way for newer ones, since one was STORED.
     std::optional<Version> withdrawn;
     std::optional<Announcement> pending;  // The newest announced and not being pulled.
     TransferId transfer = 0;              // 0: none.

@@ -76,6 +76,36 @@ TEST(CmsClaimsTest, WhatTheIndexHasUnderAnOpenClaimIsAskedForAgainAndANewerOnePu
   EXPECT_EQ(cms.told(client), Lines{"STORED 2"});
 }
 
+TEST(CmsClaimsTest, WhatHasGoneWhileItWaitedIsNotCalledStored) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  const ProgramKey program = client.program(kProgram);
+  cms.facts[program].newest = Version{client.incarnation, 1};
+  cms.facts[program].newest_waits = true;
+  cms.announce(client, notification_of(kProgram, 1));
+  cms.facts[program] = {};  // Its file was damaged, and went.
+  for (int i = 0; i < 100 && cms.transfer_of(program) == 0; ++i) {
+    cms.pass(seconds(1));
+    cms.heartbeat(client, 1, 1);
+    ASSERT_TRUE(cms.told(client).empty());
+  }
+  EXPECT_NE(cms.transfer_of(program), 0U);  // It is pulled again.
+}
+
+TEST(CmsClaimsTest, OnlySoManyMakeWayForNewerOnes) {
+  CoreDriver cms;
+  const Client client = cms.open();
+  const ProgramKey program = client.program(kProgram);
+  for (Seq seq = 1; seq <= kOvertakenMax + 10; ++seq) {
+    cms.announce(client, notification_of(kProgram, seq));
+    const TransferId id = cms.transfer_of(program);
+    if (!cms.core.transfers().at(id).waits) waits(cms, id);
+  }
+  EXPECT_EQ(cms.core.transfers().at(cms.transfer_of(program)).announcement.version().seq, kOvertakenMax + 1);
+  cms.stored(cms.transfer_of(program));
+  EXPECT_EQ(cms.core.transfers().at(cms.transfer_of(program)).announcement.version().seq, kOvertakenMax + 10);
+}
+
 TEST(CmsClaimsTest, WhatTheIndexHasIsStoredWhenTheClaimHasEnded) {
   CoreDriver cms;
   const Client client = cms.open();

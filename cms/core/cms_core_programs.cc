@@ -191,7 +191,9 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
     return;
   }
   if (program.transfer != 0) {
-    if (!transfers_.at(program.transfer).waits) return;  // Looked at again when that one has ended.
+    // Looked at again when that one has ended.
+    if (!transfers_.at(program.transfer).waits || program.overtaken >= kOvertakenMax) return;
+    ++program.overtaken;
     end_transfer(program.transfer, true, effects);
   }
   const Instant at = std::max(program.not_before, pull_at(now, key, program));
@@ -205,6 +207,7 @@ void CmsCore::consider(Instant now, const ProgramKey& key, Program& program, Eff
 void CmsCore::note_stored(Program& program, const Version& version) {
   if (!program.newest_stored || *program.newest_stored < version) program.newest_stored = version;
   if (program.newest_stored == version) program.newest_waits = false;
+  program.overtaken = 0;
   program.unstored_since.reset();
   if (program.pending && version < program.pending->version())
     program.unstored_since = program.pending->announced_at;
@@ -228,6 +231,8 @@ void CmsCore::on_program_looked_up(Instant now, const ProgramKey& key, const Res
   const auto keep_newer = [](std::optional<Version>& known, const std::optional<Version>& found) {
     if (found && (!known || *known < *found)) known = found;
   };
+  if (std::exchange(program.newest_waits, false))
+    program.newest_stored.reset();  // It may have gone meanwhile.
   keep_newer(program.newest_stored, facts->newest);
   program.newest_waits = facts->newest_waits && program.newest_stored == facts->newest;
   keep_newer(program.withdrawn, facts->withdrawn);

@@ -219,7 +219,16 @@ void CmsCore::on_transfer_stored(Instant now, TransferId id, const storage::Inde
   const storage::BlobName& name = row.name;
   if (it == transfers_.end()) {  // It had to wait, and made way for a newer one.
     const auto known = programs_.find(name.checkpoint.program);
-    if (known != programs_.end()) note_stored(known->second, name.checkpoint.version);
+    if (known != programs_.end()) {
+      const std::optional<Version>& withdrawn = known->second.withdrawn;
+      if (withdrawn && name.checkpoint.version <= *withdrawn) {
+        effects.push_back(RemoveBlobs{{name}});
+        return;
+      }
+      note_stored(known->second, name.checkpoint.version);
+    }
+    ++counters_.stored;
+    counters_.stored_bytes += name.size_bytes;
     stored_untold_.push_back(stored_checkpoint_of(row));
     return;
   }

@@ -100,7 +100,7 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
   if (scan == scans_.end()) return;
   const Instant asked_at = scan->second;
   scans_.erase(scan);
-  if (asked.ecu_mac) drain_scanned(now, *asked.ecu_mac, asked_at, heads, effects);
+  if (asked.ecu_mac) drain_scanned(now, *asked.ecu_mac, asked_at, heads, unusable, effects);
   const auto loss = asked.ecu_mac ? losses_.find(*asked.ecu_mac) : losses_.end();
   // It was for a drain: what the ECU owns by now is not what was told lost.
   if (asked.ecu_mac && (loss == losses_.end() || loss->second.scanned)) return;
@@ -453,7 +453,8 @@ void RestoreCore::end(Instant now, Restore& restore, Stage stage, std::string wh
       true, to_string(restore.replaces.program) +
                 (restore.is_move() ? " was not moved: " : " cannot be restored: ") + restore.why});
   // Who is frozen for a claim of ours goes on at once; for another's, when it says next that it is frozen.
-  if (restore.is_move() && restore.has_claimed && !is_open(restore.head->kind)) send_thaw(restore, effects);
+  if (restore.is_move() && restore.has_claimed && restore.head && !is_open(restore.head->kind))
+    send_thaw(restore, effects);
 }
 
 void RestoreCore::end_moved(Instant now, Restore& restore, RestoreEffects& effects) {
@@ -503,6 +504,7 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
       if (!is_there(restore.target)) return next_target(now, restore, "its session has ended", effects);
       if (is_gone(restore.target))
         return next_target(now, restore, "an operator says that it is gone", effects);
+      if (is_drained(restore.target.ecu_mac)) return next_target(now, restore, "it is drained", effects);
       if (now - restore.heard_at >= kTargetSilenceMax) return next_target(now, restore, "no answer", effects);
       if (is_stuck(now, restore)) return next_target(now, restore, "it does not get on", effects);
       return send_prepare(now, restore, effects);
@@ -511,6 +513,7 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
       if (!is_there(restore.target) || is_gone(restore.target)) {
         return next_target(now, restore, "its session has ended", effects);
       }
+      if (is_drained(restore.target.ecu_mac)) return next_target(now, restore, "it is drained", effects);
       if (!members_.may_act(now)) {
         restore.next_at = now + kRestoreRetry;  // Others may be taking over; the log will tell.
         return;

@@ -20,6 +20,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -288,6 +289,7 @@ class RestoreCore {
     std::optional<EcuMac> only{};   // The target that was asked for.
     std::optional<Version> last{};  // That the source has named, frozen.
     Instant frozen_at{};
+    Instant source_heard_at{};    // When it said last that it is frozen.
     std::string stop_why{};       // Not empty: it is not to be moved any more.
     bool lost_meanwhile = false;  // Its ECU: it is restored as soon as the move has ended.
     int failures = 0;             // So often it could not be moved.
@@ -324,15 +326,16 @@ class RestoreCore {
   Progress progress_of_drain(EcuMac ecu_mac) const;
   struct Frozen {
     SessionId source{};
-    ProgramId program_id = 0;
+    Version last{};
     std::uint64_t claim_slot = 0;
     Instant since{};  // When it was first reported to be frozen for that claim.
     Instant look_at{};
     Instant reported_at{};
     bool asked = false;
   };
-  // What is frozen for claims that this CMS does not work at.
-  const std::map<Lineage, Frozen>& frozen() const { return frozen_; }
+  // What is frozen for claims that this CMS does not work at. A lineage may have a stale copy, too.
+  using FrozenKey = std::pair<Lineage, ProgramKey>;
+  const std::map<FrozenKey, Frozen>& frozen() const { return frozen_; }
   // Whether no program is to be placed there.
   bool is_drained(EcuMac ecu_mac) const;
   const std::map<Lineage, Restore>& restores() const { return restores_; }
@@ -392,18 +395,25 @@ class RestoreCore {
   void send_thaw(const Restore& restore, RestoreEffects& effects) const;
   void on_source_answered(Instant now, Restore& restore, const wire::FreezeReport& report,
                           RestoreEffects& effects);
+  static void note_frozen(Instant now, Restore& restore, const wire::FreezeReport& report);
   // The last checkpoint is there.
   void prepare_frozen(Instant now, Restore& restore, RestoreEffects& effects);
+  // It is not there, or it cannot be said whether it is.
+  void wait_for_last(Instant now, Restore& restore, const Error& error, RestoreEffects& effects);
   void go_on_as_lost(Instant now, Restore& restore);
   std::size_t move_count() const;
   void drain_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
-                     const Result<std::vector<wire::ClaimRecord>>& heads, RestoreEffects& effects);
+                     const Result<std::vector<wire::ClaimRecord>>& heads, std::size_t unusable,
+                     RestoreEffects& effects);
   void look_after_drains(Instant now, RestoreEffects& effects);
   // False: not now.
   bool move_for_drain(Instant now, const wire::ClaimRecord& head, int failures, RestoreEffects& effects);
   void stop_drain(EcuMac ecu_mac, Drain& drain, const std::string& why, RestoreEffects& effects);
   Progress progress_of(const std::set<Lineage>& lineages, bool scanned) const;
   void look_after_frozen(Instant now, RestoreEffects& effects);
+  // True: nothing is left to do for it.
+  bool settle_frozen(Instant now, const ProgramKey& program, const Frozen& frozen,
+                     const wire::ClaimRecord& head, RestoreEffects& effects);
   std::uint64_t bytes_under_way() const;
   Stamp stamp();
 
@@ -426,7 +436,7 @@ class RestoreCore {
   std::map<EcuMac, SessionId> sessions_;  // As on_time was last told.
   std::map<EcuMac, bool> freezes_;        // As on_time was last told: who can be a source.
   std::map<EcuMac, Drain> drains_;
-  std::map<Lineage, Frozen> frozen_;
+  std::map<FrozenKey, Frozen> frozen_;
   std::map<std::optional<EcuMac>, Instant> scans_;  // Asked for and not answered, and when.
   Instant next_scan_at_{};                          // For open claims of the dead.
   std::map<Lineage, std::uint64_t> acts_seen_;      // Of others that live, at the last such scan: their uids.

@@ -46,6 +46,7 @@ void RestoreCore::stop_drain(EcuMac ecu_mac, Drain& drain, const std::string& wh
     effects.push_back(RestoreEvent{false, "ECU " + to_string(ecu_mac) + ": " + why});
   }
   drain.ended_why = why;
+  if (!drain.scanned) drain.trouble = "the claim logs were not read by then";
   for (const Lineage& lineage : drain.lineages) {
     const auto restore = restores_.find(lineage);
     if (restore == restores_.end() || restore->second.has_ended() || !restore->second.is_move()) continue;
@@ -54,7 +55,8 @@ void RestoreCore::stop_drain(EcuMac ecu_mac, Drain& drain, const std::string& wh
 }
 
 void RestoreCore::drain_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
-                                const Result<std::vector<ClaimRecord>>& heads, RestoreEffects& effects) {
+                                const Result<std::vector<ClaimRecord>>& heads, std::size_t unusable,
+                                RestoreEffects& effects) {
   const auto found = drains_.find(ecu_mac);
   if (found == drains_.end() || found->second.scanned || !found->second.ended_why.empty()) return;
   Drain& drain = found->second;
@@ -64,9 +66,14 @@ void RestoreCore::drain_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
     return;
   }
   drain.trouble.clear();
+  if (unusable > 0) {
+    drain.trouble = std::to_string(unusable) + " claim logs cannot be used, see the log of cmsd";
+  }
   if (drain.told_at > asked_at) return;  // Asked before: what came in between has not been seen.
   bool all_begun = true;
   for (const ClaimRecord& head : *heads) {
+    // What is being started there will have to go, too.
+    if (head.kind == wire::ClaimKind::kAct && head.target.ecu_mac == ecu_mac) all_begun = false;
     if (head.kind == wire::ClaimKind::kRetire || head.owner.program.ecu_mac != ecu_mac) continue;
     drain.lineages.insert(head.lineage);
     if (!move_for_drain(now, head, 0, effects)) all_begun = false;

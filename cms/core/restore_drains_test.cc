@@ -85,6 +85,34 @@ TEST_F(RestoreDrainsTest, NothingIsRestoredToADrainedEcuUntilTheDrainIsCancelled
   call([&](auto& out) { EXPECT_EQ(core->cancel_drain(now, kLostMac, out).code(), Code::kNotFound); });
 }
 
+TEST_F(RestoreDrainsTest, WhatIsPreparedOnAnEcuThatIsDrainedGoesElsewhere) {
+  add_target(kFirst);
+  preparing();
+  add_target(kSecond);
+  call([&](auto& out) { core->drain_ecu(now, kFirst.ecu_mac, std::nullopt, out); });
+  tick(kCommandRepeat);
+  EXPECT_EQ(commands<wire::Discard>().size(), 1U);
+  ASSERT_EQ(commands<wire::Prepare>().size(), 1U);
+  EXPECT_EQ(commands<wire::Prepare>().front().first, kSecond);
+}
+
+TEST_F(RestoreDrainsTest, WhatIsBeingStartedThereIsWaitedFor) {
+  tick();
+  scanned(std::nullopt, std::vector<ClaimRecord>{});
+  call([&](auto& out) { core->drain_ecu(now, kFirst.ecu_mac, std::nullopt, out); });
+  tick();
+  const ClaimRecord claimed =
+      cms::core::claim(stamp(kOther), first_record(), wire::ClaimReason::kVouched, true);
+  const ClaimRecord act =
+      cms::core::act(stamp(kOther), claimed, kFirst, claim_blob_of(found_of(claimed).name));
+  scanned(kFirst.ecu_mac, std::vector<ClaimRecord>{act});
+  EXPECT_FALSE(core->progress_of_drain(kFirst.ecu_mac).scanned);
+  tick(kRestoreRetry);
+  scanned(kFirst.ecu_mac, std::vector<ClaimRecord>{cms::core::done(stamp(kOther), act, 3)});
+  EXPECT_TRUE(core->progress_of_drain(kFirst.ecu_mac).scanned);
+  EXPECT_EQ(core->progress_of_drain(kFirst.ecu_mac).total, 1U);
+}
+
 TEST_F(RestoreDrainsTest, ACancelLeavesWhatHasNotMovedWhereItIs) {
   add_target(kFirst);
   drained(12);

@@ -29,6 +29,7 @@ Status RestoreCore::move(Instant now, const ClaimRecord& head, std::optional<Ecu
                                                 (restore.is_move() ? "moved" : "restored") +
                                                 " already: " + std::string(to_string(restore.stage)));
   }
+  if (draining_) return make_error(Code::kUnavailable, "this cmsd ends; ask another");
   if (is_open(head.kind)) {
     return make_error(Code::kAlreadyExists,
                       program + " is being moved or restored already: claimed by " + head.writer);
@@ -48,10 +49,15 @@ Status RestoreCore::cancel_move(Instant, ProgramKey program) {
   for (const Lineage& lineage : open_) {
     Restore& restore = restores_.at(lineage);
     if (!restore.is_move() || !(restore.replaces.program == program)) continue;
-    if (restore.stage == Stage::kStarting || restore.stage == Stage::kFinishing ||
+    const bool under_act = restore.head && restore.head->kind == wire::ClaimKind::kAct;
+    if ((under_act && restore.stage != Stage::kAborting) ||
         (restore.stage == Stage::kActing && (restore.asked || restore.unresolved != 0))) {
       return make_error(Code::kUnavailable,
                         to_string(program) + " may run on " + to_string(restore.target.ecu_mac) + " by now");
+    }
+    if (restore.stage == Stage::kWatching) {
+      return make_error(Code::kUnavailable, to_string(program) + " is being moved by " +
+                                                restore.head->writer + "; tell that cmsd");
     }
     if (restore.stop_why.empty()) restore.stop_why = "it was cancelled";
     return ok_status();
@@ -149,28 +155,39 @@ void RestoreCore::on_freeze_report(Instant now, const SessionId& from, const wir
   const auto found = restores_.find(lineage);
   if (found != restores_.end() && !found->second.has_ended()) {
     Restore& restore = found->second;
-    if (restore.stage == Stage::kFreezing && restore.replaces.program == program &&
-        is_claim(report.claim, claim_of(restore))) {
-      on_source_answered(now, restore, report, effects);
-    }
-    return;  // Whatever it is frozen for: what is done here ends it.
+    const bool ours =
+        restore.head && restore.replaces.program == program && is_claim(report.claim, claim_of(restore));
+    if (ours && restore.stage == Stage::kFreezing) return on_source_answered(now, restore, report, effects);
+    if (ours && restore.last && report.state == wire::FreezeState::kFrozen) note_frozen(now, restore, report);
+    // Whatever it is frozen for: what is done here ends it. One that waits for its turn may wait long.
+    if (restore.has_claimed || !restore.is_move()) return;
   }
   if (report.state != wire::FreezeState::kFrozen) {
-    if (report.state == wire::FreezeState::kThawed) frozen_.erase(lineage);
+    if (report.state == wire::FreezeState::kThawed) frozen_.erase(FrozenKey(lineage, program));
     return;
   }
-  const bool ours = found != restores_.end() && found->second.is_move();
-  if (frozen_.count(lineage) == 0 && frozen_.size() >= kFrozenCountMax) return;
-  const auto [entry, is_new] = frozen_.emplace(lineage, Frozen{});
+  const bool ours = found != restores_.end() && found->second.is_move() && found->second.has_ended();
+  const FrozenKey key(lineage, program);
+  if (frozen_.count(key) == 0 && frozen_.size() >= kFrozenCountMax) return;
+  const auto [entry, is_new] = frozen_.emplace(key, Frozen{});
   Frozen& frozen = entry->second;
-  if (is_new || frozen.claim_slot != report.claim.slot) {
-    frozen.since = now;
-    frozen.look_at = ours ? now : now + kFrozenSettledAfter;
-  }
+  if (is_new || frozen.claim_slot != report.claim.slot) frozen.since = now;
+  if (is_new) frozen.look_at = ours ? now : now + kFrozenSettledAfter;
   frozen.source = from;
-  frozen.program_id = report.program_id;
+  frozen.last = report.last;
   frozen.claim_slot = report.claim.slot;
   frozen.reported_at = now;
+}
+
+// It goes on saying so, while its last checkpoint is awaited: under a newer incarnation that has another version, and it
+// may have been lost.
+void RestoreCore::note_frozen(Instant now, Restore& restore, const wire::FreezeReport& report) {
+  restore.source_heard_at = now;
+  if (restore.found) return;
+  restore.last = report.last;
+  if (report.code != Code::kOk && restore.stop_why.empty()) {
+    restore.stop_why = to_string(restore.replaces.program.ecu_mac) + ": " + report.context;
+  }
 }
 
 void RestoreCore::on_source_answered(Instant now, Restore& restore, const wire::FreezeReport& report,
@@ -187,6 +204,7 @@ void RestoreCore::on_source_answered(Instant now, Restore& restore, const wire::
       restore.last = report.last;
       restore.found.reset();  // That was an older one.
       restore.frozen_at = now;
+      restore.source_heard_at = now;
       return find(now, restore, effects);
     case wire::FreezeState::kRefused:
       return release(
@@ -221,7 +239,7 @@ void RestoreCore::look_after_frozen(Instant now, RestoreEffects& effects) {
     if (!frozen.asked && now >= frozen.look_at) {
       frozen.asked = true;
       frozen.look_at = now + kFrozenSettledAfter;
-      effects.push_back(ReadFrozen{it->first});
+      effects.push_back(ReadFrozen{it->first.first});
     }
     ++it;
   }
@@ -229,28 +247,44 @@ void RestoreCore::look_after_frozen(Instant now, RestoreEffects& effects) {
 
 void RestoreCore::on_frozen_head(Instant now, const Lineage& lineage, const Result<Head>& head,
                                  RestoreEffects& effects) {
-  const auto entry = frozen_.find(lineage);
-  if (entry == frozen_.end() || !std::exchange(entry->second.asked, false)) return;
-  if (!head.ok() || !head->record) return;  // It says again that it is frozen.
-  const ClaimRecord& record = *head->record;
-  const Frozen& frozen = entry->second;
-  if (record.slot < frozen.claim_slot) return;  // Not a head that there can be.
-  const ProgramKey program{frozen.source.ecu_mac, frozen.program_id};
-  if (!(record.owner.program == program)) {
-    const wire::ClaimOwner former{program, frozen.source.incarnation, 0};
-    effects.push_back(OwnerChanged{lineage, former, record.owner});
-    frozen_.erase(entry);
-  } else if (!is_open(record.kind)) {
-    effects.push_back(RestoreEvent{
-        false, to_string(program) + " goes on where it was, as its move has ended: " + record.text});
-    effects.push_back(SendToTarget{
-        frozen.source, wire::Thaw{wire::ClaimRef{lineage, record.slot, record.uid}, frozen.program_id}});
-    frozen_.erase(entry);
-  } else {
-    const Writer writer{record.writer, record.writer_incarnation};
-    const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
-    if (mine || members_.is_stale(writer, now)) begin(now, record, record.reason, effects);
+  for (auto it = frozen_.lower_bound(FrozenKey(lineage, ProgramKey{}));
+       it != frozen_.end() && it->first.first == lineage;) {
+    const bool asked = std::exchange(it->second.asked, false);
+    const bool settled = asked && head.ok() && head->record &&
+                         settle_frozen(now, it->first.second, it->second, *head->record, effects);
+    it = settled ? frozen_.erase(it) : std::next(it);
   }
+}
+
+bool RestoreCore::settle_frozen(Instant now, const ProgramKey& program, const Frozen& frozen,
+                                const ClaimRecord& head, RestoreEffects& effects) {
+  if (head.slot < frozen.claim_slot) return false;  // Not a head that there can be.
+  if (!(head.owner.program == program)) {
+    const wire::ClaimOwner former{program, frozen.source.incarnation, 0};
+    effects.push_back(OwnerChanged{head.lineage, former, head.owner});
+    // Also who holds nothing any more, and of whom nothing else is known here.
+    wire::Receipt fenced;
+    fenced.program_id = program.program_id;
+    fenced.seq = frozen.last.seq;
+    fenced.level = wire::ReceiptLevel::kFenced;
+    fenced.code = Code::kFenced;
+    fenced.lineage = head.lineage;
+    fenced.owner_epoch = head.owner.owner_epoch;
+    fenced.reason = "the program goes on as " + to_string(head.owner.program);
+    effects.push_back(SendToTarget{frozen.source, std::move(fenced)});
+    return true;
+  }
+  if (!is_open(head.kind)) {
+    effects.push_back(RestoreEvent{
+        false, to_string(program) + " goes on where it was, as its move has ended: " + head.text});
+    effects.push_back(SendToTarget{
+        frozen.source, wire::Thaw{wire::ClaimRef{head.lineage, head.slot, head.uid}, program.program_id}});
+    return true;
+  }
+  const Writer writer{head.writer, head.writer_incarnation};
+  const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
+  if (mine || members_.is_stale(writer, now)) begin(now, head, head.reason, effects);
+  return false;
 }
 
 }  // namespace cms::core

@@ -252,10 +252,70 @@ TEST_F(RestoreMovesTest, ALastCheckpointThatNeverComesIsNotReplacedByAnOlderOne)
     if (!all<AppendRecord>().empty()) break;
     EXPECT_TRUE(commands<wire::Prepare>().empty());
     if (!none<ReadHead>()) head_is(claim_record, claim_record.uid);
+    source_says(FreezeState::kFrozen);
     tick(seconds(1));
   }
   EXPECT_GE(now - since, kLastStoredMax);
   expect_released("not stored");
+}
+
+// The session took a larger incarnation, and announced it again under that.
+TEST_F(RestoreMovesTest, TheLastCheckpointMayGetAnotherVersionWhileItIsAwaited) {
+  add_target(kFirst);
+  freezing();
+  source_says(FreezeState::kFrozen);
+  is_found(make_error(Code::kNotFound, "not stored"));
+  wire::FreezeReport again;
+  again.claim = claim;
+  again.program_id = 7;
+  again.state = FreezeState::kFrozen;
+  again.last = Version{kLast.incarnation + 65536, kLast.seq};
+  call([&](auto& out) { core->on_freeze_report(now, kLost, again, out); });
+  tick(kLastLookedForMax);
+  EXPECT_EQ(only_effect<FindCheckpoint>().exact, again.last);
+}
+
+TEST_F(RestoreMovesTest, ALastCheckpointThatWasLostAfterAllIsNotWaitedFor) {
+  add_target(kFirst);
+  freezing();
+  source_says(FreezeState::kFrozen);
+  source_says(FreezeState::kFrozen, Code::kLimit, "its last checkpoint was dropped");
+  EXPECT_TRUE(effects.empty());  // It is being looked for.
+  is_found(make_error(Code::kNotFound, "not stored"));
+  tick(kLastLookedForMin);
+  expect_released("dropped");
+}
+
+TEST_F(RestoreMovesTest, ASourceThatGoesWithItsLastCheckpointIsNotWaitedFor) {
+  add_target(kFirst);
+  freezing();
+  source_says(FreezeState::kFrozen);
+  for (int i = 0; i < 100 && all<AppendRecord>().empty(); ++i) {
+    is_found(make_error(Code::kNotFound, "not stored"));
+    if (!none<ReadHead>()) head_is(claim_record, claim_record.uid);
+    if (all<AppendRecord>().empty()) tick(kLastLookedForMax);
+  }
+  expect_released("has gone with its last checkpoint");
+}
+
+TEST_F(RestoreMovesTest, AStoreThatCannotReadTheLastCheckpointIsWaitedForButNotForEver) {
+  add_target(kFirst);
+  freezing();
+  source_says(FreezeState::kFrozen);
+  const Instant since = now;
+  bool head_was_read = false;
+  while (all<AppendRecord>().empty() && now - since < 2 * kLastStoredMax) {
+    source_says(FreezeState::kFrozen);
+    is_found(make_error(Code::kIo, "input/output error"));
+    if (!none<ReadHead>()) {
+      head_was_read = true;
+      head_is(claim_record, claim_record.uid);
+    }
+    if (all<AppendRecord>().empty()) tick(seconds(1));
+  }
+  EXPECT_TRUE(head_was_read);
+  EXPECT_GE(now - since, kLastStoredMax);
+  expect_released("input/output");
 }
 
 TEST_F(RestoreMovesTest, ADamagedLastCheckpointIsNotWaitedFor) {
@@ -378,6 +438,9 @@ TEST_F(RestoreMovesTest, AfterActItIsTooLateToCancel) {
   EXPECT_EQ(core->cancel_move(now, kProgram).code(), Code::kUnavailable);
   append_ended(AppendEnd::kWon);
   EXPECT_EQ(core->cancel_move(now, kProgram).code(), Code::kUnavailable);
+  for (int i = 0; i < 20 && none<ReadHead>(); ++i) tick(milliseconds(100));
+  EXPECT_EQ(stage(), Stage::kReading);  // Now and then the head is looked at.
+  EXPECT_EQ(core->cancel_move(now, kProgram).code(), Code::kUnavailable);
   EXPECT_EQ(core->cancel_move(now, ProgramKey{kLostMac, 8}).code(), Code::kNotFound);
 }
 
@@ -481,6 +544,45 @@ TEST_F(RestoreMovesTest, WhoIsFrozenAndGoesOnElsewhereIsFencedNotThawed) {
   EXPECT_TRUE(commands<wire::Thaw>().empty());
   EXPECT_EQ(only_effect<OwnerChanged>().from.program, kProgram);
   EXPECT_EQ(only_effect<OwnerChanged>().to, done.owner);
+  const auto receipts = commands<wire::Receipt>();  // Also if nothing else is known of it here.
+  ASSERT_EQ(receipts.size(), 1U);
+  EXPECT_EQ(receipts[0].first, kLost);
+  EXPECT_EQ(receipts[0].second.level, wire::ReceiptLevel::kFenced);
+  EXPECT_EQ(receipts[0].second.seq, kLast.seq);
+  EXPECT_EQ(receipts[0].second.owner_epoch, done.owner.owner_epoch);
+}
+
+TEST_F(RestoreMovesTest, AStaleCopyDoesNotKeepTheOwnerFrozenNorTheOtherWayRound) {
+  tick();
+  const ClaimRecord first = first_record();
+  const ClaimRecord to_first = cms::core::claim(stamp(kOther), first, wire::ClaimReason::kRequest, true);
+  const ClaimRecord act =
+      cms::core::act(stamp(kOther), to_first, kFirst, claim_blob_of(found_of(to_first).name));
+  const ClaimRecord done = cms::core::done(stamp(kOther), act, 3);
+  const ClaimRecord next = cms::core::claim(stamp(kOther), done, wire::ClaimReason::kRequest, true);
+  const ClaimRecord release = cms::core::release(stamp(kOther), next, true, "no target");
+  wire::FreezeReport stale;
+  stale.claim = wire::ClaimRef{kLineage, to_first.slot, to_first.uid};
+  stale.program_id = 7;
+  stale.state = FreezeState::kFrozen;
+  stale.last = kLast;
+  wire::FreezeReport owner = stale;
+  owner.claim = wire::ClaimRef{kLineage, next.slot, next.uid};
+  owner.program_id = 3;
+  owner.last = Version{kFirst.incarnation, 2};
+  RestoreEffects asked;
+  for (int i = 0; i < 5 && asked.size() < 2; ++i) {
+    call([&](auto& out) { core->on_freeze_report(now, kLost, stale, out); });
+    call([&](auto& out) { core->on_freeze_report(now, kFirst, owner, out); });
+    tick(seconds(1));
+    for (const ReadFrozen& one : all<ReadFrozen>()) asked.emplace_back(one);
+  }
+  EXPECT_EQ(asked.size(), 2U);
+  frozen_head_is(release);
+  ASSERT_EQ(commands<wire::Thaw>().size(), 1U);
+  EXPECT_EQ(commands<wire::Thaw>()[0].first, kFirst);
+  ASSERT_EQ(commands<wire::Receipt>().size(), 1U);
+  EXPECT_EQ(commands<wire::Receipt>()[0].first, kLost);
 }
 
 TEST_F(RestoreMovesTest, WhoIsFrozenForTheClaimOfADeadMoverIsFreed) {

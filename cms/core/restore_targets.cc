@@ -62,22 +62,34 @@ void RestoreCore::on_found(Instant now, const Lineage& lineage, const Result<Fou
     if (restore.last) return prepare_frozen(now, restore, effects);
     return look_for_target(now, restore, effects);
   }
-  if (restore.last && found.error().code == Code::kNotFound && now - restore.frozen_at < kLastStoredMax) {
-    restore.why = "its last checkpoint is not on the store yet";
-    if (now - restore.heard_at >= kFrozenSettledAfter) {  // Nobody else may have ended the claim meanwhile.
-      restore.heard_at = now;
-      return read_head(now, restore, effects);
-    }
-    const Duration pause = std::max<Duration>((now - restore.frozen_at) / 4, kLastLookedForMin);
-    restore.next_at = now + std::min<Duration>(pause, kLastLookedForMax);
-    return;
-  }
   const Code code = found.error().code;
+  if (restore.last && code != Code::kCorrupt && code != Code::kWithdrawn) {
+    return wait_for_last(now, restore, found.error(), effects);
+  }
   if (code == Code::kNotFound || code == Code::kWithdrawn || (code == Code::kCorrupt && restore.last)) {
     return release(now, restore, Stage::kRefused, found.error().message(), effects);
   }
   restore.why = found.error().message();
   restore.next_at = now + kRestoreRetry;
+}
+
+void RestoreCore::wait_for_last(Instant now, Restore& restore, const Error& error, RestoreEffects& effects) {
+  const bool missing = error.code == Code::kNotFound;
+  restore.why = missing ? "its last checkpoint is not on the store yet" : error.message();
+  if (now - restore.frozen_at >= kLastStoredMax) {
+    return release(now, restore, Stage::kRefused, error.message(), effects);
+  }
+  if (missing && now - restore.source_heard_at >= kSourceSilenceMax) {  // Who would be pulled from has gone.
+    return release(now, restore, Stage::kRefused,
+                   to_string(restore.replaces.program.ecu_mac) + " has gone with its last checkpoint",
+                   effects);
+  }
+  if (now - restore.heard_at >= kFrozenSettledAfter) {  // Has somebody else ended the claim meanwhile?
+    restore.heard_at = now;
+    return read_head(now, restore, effects);
+  }
+  const Duration pause = std::max<Duration>((now - restore.frozen_at) / 4, kLastLookedForMin);
+  restore.next_at = now + (missing ? std::min<Duration>(pause, kLastLookedForMax) : kRestoreRetry);
 }
 
 // ---- the target
@@ -145,7 +157,10 @@ void RestoreCore::add_reservations(Instant now, std::vector<Candidate>& candidat
                      [&](const Hosted& one) { return one.lineage == placement.lineage; })) {
       hosted.push_back(*placement.hosted);
     }
-    if (placement.at + kPlacementShows < now - found->second->metrics_age) continue;
+    const bool freezes =
+        restore != restores_.end() && restore->second.target.ecu_mac == placement.ecu_mac &&
+        (restore->second.stage == Stage::kFreezing || restore->second.stage == Stage::kFinding);
+    if (!freezes && placement.at + kPlacementShows < now - found->second->metrics_age) continue;
     found->second->reserved.ram_bytes += placement.reservation.ram_bytes;
     found->second->reserved.cpu_permille += placement.reservation.cpu_permille;
   }

@@ -143,7 +143,7 @@ Result<std::string> drain_json(const RestoreCore& restores, EcuMac ecu_mac, Inst
 Result<std::string> move_json(const RestoreCore& restores, const ProgramKey& program, Instant now) {
   const RestoreCore::Restore* move = nullptr;
   for (const auto& [lineage, one] : restores.restores()) {
-    if (!(one.replaces.program == program) || !one.is_move()) continue;
+    if (!(one.replaces.program == program) || !(one.is_move() || one.asked_here)) continue;
     if (move == nullptr || one.began_at > move->began_at) move = &one;
   }
   if (move == nullptr) {

@@ -161,7 +161,7 @@ Result<ClaimRecord> ClaimWorker::owned_now(const ProgramKey& program) {
     // Or it was moved there, and has stored nothing of its own yet.
     std::optional<ClaimRecord> moved;
     const Status scanned = for_each_head(
-        scanner_,
+        historian_,
         [&](const ClaimRecord& one) {
           if (one.owner.program == program && one.kind != wire::ClaimKind::kRetire) moved = one;
         },
@@ -177,8 +177,7 @@ Result<ClaimRecord> ClaimWorker::owned_now(const ProgramKey& program) {
 }
 
 void ClaimWorker::find_owned(const ProgramKey& program, Then<ClaimRecord> then) {
-  post<ClaimRecord>(
-      scanner_, [this, program] { return owned_now(program); }, std::move(then));
+  post_history<ClaimRecord>([this, program] { return owned_now(program); }, std::move(then));
 }
 
 namespace {

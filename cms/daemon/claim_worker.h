@@ -59,7 +59,7 @@ class ClaimWorker {
   void scan(const core::ScanLogs& asked, Then<Scanned> then);
   void read_head(const Lineage& lineage, Then<core::RestoreCore::Head> then);
   // The head of the lineage that the program owns. kNotFound: nothing of it is stored. kFenced: it runs elsewhere by
-  // now. kWithdrawn: it has ended.
+  // now. kWithdrawn: it has ended. kLimit: kHistoriesMax wait.
   void find_owned(const ProgramKey& program, Then<wire::ClaimRecord> then);
   void append(const wire::ClaimRecord& record, Then<Appended> then);
   void settle(const Lineage& lineage, std::uint64_t attempt, Then<Appended> then);

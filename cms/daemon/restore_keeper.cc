@@ -75,9 +75,7 @@ RestoreFacts RestoreKeeper::facts(Instant now) const {
       default: ++facts.under_way; break;
     }
   }
-  for (const auto& [lineage, frozen] : restores_.frozen()) {
-    stands_still(ProgramKey{frozen.source.ecu_mac, frozen.program_id}, frozen.since);
-  }
+  for (const auto& [key, frozen] : restores_.frozen()) stands_still(key.second, frozen.since);
   for (const auto& [ecu_mac, drain] : restores_.drains()) {
     if (!restores_.is_drained(ecu_mac)) continue;
     ++facts.drained;
@@ -154,11 +152,13 @@ void RestoreKeeper::on_migrate_asked(const core::MigrateAsked& asked) {
   const ProgramKey program{asked.session.ecu_mac, migrate_asked.program_id};
   migrate(program, migrate_asked.has_to ? std::optional(migrate_asked.to_ecu_mac) : std::nullopt,
           migrate_asked.owner_epoch,
-          [this, session = asked.session, request_id = migrate_asked.request_id](
-              Instant, core::Effects& effects, const Status& begun) {
+          [this, session = asked.session, request_id = migrate_asked.request_id,
+           anywhere = !migrate_asked.has_to](Instant, core::Effects& effects, const Status& begun) {
             const auto there = core_.sessions().find(session);
             if (there == core_.sessions().end()) return;  // It asks again, elsewhere.
             wire::MigrateAnswer answer{request_id, begun.code(), begun.ok() ? "" : begun.error().context};
+            // Another CMS was asked before, and has begun it.
+            if (anywhere && answer.code == Code::kAlreadyExists) answer.code = Code::kOk;
             effects.push_back(core::SendControl{
                 there->second.peer, wire::ControlMessage{session.incarnation, std::move(answer)}});
           });

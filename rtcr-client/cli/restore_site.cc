@@ -237,8 +237,16 @@ rtcr::Result<std::uint64_t> RestoreSite::publish_last(const rtcr::Move& move) {
   if (!fd.ok()) return fd.error();
   auto seq = publish_(program->facts, fd.value());
   ::close(fd.value());
-  if (seq.ok())
-    say_(json_of_published(arguments_.common.ecu_mac, move.program_id, seq.value(), program->file));
+  if (!seq.ok()) {
+    if (program->file.empty()) run_thaw(*program);
+    return seq;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto it = programs_.find(move.program_id);
+    if (it != programs_.end() && it->second.first_seq == 0) it->second.first_seq = seq.value();
+  }
+  say_(json_of_published(arguments_.common.ecu_mac, move.program_id, seq.value(), program->file));
   return seq;
 }
 
@@ -248,6 +256,8 @@ rtcr::Result<int> RestoreSite::run_freeze(const Program& program) const {
   CommandFiles files;
   files.stdout_fd = fd;
   rtcr::Status status = run_restore_command(arguments_.restore_command, "freeze", program.variables, files);
+  const bool stopped =
+      status.ok();  // What fails from now on is refused all the same, and then it must run on.
   struct stat written {};
   if (status.ok() && ::fstat(fd, &written) != 0) status = error_of(errno, "look at a checkpoint");
   // A command that does not know the word must not lose the program's state.
@@ -257,16 +267,19 @@ rtcr::Result<int> RestoreSite::run_freeze(const Program& program) const {
   if (status.ok() && ::fcntl(fd, F_ADD_SEALS, kSeals) != 0) status = error_of(errno, "seal a checkpoint");
   if (status.ok()) return fd;
   ::close(fd);
+  if (stopped) run_thaw(program);
   return status.error();
+}
+
+void RestoreSite::run_thaw(const Program& program) const {
+  const rtcr::Status status =
+      run_restore_command(arguments_.restore_command, "thaw", program.variables, CommandFiles{});
+  if (!status.ok()) say_(json_of_error(rtcr_error_string(status.status()), status.error().detail));
 }
 
 void RestoreSite::thaw(const rtcr::Move& move) {
   const auto program = find(move.program_id);
-  if (program && program->file.empty()) {
-    const rtcr::Status status =
-        run_restore_command(arguments_.restore_command, "thaw", program->variables, CommandFiles{});
-    if (!status.ok()) say_(json_of_error(rtcr_error_string(status.status()), status.error().detail));
-  }
+  if (program && program->file.empty()) run_thaw(*program);
   say_(json_of_thawed(arguments_.common.ecu_mac, move));
 }
 

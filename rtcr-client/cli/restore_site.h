@@ -59,6 +59,7 @@ class RestoreSite {
   rtcr::Result<std::uint64_t> publish_last(const rtcr::Move& move);
   // What the command prints, in a sealed memfd; the caller closes it.
   rtcr::Result<int> run_freeze(const Program& program) const;
+  void run_thaw(const Program& program) const;
   // nullopt: it is not here, or no more.
   std::optional<Program> find(ProgramId program_id) const;
   // Gives the blob its name; returns that.
