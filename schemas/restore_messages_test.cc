@@ -176,8 +176,8 @@ TEST(RestoreMessagesTest, AFreezeReportNamesItsLastCheckpointWhenItIsFrozen) {
                          const std::string& context) {
     Builder builder;
     const auto text = builder.CreateString(context);
-    const auto table = fb::CreateFreezeReport(builder, &kLineage, 2, 1, 7, static_cast<fb::FreezeState>(state),
-                                              incarnation, seq, code, text);
+    const auto table = fb::CreateFreezeReport(
+        builder, &kLineage, 2, 1, 7, static_cast<fb::FreezeState>(state), incarnation, seq, code, text);
     return refused_field(decoded(builder, fb::ControlBody::FreezeReport, table.Union()));
   };
   EXPECT_EQ(report(2, 1, 1, 21, std::string(512, 'c')), "");
