@@ -73,6 +73,16 @@ TEST_F(CliMovesTest, CancelSaysSoAndIsDoneWhenNothingMovesAnyMore) {
   EXPECT_FALSE(asked_.back().cancel);  // Only asks.
 }
 
+TEST_F(CliMovesTest, CancelOfAMoveThatHadComeAboutSaysSo) {
+  FakeCmsd cmsd(endpoint_, [&](const Frame& frame) {
+    return answer(request_in(frame),
+                  R"({"program":"02:00:00:00:00:01/7","state":"ended","total":1,"done":1,"refused":0,
+                                         "per_s":1,"restores":[]})");
+  });
+  EXPECT_EQ(run_at({"migrate", "02:00:00:00:00:01/7", "--cancel"}), kExitFailed);
+  EXPECT_EQ(err_, "cms-admin: it had moved already\n");
+}
+
 TEST_F(CliMovesTest, ARefusalIsSaid) {
   FakeCmsd cmsd(endpoint_, [](const Frame& frame) {
     return answer_with(request_in(frame), Code::kUnsupported, "the RTCR cannot freeze programs", "");

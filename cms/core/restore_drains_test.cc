@@ -194,6 +194,17 @@ TEST_F(RestoreDrainsTest, AnEcuThatWasLostOnceIsDrainedNotRestoredFrom) {
   EXPECT_EQ(core->progress_of(kLostMac).total, 0U);
 }
 
+TEST_F(RestoreDrainsTest, OneThatEndsBeforeTheLogsWereReadSaysSo) {
+  tick();
+  scanned(std::nullopt, std::vector<ClaimRecord>{});
+  drain(now + seconds(1));
+  tick();
+  tick(seconds(2));
+  EXPECT_FALSE(core->progress_of_drain(kLostMac).scanned);
+  EXPECT_FALSE(core->drains().at(kLostMac).ended_why.empty());
+  EXPECT_NE(core->drains().at(kLostMac).trouble.find("were not read"), std::string::npos);
+}
+
 TEST_F(RestoreDrainsTest, AScanThatFailsIsAskedForAgain) {
   tick();
   scanned(std::nullopt, std::vector<ClaimRecord>{});

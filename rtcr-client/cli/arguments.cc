@@ -174,8 +174,9 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
       "the blob on standard input, then go or discard. Exit code 0 says that it has done that;\n"
       "RESTORE_* variables say what it is about, RESTORE_NEW_PROGRAM_ID at go what it is here.\n"
       "When a program is moved from here its file is published once more, as it is then; or CMD is\n"
-      "run with the word freeze, and what it prints is published (nothing: it refuses). It stays so\n"
-      "until fenced, and is never published again, or thawed, with CMD run with that word.\n" +
+      "run with the word freeze, and what it prints is published (nothing: it refuses, and is\n"
+      "thawed). It stays so until fenced, and is never published again, or thawed, with CMD run with\n"
+      "that word.\n" +
       std::string(kExitCodes));
 }
 

@@ -358,6 +358,7 @@ TEST_F(RtcrEcuTest, ACommandFreezesWithWhatItPrintsAndThaws) {
   cms_.command(wire::Freeze{claim, 1});
   EXPECT_EQ(freeze_report(1, wire::FreezeState::kRefused, 6).code, Code::kUnsupported);
   EXPECT_NE(event(ecu, "freeze_refused").at("reason").get<std::string>().find("nothing"), std::string::npos);
+  EXPECT_TRUE(fs::exists(folder_ / "thawed-1"));  // Whatever it has done: it runs on.
 }
 
 TEST_F(RtcrEcuTest, IsReadyWhenEveryCmsKnowsItAndDoesNotWaitForADeadOneForEver) {
