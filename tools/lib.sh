@@ -67,8 +67,8 @@ failures_of() {
 }
 
 # Where nobody sits at a debugger (CI), nothing is written down for one; the tests' own code, which takes longer to
-# compile than to run, is not optimised; unit tests are built once, with the sanitizers, and the simulator once,
-# without; several files are compiled as one.
+# compile than to run, is not optimised; unit tests are built once, with the sanitizers; the simulator and what runs the
+# daemons once, without; several files are compiled as one.
 configure_preset() {
   local options=()
   if [[ -n ${CI:-} ]]; then
@@ -77,7 +77,7 @@ configure_preset() {
     case $1 in
       # Of several files as one gcc says that a class of a file has members of that file's own types.
       dev) options+=(-DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS=-Wno-subobject-linkage -DCMS_UNIT_TESTS=OFF) ;;
-      asan) options+=(-DCMAKE_UNITY_BUILD=ON -DCMS_SIM=OFF) ;;
+      asan) options+=(-DCMAKE_UNITY_BUILD=ON -DCMS_SIM=OFF -DCMS_INTEGRATION_TESTS=OFF) ;;
     esac
   fi
   cmake --preset "$1" "${options[@]}"
