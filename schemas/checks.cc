@@ -63,6 +63,8 @@ Status check(const Hello& hello, Side side) {
   checker.ecu_mac(hello.ecu_mac);
   checker.text("advertise_host", hello.advertise_host, kNameBytesMax);
   checker.text("software", hello.software, kNameBytesMax);
+  checker.enumerator("enforcer", hello.enforcer, Enforcer::kWatchdog);
+  checker.that(!hello.guarded || hello.boot_id != Id128{}, "boot_id", 0, "not zero where guarded");
   return checker.status();
 }
 
@@ -72,6 +74,7 @@ Status check(const HelloAnswer& answer, Side side) {
   checker.in_range("heartbeat_interval_ms", answer.heartbeat_interval_ms, 1, kHeartbeatIntervalMsMax);
   checker.code(answer.code);
   checker.free_text("context", answer.context);
+  checker.in_range("lease_ms", answer.lease_ms, 0, kHeartbeatIntervalMsMax);
   return checker.status();
 }
 
@@ -149,6 +152,7 @@ Status check(const Go& go, Side side) {
   if (!checker.status().ok()) return checker.status();
   checker.that(go.act_slot > go.claim.slot, "act_slot", go.act_slot, "above that of the claim");
   checker.in_range("act_uid", go.act_uid, 1, kNoLimit);
+  checker.enumerator("on_isolation", go.on_isolation, OnIsolation::kStop);
   return checker.status();
 }
 
@@ -176,7 +180,10 @@ Status check(const Freeze& freeze, Side side) {
 
 Status check(const Thaw& thaw, Side side) {
   Checker checker("Thaw", side);
-  check_claim(checker, thaw.record);
+  checker.that(thaw.record.lineage != Lineage{}, "lineage", 0, "not zero");
+  checker.in_range("slot", thaw.record.slot, 1, kNoLimit);
+  checker.in_range("uid", thaw.record.uid, 1, kNoLimit);
+  checker.enumerator("on_isolation", thaw.on_isolation, OnIsolation::kStop);
   return checker.status();
 }
 
@@ -203,6 +210,19 @@ Status check(const MigrateAnswer& answer, Side side) {
   Checker checker("MigrateAnswer", side);
   checker.code(answer.code);
   checker.free_text("context", answer.context);
+  return checker.status();
+}
+
+Status check(const AskPrograms&, Side) { return ok_status(); }
+
+Status check(const Programs& page, Side side) {
+  Checker checker("Programs", side);
+  checker.in_range("programs", page.programs.size(), 0, kProgramsPageCountMax);
+  if (!checker.status().ok()) return checker.status();
+  for (const OwnedProgram& program : page.programs) {
+    checker.that(program.lineage != Lineage{}, "lineage", 0, "not zero");
+    checker.enumerator("state", program.state, ProgramState::kStopped);
+  }
   return checker.status();
 }
 
@@ -502,6 +522,24 @@ std::string_view to_string(FreezeState state) {
     case FreezeState::kFrozen: return "frozen";
     case FreezeState::kRefused: return "refused";
     case FreezeState::kThawed: return "thawed";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(ProgramState state) {
+  switch (state) {
+    case ProgramState::kRunning: return "running";
+    case ProgramState::kFrozen: return "frozen";
+    case ProgramState::kStopped: return "stopped";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(Enforcer enforcer) {
+  switch (enforcer) {
+    case Enforcer::kNone: return "none";
+    case Enforcer::kGuard: return "guard";
+    case Enforcer::kWatchdog: return "watchdog";
   }
   return "unknown";
 }

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "schemas/claim_record.h"
+#include "schemas/ecu_record.h"
 #include "schemas/member_record.h"
 #include "schemas/messages.h"
 
@@ -53,6 +54,7 @@ Status check(const PeerMessage& message, Side side);
 Status check(const Manifest& manifest, Side side);
 Status check(const ClaimRecord& record, Side side);
 Status check(const MemberRecord& record, Side side);
+Status check(const EcuRecord& record, Side side);
 
 // `text` with everything that is not printable UTF-8 replaced by '?', and cut, between characters,
 // to `bytes_max`.

@@ -14,6 +14,8 @@ using internal::write_text;
 static_assert(static_cast<int>(fb::ReceiptLevel::MAX) == static_cast<int>(ReceiptLevel::kFenced));
 static_assert(static_cast<int>(fb::RestoreState::MAX) == static_cast<int>(RestoreState::kDiscarded));
 static_assert(static_cast<int>(fb::FreezeState::MAX) == static_cast<int>(FreezeState::kThawed));
+static_assert(static_cast<int>(fb::ProgramState::MAX) == static_cast<int>(ProgramState::kStopped));
+static_assert(static_cast<int>(fb::Enforcer::MAX) == static_cast<int>(Enforcer::kWatchdog));
 static_assert(kListPageCountMax * kNotificationBytesMax < kControlFrameBytesMax);
 
 // ---- writing: one overload for each alternative of ControlBody
@@ -27,6 +29,7 @@ Body write(Builder& builder, const Hello& hello) {
   const auto advertise_host = write_text(builder, hello.advertise_host);
   const auto software = write_text(builder, hello.software);
   const fb::Id128 host_id = internal::write_id128(hello.host_id);
+  const fb::Id128 boot_id = internal::write_id128(hello.boot_id);
   fb::HelloBuilder table(builder);
   table.add_protocol_version(hello.protocol_version);
   table.add_protocol_version_min(hello.protocol_version_min);
@@ -40,6 +43,8 @@ Body write(Builder& builder, const Hello& hello) {
   table.add_advertise_host(advertise_host);
   table.add_software(software);
   table.add_last_seq(hello.last_seq);
+  if (hello.boot_id != Id128{}) table.add_boot_id(&boot_id);
+  table.add_enforcer(static_cast<fb::Enforcer>(hello.enforcer));
   return {fb::ControlBody::Hello, table.Finish().Union()};
 }
 
@@ -55,6 +60,7 @@ Body write(Builder& builder, const HelloAnswer& answer) {
   table.add_heartbeat_interval_ms(answer.heartbeat_interval_ms);
   table.add_code(static_cast<std::uint16_t>(answer.code));
   table.add_context(context);
+  table.add_lease_ms(answer.lease_ms);
   return {fb::ControlBody::HelloAnswer, table.Finish().Union()};
 }
 
@@ -65,7 +71,7 @@ Body write(Builder& builder, const Heartbeat& heartbeat) {
 
 Body write(Builder& builder, const HeartbeatAnswer& answer) {
   return {fb::ControlBody::HeartbeatAnswer,
-          fb::CreateHeartbeatAnswer(builder, answer.number, answer.notify_heard).Union()};
+          fb::CreateHeartbeatAnswer(builder, answer.number, answer.notify_heard, answer.leased).Union()};
 }
 
 Body write(Builder& builder, const List& list) {
@@ -152,7 +158,9 @@ Body write(Builder& builder, const Prepare& prepare) {
 Body write(Builder& builder, const Go& go) {
   const fb::Id128 lineage = internal::write_id128(go.claim.lineage);
   return {fb::ControlBody::Go,
-          fb::CreateGo(builder, &lineage, go.claim.slot, go.claim.uid, go.act_slot, go.act_uid).Union()};
+          fb::CreateGo(builder, &lineage, go.claim.slot, go.claim.uid, go.act_slot, go.act_uid,
+                       static_cast<fb::OnIsolation>(go.on_isolation))
+              .Union()};
 }
 
 Body write(Builder& builder, const Discard& discard) {
@@ -181,7 +189,9 @@ Body write(Builder& builder, const Freeze& freeze) {
 Body write(Builder& builder, const Thaw& thaw) {
   const fb::Id128 lineage = internal::write_id128(thaw.record.lineage);
   return {fb::ControlBody::Thaw,
-          fb::CreateThaw(builder, &lineage, thaw.record.slot, thaw.record.uid, thaw.program_id).Union()};
+          fb::CreateThaw(builder, &lineage, thaw.record.slot, thaw.record.uid, thaw.program_id,
+                         static_cast<fb::OnIsolation>(thaw.on_isolation))
+              .Union()};
 }
 
 Body write(Builder& builder, const FreezeReport& report) {
@@ -209,6 +219,24 @@ Body write(Builder& builder, const MigrateAnswer& answer) {
           .Union()};
 }
 
+Body write(Builder& builder, const AskPrograms& ask) {
+  return {fb::ControlBody::AskPrograms,
+          fb::CreateAskPrograms(builder, ask.number, ask.from_program_id).Union()};
+}
+
+Body write(Builder& builder, const Programs& page) {
+  std::vector<Offset<fb::OwnedProgram>> offsets;
+  offsets.reserve(page.programs.size());
+  for (const OwnedProgram& program : page.programs) {
+    const fb::Id128 lineage = internal::write_id128(program.lineage);
+    offsets.push_back(fb::CreateOwnedProgram(builder, program.program_id, &lineage, program.owner_epoch,
+                                             static_cast<fb::ProgramState>(program.state)));
+  }
+  const auto programs = builder.CreateVector(offsets);
+  return {fb::ControlBody::Programs,
+          fb::CreatePrograms(builder, page.number, programs, page.next_program_id, page.end).Union()};
+}
+
 // ---- reading: one overload for each table
 
 Result<ControlBody> read(const fb::Hello& table) {
@@ -225,6 +253,8 @@ Result<ControlBody> read(const fb::Hello& table) {
   hello.advertise_host = read_text(table.advertise_host(), kNameBytesMax);
   hello.software = read_text(table.software(), kNameBytesMax);
   hello.last_seq = table.last_seq();
+  hello.boot_id = internal::read_id128(table.boot_id());
+  hello.enforcer = static_cast<Enforcer>(table.enforcer());
   return ControlBody(std::move(hello));
 }
 
@@ -238,6 +268,7 @@ Result<ControlBody> read(const fb::HelloAnswer& table) {
   answer.heartbeat_interval_ms = table.heartbeat_interval_ms();
   answer.code = static_cast<Code>(table.code());
   answer.context = read_text(table.context(), kReasonBytesMax);
+  answer.lease_ms = table.lease_ms();
   return ControlBody(std::move(answer));
 }
 
@@ -344,7 +375,8 @@ Result<ControlBody> read(const fb::Prepare& table) {
 }
 
 Result<ControlBody> read(const fb::Go& table) {
-  return ControlBody(Go{claim_of(table), table.act_slot(), table.act_uid()});
+  return ControlBody(Go{claim_of(table), table.act_slot(), table.act_uid(),
+                        static_cast<OnIsolation>(table.on_isolation())});
 }
 
 Result<ControlBody> read(const fb::Discard& table) { return ControlBody(Discard{claim_of(table)}); }
@@ -366,7 +398,8 @@ Result<ControlBody> read(const fb::Freeze& table) {
 }
 
 Result<ControlBody> read(const fb::Thaw& table) {
-  return ControlBody(Thaw{claim_of(table), table.program_id()});
+  return ControlBody(
+      Thaw{claim_of(table), table.program_id(), static_cast<OnIsolation>(table.on_isolation())});
 }
 
 Result<ControlBody> read(const fb::FreezeReport& table) {
@@ -388,6 +421,29 @@ Result<ControlBody> read(const fb::Migrate& table) {
 Result<ControlBody> read(const fb::MigrateAnswer& table) {
   return ControlBody(MigrateAnswer{table.request_id(), static_cast<Code>(table.code()),
                                    read_text(table.context(), kReasonBytesMax)});
+}
+
+Result<ControlBody> read(const fb::AskPrograms& table) {
+  return ControlBody(AskPrograms{table.number(), table.from_program_id()});
+}
+
+Result<ControlBody> read(const fb::Programs& table) {
+  Programs page;
+  page.number = table.number();
+  page.next_program_id = table.next_program_id();
+  page.end = table.end();
+  if (table.programs() != nullptr) {
+    // One more than allowed is enough for the check to refuse the page.
+    const std::size_t count = std::min<std::size_t>(table.programs()->size(), kProgramsPageCountMax + 1);
+    page.programs.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto* program = table.programs()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      page.programs.push_back(OwnedProgram{program->program_id(), internal::read_id128(program->lineage()),
+                                           program->owner_epoch(),
+                                           static_cast<ProgramState>(program->state())});
+    }
+  }
+  return ControlBody(std::move(page));
 }
 
 template <typename Table>
@@ -421,6 +477,8 @@ Result<ControlBody> read_body(const fb::ControlMessage& root) {
     case fb::ControlBody::FreezeReport: return read_as<fb::FreezeReport>(root);
     case fb::ControlBody::Migrate: return read_as<fb::Migrate>(root);
     case fb::ControlBody::MigrateAnswer: return read_as<fb::MigrateAnswer>(root);
+    case fb::ControlBody::AskPrograms: return read_as<fb::AskPrograms>(root);
+    case fb::ControlBody::Programs: return read_as<fb::Programs>(root);
     case fb::ControlBody::NONE: break;
   }
   return internal::unknown_body("ControlMessage", static_cast<unsigned>(root.body_type()));

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <vector>
+
 #include "member_generated.h"
 #include "schemas/common_codec.h"
 #include "schemas/member_record.h"
@@ -12,6 +15,12 @@ Status check(const MemberRecord& record, Side side) {
   checker.that(record.incarnation > 0, "incarnation", 0, "from 1");
   checker.that(record.counter > 0, "counter", 0, "from 1");
   checker.text("software", record.software, kNameBytesMax);
+  checker.in_range("bars", record.bars.size(), 0, kBarCountMax);
+  if (!checker.status().ok()) return checker.status();
+  for (const SessionId& bar : record.bars) {
+    checker.ecu_mac(bar.ecu_mac);
+    checker.that(bar.incarnation > 0, "bars.incarnation", 0, "from 1");
+  }
   return checker.status();
 }
 
@@ -19,11 +28,16 @@ Status check(const MemberRecord& record, Side side) {
 
 Bytes encode(const MemberRecord& record) {
   internal::assert_sendable(record);
-  internal::Builder builder(kMemberRecordBytesMax);
+  internal::Builder builder(512);
   const auto node = internal::write_text(builder, record.node);
   const auto software = internal::write_text(builder, record.software);
+  std::vector<fb::Bar> bars;
+  bars.reserve(record.bars.size());
+  for (const SessionId& bar : record.bars) bars.emplace_back(bar.ecu_mac.bits, bar.incarnation);
+  const auto bars_written =
+      bars.empty() ? internal::Offset<flatbuffers::Vector<const fb::Bar*>>() : builder.CreateVectorOfStructs(bars);
   const auto root = fb::CreateMemberRecord(builder, kMemberFormatVersion, node, record.incarnation,
-                                           record.counter, record.resigned, record.written_at_us, software);
+                                           record.counter, record.resigned, record.written_at_us, software, bars_written);
   return internal::finished(builder, root, fb::MemberRecordIdentifier(), kMemberRecordBytesMax);
 }
 
@@ -49,6 +63,15 @@ Result<MemberRecord> decode_member_record(const void* data, std::size_t size_byt
   record.resigned = root->resigned();
   record.written_at_us = root->written_at_us();
   record.software = internal::read_text(root->software(), kNameBytesMax);
+  if (root->bars() != nullptr) {
+    // One more than allowed is enough for the check to refuse it.
+    const std::size_t count = std::min<std::size_t>(root->bars()->size(), kBarCountMax + 1);
+    record.bars.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const fb::Bar* bar = root->bars()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      record.bars.push_back(SessionId{EcuMac{bar->ecu_mac()}, bar->incarnation()});
+    }
+  }
   return internal::checked(std::move(record), Code::kCorrupt);
 }
 

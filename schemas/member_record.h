@@ -6,14 +6,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "base/ids.h"
 #include "base/result.h"
 #include "schemas/messages.h"
 
 namespace cms::wire {
 
 inline constexpr std::uint16_t kMemberFormatVersion = 1;
-inline constexpr std::size_t kMemberRecordBytesMax = 384;
+// Guarded sessions that one life bars at a time; more wait until logs of ECUs have gone on.
+inline constexpr std::size_t kBarCountMax = 1024;
+inline constexpr std::size_t kMemberRecordBytesMax = 384 + 16 * kBarCountMax;
 inline constexpr std::size_t kNodeBytesMax = 64;
 
 struct MemberRecord {
@@ -23,6 +27,7 @@ struct MemberRecord {
   bool resigned = false;
   std::uint64_t written_at_us = 0;  // Wall clock of the writer; for people.
   std::string software{};
+  std::vector<SessionId> bars{};  // At most kBarCountMax; docs/adr/0015-run-leases.md.
 };
 
 Bytes encode(const MemberRecord& record);

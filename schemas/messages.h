@@ -35,6 +35,7 @@ inline constexpr std::size_t kLabelBytesMax = 64;
 inline constexpr std::size_t kFormatCountMax = 16;
 inline constexpr std::uint32_t kCpuLoadPermilleMax = 1000;
 inline constexpr std::size_t kListPageCountMax = 60;  // x kNotificationBytesMax < one frame
+inline constexpr std::size_t kProgramsPageCountMax = 512;  // OwnedProgram is below 80 bytes.
 inline constexpr std::uint64_t kBlobSizeBytesMax = std::uint64_t{1} << 44;  // 16 TiB
 // Of the file: the digests of its chunks as well.
 inline constexpr std::uint64_t kStoredBytesMax = 2 * kBlobSizeBytesMax;
@@ -118,6 +119,8 @@ enum class ReceiptLevel : std::uint8_t {
 };
 std::string_view to_string(ReceiptLevel level);  // "STORED"
 
+enum class Enforcer : std::uint8_t { kNone = 0, kGuard = 1, kWatchdog = 2 };
+std::string_view to_string(Enforcer enforcer);  // "guard"
 struct Hello {
   std::uint16_t protocol_version = kProtocolVersion;
   std::uint16_t protocol_version_min = kProtocolVersionMin;
@@ -131,6 +134,8 @@ struct Hello {
   std::string advertise_host{};
   std::string software{};
   Seq last_seq = 0;
+  Id128 boot_id{};  // Guarded only, as what follows.
+  Enforcer enforcer = Enforcer::kNone;
 };
 struct HelloAnswer {
   std::uint16_t protocol_version = kProtocolVersion;
@@ -141,6 +146,7 @@ struct HelloAnswer {
   std::uint32_t heartbeat_interval_ms = 1000;
   Code code = Code::kOk;
   std::string context{};
+  std::uint32_t lease_ms = 0;  // To a guarded session: T_fence.
 };
 struct Heartbeat {
   std::uint64_t number = 0;
@@ -150,6 +156,7 @@ struct Heartbeat {
 struct HeartbeatAnswer {
   std::uint64_t number = 0;
   std::uint64_t notify_heard = 0;
+  bool leased = false;  // To a guarded session: its run lease is renewed.
 };
 struct List {
   Seq from_seq = 0;
@@ -219,6 +226,7 @@ struct Go {
   ClaimRef claim{};
   std::uint64_t act_slot = 0;
   std::uint64_t act_uid = 0;
+  OnIsolation on_isolation = OnIsolation::kKeep;  // As the log has it.
 };
 struct Discard {
   ClaimRef claim{};
@@ -246,8 +254,9 @@ struct Freeze {
   ProgramId program_id = 0;
 };
 struct Thaw {
-  ClaimRef record{};  // Of the RELEASE or ABORT.
+  ClaimRef record{};  // Of the RELEASE or ABORT; of whatever else is the head and leaves it to that ECU.
   ProgramId program_id = 0;
+  OnIsolation on_isolation = OnIsolation::kKeep;  // As the log has it.
 };
 enum class FreezeState : std::uint8_t {
   kUnknown = 0,   // Nothing is frozen for that claim.
@@ -277,13 +286,36 @@ struct MigrateAnswer {
   Code code = Code::kOk;
   std::string context{};
 };
+struct AskPrograms {
+  std::uint64_t number = 0;
+  ProgramId from_program_id = 0;
+};
+enum class ProgramState : std::uint8_t {
+  kRunning = 0,
+  kFrozen = 1,   // For a planned move.
+  kStopped = 2,  // For want of a run lease.
+};
+std::string_view to_string(ProgramState state);  // "running"
+struct OwnedProgram {
+  ProgramId program_id = 0;
+  Lineage lineage{};
+  OwnerEpoch owner_epoch = 0;
+  ProgramState state = ProgramState::kRunning;
+};
+struct Programs {
+  std::uint64_t number = 0;              // Of the question.
+  std::vector<OwnedProgram> programs{};  // By program_id, at most kProgramsPageCountMax.
+  ProgramId next_program_id = 0;
+  bool end = true;
+};
 // Bits of Hello::features.
 inline constexpr std::uint64_t kEcuFeatureMetrics = 1;   // Answers MetricsAsk.
 inline constexpr std::uint64_t kEcuFeatureRestores = 2;  // Takes Prepare, Go and Discard.
 inline constexpr std::uint64_t kEcuFeatureFreezes = 4;   // Takes Freeze and Thaw.
 using ControlBody = std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt,
                                  Withdraw, WithdrawAnswer, Bye, MetricsAsk, Metrics, Prepare, Go, Discard,
-                                 RestoreReport, Freeze, Thaw, FreezeReport, Migrate, MigrateAnswer>;
+                                 RestoreReport, Freeze, Thaw, FreezeReport, Migrate, MigrateAnswer,
+                                 AskPrograms, Programs>;
 struct ControlMessage {
   Incarnation incarnation = 0;
   ControlBody body{};
