@@ -66,7 +66,8 @@ Body write(Builder& builder, const HelloAnswer& answer) {
 
 Body write(Builder& builder, const Heartbeat& heartbeat) {
   return {fb::ControlBody::Heartbeat,
-          fb::CreateHeartbeat(builder, heartbeat.number, heartbeat.last_seq, heartbeat.waiting).Union()};
+          fb::CreateHeartbeat(builder, heartbeat.number, heartbeat.last_seq, heartbeat.waiting, heartbeat.ended)
+              .Union()};
 }
 
 Body write(Builder& builder, const HeartbeatAnswer& answer) {
@@ -273,7 +274,7 @@ Result<ControlBody> read(const fb::HelloAnswer& table) {
 }
 
 Result<ControlBody> read(const fb::Heartbeat& table) {
-  return ControlBody(Heartbeat{table.number(), table.last_seq(), table.waiting()});
+  return ControlBody(Heartbeat{table.number(), table.last_seq(), table.waiting(), table.ended()});
 }
 
 Result<ControlBody> read(const fb::HeartbeatAnswer& table) {

@@ -152,6 +152,7 @@ struct Heartbeat {
   std::uint64_t number = 0;
   Seq last_seq = 0;
   std::uint32_t waiting = 0;
+  std::uint64_t ended = 0;  // Of a guarded session: programs of it that have ended by themselves so far.
 };
 struct HeartbeatAnswer {
   std::uint64_t number = 0;
