@@ -41,9 +41,9 @@ class GuardedPrograms {
   struct Program {
     Lineage lineage{};  // Never zero.
     OwnerEpoch owner_epoch = 0;
-    bool stops = false;    // Its on_isolation.
-    bool stopped = false;  // Or on its way there: it does not go on by itself.
-    bool resumes = false;  // As soon as it stands still.
+    bool stops = false;                 // Its on_isolation.
+    bool stopped = false;               // Or on its way there: it does not go on by itself.
+    bool resumes = false;               // As soon as it stands still.
     std::optional<ThawProgram> thaw{};  // When it is resumed.
   };
 

@@ -39,8 +39,9 @@ bool RunLease::on_leased(Instant now, CmsIndex cms, std::uint64_t number) {
   const Cms& from = cms_[cms];
   if (state_ == State::kExpired || from.length == Duration::zero() || number > from.last_number) return false;
   // The one itself, or that which stands for it.
-  const auto after = std::upper_bound(from.sent.begin(), from.sent.end(), number,
-                                      [](std::uint64_t asked, const Sent& sent) { return asked < sent.number; });
+  const auto after =
+      std::upper_bound(from.sent.begin(), from.sent.end(), number,
+                       [](std::uint64_t asked, const Sent& sent) { return asked < sent.number; });
   if (after == from.sent.begin()) return false;  // Of a former session, or too old.
   const Instant sent_at = std::prev(after)->at;
   const Instant ends_at = sent_at + from.length;
