@@ -39,8 +39,12 @@ std::vector<Candidate> CmsCore::candidates(Instant now) const {
     Candidate candidate;
     candidate.session = id;
     candidate.live = now - session.heard_at <= kLiveHeartbeatMax;
+    candidate.enforced = session.guarded && session.enforcer != wire::Enforcer::kNone;
+    if (session.guarded && !leases_->is_leased(now, id)) candidate.live = false;
     candidate.takes_restores = (session.features & wire::kEcuFeatureRestores) != 0;
     candidate.metrics = session.metrics;
+    if (candidate.metrics && leases_ != nullptr && leases_->in_maintenance(id.ecu_mac))
+      candidate.metrics->draining = true;
     candidate.metrics_age = now - session.measured_at;
     for (auto hosted = hosted_.lower_bound(ProgramKey{id.ecu_mac, 0});
          hosted != hosted_.end() && hosted->first.ecu_mac == id.ecu_mac; ++hosted) {
@@ -52,9 +56,12 @@ std::vector<Candidate> CmsCore::candidates(Instant now) const {
     if (same_ecu && candidate.freezes) found.back().freezes = true;
     if (!same_ecu) {
       found.push_back(std::move(candidate));
-    } else if (candidate.takes_restores || !found.back().takes_restores) {
-      found.back() = std::move(candidate);
+      continue;
     }
+    const auto guarded = sessions_.find(found.back().session);
+    if (guarded->second.guarded) continue;
+    if (session.guarded || candidate.takes_restores || !found.back().takes_restores)
+      found.back() = std::move(candidate);
   }
   return found;
 }

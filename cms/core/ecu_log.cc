@@ -88,9 +88,7 @@ Result<EcuRecord> hello(const Stamp& stamp, const EcuRecord* head, const wire::H
   return record;
 }
 
-EcuRecord lost(const Stamp& stamp, const EcuRecord& head) {
-  return ended(stamp, head, EcuRecordKind::kLost);
-}
+EcuRecord lost(const Stamp& stamp, const EcuRecord& head) { return ended(stamp, head, EcuRecordKind::kLost); }
 
 EcuRecord bye(const Stamp& stamp, const EcuRecord& head) { return ended(stamp, head, EcuRecordKind::kBye); }
 

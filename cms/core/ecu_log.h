@@ -27,8 +27,8 @@ wire::EcuRecord bye(const Stamp& stamp, const wire::EcuRecord& head);
 wire::EcuRecord with_maintenance(const Stamp& stamp, const wire::EcuRecord& head, bool maintenance);
 
 enum class HelloIs : std::uint8_t {
-  kHead,    // The session that the log speaks of: it may have a run lease.
-  kNew,     // A session that is to begin.
+  kHead,      // The session that the log speaks of: it may have a run lease.
+  kNew,       // A session that is to begin.
   kOutdated,  // One that has ended: LOST, or another has begun. It must begin a new one.
 };
 HelloIs judge_hello(const wire::EcuRecord* head, const wire::Hello& asked);

@@ -76,6 +76,14 @@ TargetVerdict judge(const Demand& demand, const Candidate& candidate, const Plac
   if (!candidate.takes_restores) {
     return refused(std::move(verdict), Ineligible::kNoRestores, "its RTCR takes no restores");
   }
+  if (demand.needs_guard && !candidate.enforced) {
+    return refused(std::move(verdict), Ineligible::kNotGuarded,
+                   "it has no run lease that is enforced, and the program is one that restores by itself");
+  }
+  if (candidate.shunned > Duration::zero()) {
+    return refused(std::move(verdict), Ineligible::kFlapping,
+                   "it was LOST lately, and takes nothing for " + ms(candidate.shunned));
+  }
   if (!candidate.metrics) {
     return refused(std::move(verdict), Ineligible::kNoMetrics, "it has not said what it has free");
   }
@@ -219,6 +227,8 @@ std::string_view to_string(Ineligible ineligible) {
     case Ineligible::kOwner: return "owner";
     case Ineligible::kSilent: return "silent";
     case Ineligible::kNoRestores: return "no restores";
+    case Ineligible::kNotGuarded: return "not guarded";
+    case Ineligible::kFlapping: return "flapping";
     case Ineligible::kNoMetrics: return "no metrics";
     case Ineligible::kStaleMetrics: return "stale metrics";
     case Ineligible::kDraining: return "draining";
@@ -245,10 +255,13 @@ std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidat
     ranked.push_back(
         {judge(demand, candidate, policy), rendezvous_weight(to_string(candidate.session), demand.program)});
   }
-  std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
+  std::sort(ranked.begin(), ranked.end(), [&](const Ranked& a, const Ranked& b) {
     const bool a_can = a.verdict.ineligible == Ineligible::kNo;
     const bool b_can = b.verdict.ineligible == Ineligible::kNo;
     if (a_can != b_can) return a_can;
+    const bool a_had_it = a.verdict.session.ecu_mac == demand.program.ecu_mac;
+    const bool b_had_it = b.verdict.session.ecu_mac == demand.program.ecu_mac;
+    if (a_can && a_had_it != b_had_it) return a_had_it;
     const bool a_shares = !a.verdict.shared_group.empty();
     const bool b_shares = !b.verdict.shared_group.empty();
     if (a_can && a_shares != b_shares) return b_shares;

@@ -40,7 +40,9 @@ struct Demand {
   std::uint64_t size_bytes = 0;  // Of its checkpoint: the least RAM that it takes.
   wire::Requirements requirements{};
   wire::RealTime real_time{};
-  bool owner_may_take = false;   // It may go on where it was: that ECU has come back.
+  bool owner_may_take = false;  // It may go on where it was, and goes there first: that ECU has come back.
+  bool needs_guard =
+      false;  // The log says that it is restored by itself: only where a run lease is enforced.
   std::optional<EcuMac> only{};  // An operator has chosen.
   // The failure groups of the ECU that it leaves: one that shares none of them is better, whatever its score.
   std::vector<std::string> leaves_groups{};
@@ -75,6 +77,8 @@ struct Candidate {
   bool live = false;            // Heard within the last heartbeats.
   bool takes_restores = false;  // By its hello.
   bool freezes = false;         // By the hello of any of its sessions: its programs can be moved.
+  bool enforced = false;        // It holds a run lease, and has somebody who enforces it.
+  Duration shunned{};           // For so long nothing is placed there: it was LOST.
   std::optional<wire::Metrics> metrics{};
   Duration metrics_age{};  // Since they were measured.
   Reservation reserved{};
@@ -88,6 +92,8 @@ enum class Ineligible : std::uint8_t {
   kOwner,
   kSilent,
   kNoRestores,
+  kNotGuarded,
+  kFlapping,
   kNoMetrics,
   kStaleMetrics,
   kDraining,

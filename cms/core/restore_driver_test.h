@@ -89,7 +89,9 @@ class RestoreDriver : public ::testing::Test {
     call([&](auto& out) { core->fail_ecu(now, ecu_mac, out); });
   }
   void scanned(std::optional<EcuMac> ecu_mac, const Result<std::vector<ClaimRecord>>& heads) {
-    call([&](auto& out) { core->on_logs_scanned(now, ScanLogs{ecu_mac}, heads, out); });
+    ScanLogs asked;
+    if (ecu_mac) asked.ecu_macs.insert(*ecu_mac);
+    call([&](auto& out) { core->on_logs_scanned(now, asked, heads, out); });
   }
   void head_is(const ClaimRecord& record, std::uint64_t claim_uid = 0, bool has_own = true) {
     RestoreCore::Head head;

@@ -112,6 +112,9 @@ Demand RestoreCore::demand_of(const Restore& restore) const {
   demand.requirements = restore.found->notification.requirements;
   demand.real_time = restore.found->notification.real_time;
   demand.only = restore.only;
+  demand.owner_may_take =
+      restore.reason == wire::ClaimReason::kLost || restore.reason == wire::ClaimReason::kReportedDead;
+  demand.needs_guard = restore.head && restores_by_itself(*restore.head);
   demand.leaves_groups = groups_of(demand.program.ecu_mac);
   return demand;
 }
@@ -144,6 +147,7 @@ void RestoreCore::add_reservations(Instant now, std::vector<Candidate>& candidat
   std::map<EcuMac, Candidate*> by_ecu;
   for (Candidate& candidate : candidates) {
     by_ecu.emplace(candidate.session.ecu_mac, &candidate);
+    candidate.shunned = shunned_for(now, candidate.session.ecu_mac);
     if (candidate.metrics && is_drained(candidate.session.ecu_mac)) candidate.metrics->draining = true;
   }
   for (const Placement& placement : placements_) {
@@ -317,7 +321,9 @@ void RestoreCore::send_prepare(Instant now, Restore& restore, RestoreEffects& ef
 
 void RestoreCore::send_go(Instant now, Restore& restore, RestoreEffects& effects) {
   restore.next_at = now + kCommandRepeat;
-  command(restore, wire::Go{claim_of(restore), restore.head->slot, restore.head->uid}, effects);
+  command(restore,
+          wire::Go{claim_of(restore), restore.head->slot, restore.head->uid, restore.head->on_isolation},
+          effects);
 }
 
 void RestoreCore::refused_by_target(Instant now, Restore& restore, const wire::RestoreReport& report,

@@ -84,17 +84,18 @@ Result<ClaimWorker::Scanned> ClaimWorker::scan_now(const core::ScanLogs& asked) 
       scanner_,
       [&](const ClaimRecord& head) {
         const bool open = head.kind == wire::ClaimKind::kClaim || head.kind == wire::ClaimKind::kAct;
-        if (asked.ecu_mac) seen.insert(head.lineage);
-        const bool wanted = !asked.ecu_mac ? open
-                                           : head.owner.program.ecu_mac == *asked.ecu_mac ||
-                                                 (head.kind == wire::ClaimKind::kAct &&
-                                                  head.target.ecu_mac == *asked.ecu_mac);
+        const std::set<EcuMac>& ecus = asked.ecu_macs;
+        if (!ecus.empty()) seen.insert(head.lineage);
+        const bool wanted =
+            ecus.empty() ? open
+                         : ecus.count(head.owner.program.ecu_mac) != 0 ||
+                               (head.kind == wire::ClaimKind::kAct && ecus.count(head.target.ecu_mac) != 0);
         if (wanted) scanned.heads.push_back(head);
       },
       &scanned.unusable);
   if (!status.ok()) return status.error();
-  if (asked.ecu_mac) {
-    if (Status begun = begin_missing_logs(*asked.ecu_mac, seen, scanned); !begun.ok()) return begun.error();
+  for (const EcuMac ecu_mac : asked.ecu_macs) {
+    if (Status begun = begin_missing_logs(ecu_mac, seen, scanned); !begun.ok()) return begun.error();
   }
   return scanned;
 }
@@ -145,6 +146,27 @@ Result<RestoreCore::Head> ClaimWorker::head_now(const Lineage& lineage) {
 void ClaimWorker::read_head(const Lineage& lineage, Then<RestoreCore::Head> then) {
   post<RestoreCore::Head>(
       lane_of(lineage), [this, lineage] { return head_now(lineage); }, std::move(then));
+}
+
+Result<ClaimWorker::Heads> ClaimWorker::heads_now(const std::vector<Lineage>& lineages) {
+  Heads heads;
+  std::vector<storage::LogSlot> logs;
+  logs.reserve(lineages.size());
+  for (const Lineage& lineage : lineages) logs.push_back({storage::log_of(lineage), 0});
+  for (const auto& read : parts_.claims.heads(logs, ClaimStore::Read::kDurable)) {
+    if (!read.ok() && read.error().code != Code::kNotFound) return read.error();
+    heads.emplace_back();
+    if (!read.ok()) continue;
+    const auto record = claim_record_of(*read);
+    if (!record.ok()) return record.error();
+    heads.back() = *record;
+  }
+  return heads;
+}
+
+void ClaimWorker::read_heads(const std::vector<Lineage>& lineages, Then<Heads> then) {
+  post<Heads>(
+      scanner_, [this, lineages] { return heads_now(lineages); }, std::move(then));
 }
 
 Result<ClaimRecord> ClaimWorker::owned_now(const ProgramKey& program) {

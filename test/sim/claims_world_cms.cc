@@ -163,11 +163,11 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::ScanLogs& effect) {
       }
       answered = std::move(heads);
     }
-    if (plant_ == ClaimsPlant::kOwnerNotCompared && answered.ok() && effect.ecu_mac) {
+    if (plant_ == ClaimsPlant::kOwnerNotCompared && answered.ok() && !effect.ecu_macs.empty()) {
       // As from an index that does not know of moves: all that was ever begun there.
       for (ClaimRecord& head : *answered) {
         const ClaimRecord* first = nas_.record(head.lineage, 1);
-        if (first != nullptr && first->owner.program.ecu_mac == *effect.ecu_mac) head = *first;
+        if (first != nullptr && effect.ecu_macs.count(first->owner.program.ecu_mac) != 0) head = *first;
       }
     }
     if (plant_ == ClaimsPlant::kMoveTakenOverAsLoss && answered.ok()) {
@@ -182,6 +182,9 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::ScanLogs& effect) {
     });
   });
 }
+
+// This world has no guarded ECUs.
+void ClaimsWorld::carry_out_one(Cms&, const core::ReadHeads&) { CMS_ASSERT(false); }
 
 void ClaimsWorld::carry_out_one(Cms& cms, const core::ReadHead& effect) {
   const Lineage lineage = effect.lineage;
