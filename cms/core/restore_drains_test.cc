@@ -49,6 +49,8 @@ TEST_F(RestoreDrainsTest, FewAreMovedAtOnceAndNoneToAnEcuThatIsDrainedToo) {
   add_target(kFirst);
   add_target(kSecond);
   call([&](auto& out) { core->drain_ecu(now, kSecond.ecu_mac, std::nullopt, out); });
+  tick();
+  scanned(kSecond.ecu_mac, std::vector<ClaimRecord>{});
   drained(20);
   tick();
   EXPECT_EQ(all<AppendRecord>().size(), kMovesTogetherMax);
