@@ -376,6 +376,7 @@ enum class AdminMethod : std::uint8_t {
   kHistory = 17,
   kMigrate = 18,   // Moves a program, or asks how far that is, or cancels it.
   kEcuDrain = 19,  // The same of all programs of an ECU.
+  kEcuMaintenance = 20,
 };
 struct AdminRequest {
   std::uint64_t request_id = 0;

@@ -36,6 +36,7 @@ class AdminService {
     RetentionKeeper& retention;
     Scrubber& scrubber;
     RestoreKeeper& restores;
+    LeaseKeeper& leases;
     storage::BlobStore& store;
     storage::CheckpointIndex& index;
     Outbox& outbox;
@@ -68,6 +69,8 @@ class AdminService {
   void migrate(Instant now, const std::string& peer, const wire::AdminRequest& request);
   void ecu_drain(Instant now, const std::string& peer, const wire::AdminRequest& request,
                  core::Effects& effects);
+  void ecu_maintenance(Instant now, const std::string& peer, const wire::AdminRequest& request,
+                       core::Effects& effects);
   // How far what was told is, or why that cannot be said.
   void answer_with(const std::string& peer, const wire::AdminRequest& request, Result<std::string> json);
   void history(const std::string& peer, const wire::AdminRequest& request);

@@ -129,7 +129,7 @@ inline bool fits(const wire::TransferError& m) {
 
 // ---- admin
 inline bool fits(const wire::AdminRequest& m) {
-  return m.method <= wire::AdminMethod::kEcuDrain && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+  return m.method <= wire::AdminMethod::kEcuMaintenance && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
          (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after) &&
          (!m.has_to || ecu_fits(m.to_ecu_mac));
 }
