@@ -17,6 +17,7 @@ static_assert(static_cast<int>(fb::FreezeState::MAX) == static_cast<int>(FreezeS
 static_assert(static_cast<int>(fb::ProgramState::MAX) == static_cast<int>(ProgramState::kStopped));
 static_assert(static_cast<int>(fb::Enforcer::MAX) == static_cast<int>(Enforcer::kWatchdog));
 static_assert(kListPageCountMax * kNotificationBytesMax < kControlFrameBytesMax);
+static_assert(kProgramsPageCountMax * kOwnedProgramBytesMax < kControlFrameBytesMax);
 
 // ---- writing: one overload for each alternative of ControlBody
 
@@ -277,7 +278,7 @@ Result<ControlBody> read(const fb::Heartbeat& table) {
 }
 
 Result<ControlBody> read(const fb::HeartbeatAnswer& table) {
-  return ControlBody(HeartbeatAnswer{table.number(), table.notify_heard()});
+  return ControlBody(HeartbeatAnswer{table.number(), table.notify_heard(), table.leased()});
 }
 
 Result<ControlBody> read(const fb::List& table) { return ControlBody(List{table.from_seq()}); }

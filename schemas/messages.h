@@ -35,7 +35,8 @@ inline constexpr std::size_t kLabelBytesMax = 64;
 inline constexpr std::size_t kFormatCountMax = 16;
 inline constexpr std::uint32_t kCpuLoadPermilleMax = 1000;
 inline constexpr std::size_t kListPageCountMax = 60;       // x kNotificationBytesMax < one frame
-inline constexpr std::size_t kProgramsPageCountMax = 512;  // OwnedProgram is below 80 bytes.
+inline constexpr std::size_t kOwnedProgramBytesMax = 80;   // In a frame.
+inline constexpr std::size_t kProgramsPageCountMax = 512;  // x kOwnedProgramBytesMax < one frame
 inline constexpr std::uint64_t kBlobSizeBytesMax = std::uint64_t{1} << 44;  // 16 TiB
 // Of the file: the digests of its chunks as well.
 inline constexpr std::uint64_t kStoredBytesMax = 2 * kBlobSizeBytesMax;
