@@ -13,7 +13,8 @@ constexpr Duration kNotifySilenceMax = std::chrono::seconds(5);
 
 }  // namespace
 
-EcuCore::EcuCore(EcuCoreConfig config) : config_(std::move(config)), cms_(config_.cms_count) {
+EcuCore::EcuCore(EcuCoreConfig config)
+    : config_(std::move(config)), nonce_(config_.nonce), cms_(config_.cms_count), lease_(config_.cms_count) {
   CMS_ASSERT(config_.cms_count >= 1 && config_.cms_count <= kCmsCountMax);
   CMS_ASSERT(is_valid_ecu_mac(config_.ecu_mac));
   if (config_.target) target_.emplace(*config_.target);
@@ -39,6 +40,7 @@ void EcuCore::publish(Instant now, wire::Notification notification, std::unique_
                                    "the program is frozen for a move to another ECU", true, incarnation_});
     return;
   }
+  if (config_.guarded && !take_guarded(now, notification, effects)) return;
   note_life(notification);
 
   // What finds no room must not cost an older checkpoint of its program its place.
@@ -181,8 +183,12 @@ void EcuCore::send_hello(Instant now, CmsIndex cms, Effects& effects) {
   wire::Hello hello;
   hello.ecu_mac = config_.ecu_mac;
   hello.incarnation = incarnation_;
-  hello.nonce = config_.nonce;
+  hello.nonce = nonce_;
   hello.guarded = config_.guarded;
+  if (config_.guarded) {
+    hello.boot_id = config_.boot_id;
+    hello.enforcer = config_.enforcer;
+  }
   hello.host_id = config_.host_id;
   hello.bulk_port = config_.bulk_port;
   hello.advertise_host = config_.advertise_host;
@@ -202,10 +208,15 @@ void EcuCore::on_hello_answer(Instant now, CmsIndex cms, const wire::HelloAnswer
     settle_replicated(effects);
     return;
   }
-  if (answer.nonce != config_.nonce) return;  // For an earlier owner of this connection.
+  if (answer.nonce != nonce_) return;  // For an earlier owner of this connection, or of an earlier session.
+  if (answer.code == Code::kFenced && config_.guarded) {
+    effects.push_back(CmsEvent{cms, CmsEvent::Kind::kRefused, answer.context});
+    end_lease(now, "the session has ended: " + answer.context, effects);
+    return;
+  }
   if (answer.code != Code::kOk) {
     cms_[cms].state = CmsState::kHelloSent;  // on_time says Hello again.
-    cms_[cms].said_at = now + kRefusedPause - kHelloRetry;
+    cms_[cms].said_at = now + (config_.guarded ? kGuardedRefusedPause : kRefusedPause) - kHelloRetry;
     effects.push_back(CmsEvent{cms, CmsEvent::Kind::kRefused, answer.context});
     settle_replicated(effects);
     return;
@@ -215,6 +226,7 @@ void EcuCore::on_hello_answer(Instant now, CmsIndex cms, const wire::HelloAnswer
     incarnation_ = answer.incarnation;
     assigned_at_ = now;
     next_beat_at_ = now;
+    renew_frozen(effects);  // What was frozen in a former session is named under the new one.
     for (CmsIndex other = 0; other < cms_.size(); ++other) {
       if (other != cms) send_hello(now, other, effects);  // Under the incarnation we now have.
     }
@@ -226,6 +238,7 @@ void EcuCore::on_hello_answer(Instant now, CmsIndex cms, const wire::HelloAnswer
 void EcuCore::make_live(Instant now, CmsIndex cms, const wire::HelloAnswer& answer, Effects& effects) {
   Cms& state = cms_[cms];
   state.heard_at = now;
+  if (config_.guarded) lease_.set_length(cms, std::chrono::milliseconds(answer.lease_ms));
   if (state.state == CmsState::kLive) return;
   state.state = CmsState::kLive;
   state.next_heartbeat_at = now;
@@ -246,6 +259,7 @@ void EcuCore::make_live(Instant now, CmsIndex cms, const wire::HelloAnswer& answ
 void EcuCore::on_control(Instant now, CmsIndex cms, const wire::ControlMessage& message, Effects& effects) {
   CMS_ASSERT(cms < cms_.size());
   if (stopped_) return;
+  watch_lease(now, effects);  // What follows may be done only while it lives.
   if (const auto* answer = std::get_if<wire::HelloAnswer>(&message.body)) {
     on_hello_answer(now, cms, *answer, effects);
     return;
@@ -258,6 +272,7 @@ void EcuCore::on_control(Instant now, CmsIndex cms, const wire::ControlMessage& 
       state.notify_heard = answer->notify_heard;
       state.notify_heard_at = now;
     }
+    if (config_.guarded && answer->leased) on_leased(now, cms, answer->number, effects);
   } else if (const auto* list = std::get_if<wire::List>(&message.body)) {
     on_list(cms, *list, effects);
   } else if (const auto* receipt = std::get_if<wire::Receipt>(&message.body)) {
@@ -268,7 +283,9 @@ void EcuCore::on_control(Instant now, CmsIndex cms, const wire::ControlMessage& 
     on_migrate_answer(now, cms, *migrates, effects);
   } else if (std::holds_alternative<wire::Freeze>(message.body) ||
              std::holds_alternative<wire::Thaw>(message.body)) {
-    on_move_command(cms, message.body, effects);
+    on_move_command(now, cms, message.body, effects);
+  } else if (const auto* ask = std::get_if<wire::AskPrograms>(&message.body)) {
+    on_ask_programs(cms, *ask, effects);
   } else if (target_) {
     on_restore_command(now, cms, message.body, effects);
   }  // The rest is what ECUs send; a CMS that sends it is ignored.
@@ -287,62 +304,6 @@ void EcuCore::on_list(CmsIndex cms, const wire::List& list, Effects& effects) {
     page.notifications.push_back(it->second.notification);
   }
   effects.push_back(SendControl{cms, wire::ControlMessage{incarnation_, std::move(page)}});
-}
-
-// Is a larger incarnation than ours in the way of a checkpoint that is newer all the same? The CMS that
-// gave us ours had not heard of that one (ADR 6). Two things prove it, and neither compares clocks: the
-// larger one was known before we were given ours; or what stands in the way was there before this
-// checkpoint was published, and its session has ended. (Of two that live the larger one has its way.)
-bool EcuCore::is_outdated(Instant now, const wire::Receipt& receipt) const {
-  if (config_.guarded) return false;  // Its incarnation is its place in the log of its ECU.
-  if (now < renew_from_ || next_incarnation(receipt.newer.incarnation, config_.nonce) == 0) return false;
-  const auto age_ms = static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(now - assigned_at_).count());
-  if (receipt.newer_known_ms > age_ms) return true;
-  if (receipt.newer_lives) return false;
-  const auto told = told_newer_.find(receipt.program_id);
-  return told != told_newer_.end() && receipt.newer <= told->second.version &&
-         receipt.seq > told->second.last_seq;
-}
-
-void EcuCore::note_newer(const wire::Receipt& receipt) {
-  const auto told = told_newer_.find(receipt.program_id);
-  if (told != told_newer_.end() && receipt.newer <= told->second.version) return;
-  if (told == told_newer_.end() && told_newer_.size() >= kToldNewerCountMax) told_newer_.clear();
-  told_newer_[receipt.program_id] = ToldNewer{receipt.newer, last_seq_};
-}
-
-// Goes on as a session with an incarnation above that one: what is held is announced again, with the
-// same seqs. What was STORED under the former one stays stored, but is not the newest.
-void EcuCore::renew_incarnation(Instant now, Incarnation above, Effects& effects) {
-  const Incarnation larger = next_incarnation(above, config_.nonce);
-  CMS_ASSERT(larger > above);
-  renew_from_ = now + renew_pause_;
-  renew_pause_ = std::min<Duration>(renew_pause_ * 2, kRenewPauseMax);
-  for (auto it = held_.begin(); it != held_.end();) {
-    Held& held = it->second;
-    if (held.superseded) {  // Its pull ends here.
-      it = release(it, ReceiptLevel::kSuperseded, Code::kSuperseded,
-                   "a newer checkpoint of the program was published", effects);
-      continue;
-    }
-    for (const auto& [peer, transfer_id] : server_.end_transfers_of(id_of(held))) {
-      effects.push_back(SendTransferError{
-          peer, wire::TransferError{transfer_id, Code::kSuperseded, "the session takes a new incarnation"}});
-    }
-    held.stored_by = 0;
-    ++it;
-  }
-  told_newer_.clear();
-  incarnation_ = larger;
-  if (target_) {
-    RestoreEffects restore_effects;
-    target_->end_session("the session that it was prepared under has ended", restore_effects);
-    pass_on(restore_effects, effects);
-  }
-  next_beat_at_ = now;
-  for (CmsIndex cms = 0; cms < cms_.size(); ++cms) send_hello(now, cms, effects);
-  renew_frozen(effects);
 }
 
 void EcuCore::on_receipt(Instant now, CmsIndex cms, const wire::Receipt& receipt, Effects& effects) {
@@ -451,9 +412,10 @@ void EcuCore::send_heartbeat(Instant now, CmsIndex cms, Effects& effects) {
   Cms& state = cms_[cms];
   state.next_heartbeat_at = now + kHeartbeatInterval;
   ++state.heartbeat_number;
-  effects.push_back(SendControl{
-      cms, wire::ControlMessage{incarnation_,
-                                wire::Heartbeat{state.heartbeat_number, last_seq_, waiting_for(cms)}}});
+  effects.push_back(
+      SendControl{cms, wire::ControlMessage{incarnation_, wire::Heartbeat{state.heartbeat_number, last_seq_,
+                                                                          waiting_for(cms), ended_count_}}});
+  if (config_.guarded) lease_.on_sent(now, cms, state.heartbeat_number);
   tell_frozen(cms, effects);
 }
 
@@ -482,6 +444,7 @@ Status EcuCore::withdraw(Instant now, std::uint64_t request_id, ProgramId progra
   }
   lives_.erase(program_id);
   if (target_) target_->on_program_ended(program_id);
+  programs_.on_ended(program_id);
   Withdrawal& withdrawal = withdrawals_[request_id];
   withdrawal.program_id = program_id;
   withdrawal.seq = last_seq_;
@@ -512,6 +475,7 @@ void EcuCore::on_withdraw_answer(const wire::WithdrawAnswer& answer, Effects& ef
 
 void EcuCore::on_time(Instant now, Effects& effects) {
   if (stopped_) return;
+  watch_lease(now, effects);
   bool cms_lost = false;
   bool notify_unheard = false;
   for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {
@@ -550,6 +514,7 @@ void EcuCore::on_time(Instant now, Effects& effects) {
   for (auto& [request_id, migration] : migrations_) {
     if (now >= migration.next_ask_at) ask_migration(now, migration, effects);
   }
+  retry_stops(now, effects);
   if (now >= next_beat_at_) {
     next_beat_at_ = now + kHeartbeatInterval;
     effects.push_back(
@@ -560,7 +525,7 @@ void EcuCore::on_time(Instant now, Effects& effects) {
 
 Instant EcuCore::next_deadline() const {
   if (stopped_) return kNever;
-  Instant deadline = next_beat_at_;
+  Instant deadline = std::min({next_beat_at_, lease_.next_deadline(), programs_.next_deadline()});
   for (const Cms& state : cms_) {
     deadline = std::min(deadline, state.state == CmsState::kLive
                                       ? std::min(state.next_heartbeat_at, state.heard_at + kControlSilenceMax)
@@ -581,7 +546,7 @@ std::size_t EcuCore::live_cms_count() const {
 
 void EcuCore::stop(Effects& effects) {
   if (stopped_) return;
-  stop_restores(effects);
+  prepare_stop(effects);
   frozen_ = FrozenPrograms{};
   if (incarnation_ != 0) {
     for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {

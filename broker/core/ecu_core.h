@@ -2,6 +2,8 @@
 // EcuCore is the publisher's side of the system without any I/O: it keeps the checkpoints that are
 // held for the CMS instances, gives them their place in the session's one sequence, tells every CMS
 // of them, serves their bytes against credit and reports each step to the publisher as a receipt.
+// A guarded session holds a run lease (RunLease, GuardedPrograms): when that ends, what is to stop then is stopped, and
+// the next session begins.
 // Where the publisher can restore programs too, it also takes the commands of a restore (RestoreTarget), and
 // where it can freeze them, those of a planned move (FrozenPrograms).
 // The embedded client runs it on its own thread; cms-broker will run the same core for a whole ECU.
@@ -28,7 +30,9 @@
 #include "broker/core/chunk_server.h"
 #include "broker/core/cms_index.h"
 #include "broker/core/frozen_programs.h"
+#include "broker/core/guarded_programs.h"
 #include "broker/core/restore_target.h"
+#include "broker/core/run_lease.h"
 #include "schemas/messages.h"
 
 namespace cms::broker {
@@ -40,6 +44,13 @@ inline constexpr Duration kHeartbeatInterval = std::chrono::seconds(1);  // T_hb
 inline constexpr Duration kControlSilenceMax = std::chrono::seconds(5);
 inline constexpr Duration kHelloRetry = std::chrono::seconds(1);
 inline constexpr Duration kRefusedPause = std::chrono::seconds(5);  // After a Hello that was refused.
+// The same of a guarded session: its own former one may stand in its way for 2.5 s after it was heard last.
+inline constexpr Duration kGuardedRefusedPause = std::chrono::milliseconds(2500);
+// A link that flaps costs an append to the ECU's log for each session: after a lease that did not live for
+// kLeaseLivedMin the next Hello waits, each time twice as long. The first one does not.
+inline constexpr Duration kSessionPauseMin = std::chrono::seconds(1);
+inline constexpr Duration kSessionPauseMax = std::chrono::seconds(60);
+inline constexpr Duration kLeaseLivedMin = std::chrono::seconds(60);
 // A connection that is not answered is made anew at most this often; ZeroMQ itself dials oftener.
 inline constexpr Duration kReconnectInterval = std::chrono::seconds(10);
 inline constexpr Duration kWithdrawRetry = std::chrono::seconds(1);
@@ -56,6 +67,8 @@ struct EcuCoreConfig {
   EcuMac ecu_mac{};
   std::uint64_t nonce = 0;
   bool guarded = false;
+  Id128 boot_id{};                                  // Guarded; not zero then.
+  wire::Enforcer enforcer = wire::Enforcer::kNone;  // Guarded.
   Id128 host_id{};
   std::uint16_t bulk_port = 0;
   std::string advertise_host{};
@@ -122,10 +135,20 @@ struct AskMetrics {
   CmsIndex cms = 0;
   std::uint64_t number = 0;
 };
-using Effect = std::variant<SendControl, SendNotify, SendChunk, SendTransferError, ReconnectControl,
-                            ReconnectNotify, ReceiptEvent, WithdrawDone, CmsEvent, AskMetrics, OpenBulkLink,
-                            CloseBulkLink, SendBulk, ReceiveBlob, TakeBytes, PrepareProgram, RunProgram,
-                            DiscardRestore, FreezeProgram, ThawProgram, MigrationAnswered>;
+// Of a guarded session; whenever one of them has changed.
+struct LeaseChanged {
+  bool lives = false;
+  Instant ends_at = kNever;  // While it lives, unless it is prolonged.
+  // From this instant on what has on_isolation = stop must stand still, and does not for certain: kNever, nothing has
+  // to. An earlier one than ends_at: of a former lease, after whose end the RTCR has not confirmed all stops yet.
+  Instant enforce_at = kNever;
+  std::string text{};  // Why it ended; else empty.
+};
+using Effect =
+    std::variant<SendControl, SendNotify, SendChunk, SendTransferError, ReconnectControl, ReconnectNotify,
+                 ReceiptEvent, WithdrawDone, CmsEvent, AskMetrics, OpenBulkLink, CloseBulkLink, SendBulk,
+                 ReceiveBlob, TakeBytes, PrepareProgram, RunProgram, DiscardRestore, FreezeProgram,
+                 ThawProgram, MigrationAnswered, StopProgram, ResumeProgram, LeaseChanged>;
 using Effects = std::vector<Effect>;
 
 class EcuCore {
@@ -137,7 +160,7 @@ class EcuCore {
 
   // Takes a checkpoint in. `notification` has passed wire::check_notification and carries the next
   // seq (last_seq() + 1). Never fails: what cannot be held is reported as DROPPED (kLimit), and so is what
-  // is of a frozen program (kPermission).
+  // is of a frozen or stopped program (kPermission).
   void publish(Instant now, wire::Notification notification, std::unique_ptr<BlobSource> source,
                Effects& effects);
   // The program has ended for good; ends with a WithdrawDone with this id. kLimit: too many open.
@@ -162,8 +185,17 @@ class EcuCore {
   void tell_metrics(CmsIndex cms, wire::Metrics metrics, Effects& effects) const;
   // ---- of a source; see FrozenPrograms
   void on_frozen(FreezeId id, const Result<Seq>& last_seq, Effects& effects);
-  // First half of stop(): what does not run yet is refused. Wait for going_count() to become 0.
-  void stop_restores(Effects& effects);
+  // ---- of a guarded session; see GuardedPrograms. Without one these do nothing.
+  // All programs that the RTCR runs have been published, or were restored here.
+  void programs_told(Effects& effects);
+  // The program has ended by itself. What is held of it stays held.
+  void program_ended(Instant now, ProgramId program_id, Effects& effects);
+  // The answer to StopProgram. An error: it may still run; it is told once more.
+  void on_stopped(Instant now, ProgramId program_id, const Status& status, Effects& effects);
+  // First half of stop(): what does not run yet is refused, and what has on_isolation = stop is stopped, for nobody
+  // will hold a lease for it. Wait for is_stoppable().
+  void prepare_stop(Effects& effects);
+  bool is_stoppable() const { return going_count() == 0 && programs_.stopping_count() == 0; }
   std::size_t going_count() const { return target_ ? target_->going_count() : 0; }
 
   // Timers; call at next_deadline() or later.
@@ -217,6 +249,7 @@ class EcuCore {
     Seq first_seq = 0;
     Seq last_seq = 0;
     bool fenced = false;  // And nothing was published since.
+    bool ended = false;   // By itself; the same.
     // Of the last one, when it is not held any more:
     Incarnation stored_under = 0;  // Of this session.
     Code lost = Code::kOk;         // Why it ended without being stored.
@@ -243,13 +276,31 @@ class EcuCore {
   bool is_outdated(Instant now, const wire::Receipt& receipt) const;
   void note_newer(const wire::Receipt& receipt);
   void renew_incarnation(Instant now, Incarnation above, Effects& effects);
+  void leave_incarnation(Effects& effects);
+  void begin_next_session(Instant now, Duration pause, Effects& effects);
+  void watch_lease(Instant now, Effects& effects);
+  void on_leased(Instant now, CmsIndex cms, std::uint64_t number, Effects& effects);
+  void end_lease(Instant now, const std::string& why, Effects& effects);
+  void stop_all(Effects& effects);
+  bool may_run_more() const { return !config_.guarded || (lease_.lives() && !ending_); }
+  bool take_guarded(Instant now, const wire::Notification& notification, Effects& effects);
+  void stop_unless_leased(Instant now, ProgramId program_id, Effects& effects);
+  bool stands_still() const;
+  void note_restored(Instant now, RestoreId id, Effects& effects);
+  void on_thaw(Instant now, CmsIndex cms, const wire::Thaw& thaw, Effects& effects);
+  void resume_if_free(ProgramId program_id, Effects& effects);
+  void retry_stops(Instant now, Effects& effects);
+  void pass_on(const StopEffects& stop_effects, Effects& effects);
+  void tell_lease(std::string text, Effects& effects);
+  void on_ask_programs(CmsIndex cms, const wire::AskPrograms& ask, Effects& effects);
+  void tell_programs(CmsIndex cms, const wire::AskPrograms& ask, Effects& effects);
   void note_life(const wire::Notification& notification);
   Lineage lineage_of_life(ProgramId program_id, const Life& life) const;
   void on_fenced(const wire::Receipt& receipt, Effects& effects);
   void fence(ProgramId program_id, Life& life, const std::string& reason, Effects& effects);
   void on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects);
   void pass_on(RestoreEffects& restore_effects, Effects& effects);
-  void on_move_command(CmsIndex cms, const wire::ControlBody& body, Effects& effects);
+  void on_move_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects);
   void pass_on(const FreezeEffects& freeze_effects, Effects& effects);
   std::optional<LastCheckpoint> last_checkpoint_of(ProgramId program_id, Lineage lineage) const;
   void note_last_ended(ProgramId program_id, Seq seq, Incarnation stored_under, Code code, Effects& effects);
@@ -282,6 +333,8 @@ class EcuCore {
   std::uint32_t waiting_for(CmsIndex cms) const;
 
   EcuCoreConfig config_;
+  std::uint64_t nonce_;              // Of the present session; the first one has config_'s.
+  std::uint64_t session_count_ = 0;  // That came after the first one.
   Incarnation incarnation_ = 0;
   Instant assigned_at_{};  // When the session had its first incarnation.
   Instant renew_from_{};   // Not before that.
@@ -296,9 +349,23 @@ class EcuCore {
   ChunkServer server_{};
   std::map<std::uint64_t, Withdrawal> withdrawals_{};
   std::map<std::uint64_t, Migration> migrations_{};
-  CmsIndex first_to_ask_ = 0;          // For a migration; modulo their count.
-  std::map<ProgramId, Life> lives_{};  // At most kHeldCountMax, and those of what is frozen.
+  CmsIndex first_to_ask_ = 0;  // For a migration; modulo their count.
+  // At most kHeldCountMax, and those of what is frozen. Of a guarded session none that has not ended.
+  std::map<ProgramId, Life> lives_{};
   FrozenPrograms frozen_{};
+  // ---- of a guarded session
+  RunLease lease_;
+  GuardedPrograms programs_{};
+  Duration session_pause_{};       // Before the next session's Hello.
+  Instant stopped_from_ = kNever;  // The end of a lease after which not all stops are confirmed yet.
+  std::set<RestoreId>
+      overtaken_{};  // They were told to run under a lease that has ended, and have not answered.
+  LeaseChanged lease_told_{};
+  std::map<CmsIndex, wire::AskPrograms>
+      pending_asks_{};  // Until the RTCR has told its programs; the newest of each.
+  bool programs_told_ = false;
+  std::uint64_t ended_count_ = 0;
+  bool ending_ = false;  // prepare_stop() was called.
   std::optional<RestoreTarget> target_{};
   Instant next_beat_at_ = kNever;
   bool stopped_ = false;

@@ -9,11 +9,14 @@ namespace cms::broker {
 
 // ---- freezing
 
-void EcuCore::on_move_command(CmsIndex cms, const wire::ControlBody& body, Effects& effects) {
-  FreezeEffects freeze_effects;
+void EcuCore::on_move_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects) {
   if (const auto* thaw = std::get_if<wire::Thaw>(&body)) {
-    frozen_.on_thaw(cms, *thaw, freeze_effects);
-  } else if (const auto& freeze = std::get<wire::Freeze>(body); config_.freezes) {
+    on_thaw(now, cms, *thaw, effects);
+    return;
+  }
+  if (!may_run_more()) return;  // The CMS repeats it.
+  FreezeEffects freeze_effects;
+  if (const auto& freeze = std::get<wire::Freeze>(body); config_.freezes) {
     frozen_.on_freeze(cms, freeze, last_checkpoint_of(freeze.program_id, freeze.claim.lineage),
                       freeze_effects);
   } else {
@@ -36,6 +39,7 @@ void EcuCore::on_frozen(FreezeId id, const Result<Seq>& last_seq, Effects& effec
   frozen_.on_frozen(id, last_seq, last_checkpoint_of(freezing->program_id, freezing->lineage),
                     freeze_effects);
   pass_on(freeze_effects, effects);
+  resume_if_free(freezing->program_id, effects);
 }
 
 void EcuCore::pass_on(const FreezeEffects& freeze_effects, Effects& effects) {
@@ -47,8 +51,8 @@ void EcuCore::pass_on(const FreezeEffects& freeze_effects, Effects& effects) {
       }
     } else if (const auto* freeze = std::get_if<FreezeProgram>(&effect)) {
       effects.push_back(*freeze);
-    } else {
-      effects.push_back(std::get<ThawProgram>(effect));
+    } else if (const auto& thaw = std::get<ThawProgram>(effect); !programs_.hold(thaw)) {
+      effects.push_back(thaw);
     }
   }
 }
@@ -57,7 +61,7 @@ std::optional<LastCheckpoint> EcuCore::last_checkpoint_of(ProgramId program_id, 
   const auto found = lives_.find(program_id);
   if (found == lives_.end()) return std::nullopt;
   const Life& life = found->second;
-  if (life.fenced || lineage_of_life(program_id, life) != lineage) return std::nullopt;
+  if (life.fenced || life.ended || lineage_of_life(program_id, life) != lineage) return std::nullopt;
   // What is held is announced again under an incarnation that the session takes later.
   const Incarnation incarnation = life.stored_under != 0 ? life.stored_under : incarnation_;
   return LastCheckpoint{Version{incarnation, life.last_seq}, life.lost, life.owner_epoch};

@@ -14,9 +14,13 @@ using wire::ReceiptLevel;
 void EcuCore::on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects) {
   RestoreEffects restore_effects;
   if (const auto* prepare = std::get_if<wire::Prepare>(&body)) {
+    if (!may_run_more()) return;  // The CMS repeats it.
     target_->on_prepare(now, cms, *prepare, restore_effects);
   } else if (const auto* go = std::get_if<wire::Go>(&body)) {
+    // Without a lease nothing is prepared: this one is refused for good, or is answered what it came to before.
     target_->on_go(now, cms, *go, restore_effects);
+    if (const auto restored = target_->find_restored(go->claim.lineage); restored && !restored->goes)
+      programs_.note_policy(restored->program_id, restored->lineage, restored->on_isolation);
   } else if (const auto* discard = std::get_if<wire::Discard>(&body)) {
     target_->on_discard(now, cms, *discard, restore_effects);
   } else if (const auto* ask = std::get_if<wire::MetricsAsk>(&body)) {
@@ -28,7 +32,8 @@ void EcuCore::on_restore_command(Instant now, CmsIndex cms, const wire::ControlB
 void EcuCore::pass_on(RestoreEffects& restore_effects, Effects& effects) {
   for (RestoreEffect& effect : restore_effects) {
     if (auto* report = std::get_if<SendReport>(&effect)) {
-      if (report->cms < cms_.size()) {
+      if (report->cms < cms_.size() &&
+          incarnation_ != 0) {  // Between two sessions nobody is told; who asks is.
         effects.push_back(
             SendControl{report->cms, wire::ControlMessage{incarnation_, std::move(report->report)}});
       }
@@ -65,9 +70,12 @@ void EcuCore::on_prepared(Instant now, RestoreId id, const Status& status, Effec
 
 void EcuCore::on_running(Instant now, RestoreId id, const Result<ProgramId>& program_id, Effects& effects) {
   if (!target_) return;
+  watch_lease(now, effects);
   RestoreEffects restore_effects;
   target_->on_running(now, id, program_id, restore_effects);
+  note_restored(now, id, effects);
   pass_on(restore_effects, effects);
+  tell_lease({}, effects);
 }
 
 void EcuCore::on_sink_failed(Instant now, RestoreId id, const Error& error, Effects& effects) {
@@ -82,11 +90,15 @@ void EcuCore::tell_metrics(CmsIndex cms, wire::Metrics metrics, Effects& effects
   effects.push_back(SendControl{cms, wire::ControlMessage{incarnation_, std::move(metrics)}});
 }
 
-void EcuCore::stop_restores(Effects& effects) {
-  if (!target_) return;
-  RestoreEffects restore_effects;
-  target_->stop(restore_effects);
-  pass_on(restore_effects, effects);
+void EcuCore::prepare_stop(Effects& effects) {
+  ending_ = true;
+  if (target_) {
+    RestoreEffects restore_effects;
+    target_->stop(restore_effects);
+    pass_on(restore_effects, effects);
+  }
+  stop_all(effects);
+  tell_lease({}, effects);
 }
 
 // ---- fencing
@@ -97,6 +109,7 @@ void EcuCore::note_life(const wire::Notification& notification) {
       it->second.owner_epoch == notification.owner_epoch) {
     it->second.last_seq = notification.seq;
     it->second.fenced = false;
+    it->second.ended = false;
     it->second.stored_under = 0;
     it->second.lost = Code::kOk;
     return;
@@ -105,6 +118,7 @@ void EcuCore::note_life(const wire::Notification& notification) {
     // One that has nothing held; no more than kHeldCountMax can have, and this one has nothing yet.
     for (auto old = lives_.begin(); old != lives_.end(); ++old) {
       if (held_of_program_.count(old->first) != 0 || frozen_.is_open(old->first)) continue;
+      if (programs_.find(old->first) != nullptr) continue;  // Who is guarded must be told that it was fenced.
       lives_.erase(old);
       break;
     }
@@ -113,6 +127,7 @@ void EcuCore::note_life(const wire::Notification& notification) {
                                          notification.owner_epoch,
                                          notification.seq,
                                          notification.seq,
+                                         false,
                                          false,
                                          0,
                                          Code::kOk};
@@ -139,6 +154,7 @@ Lineage EcuCore::lineage_of_life(ProgramId program_id, const Life& life) const {
 
 void EcuCore::fence(ProgramId program_id, Life& life, const std::string& reason, Effects& effects) {
   frozen_.on_program_ended(program_id);  // Not thawed: it goes on elsewhere.
+  programs_.on_ended(program_id);        // Nor resumed.
   const auto of_program = held_of_program_.find(program_id);
   if (of_program != held_of_program_.end()) {
     const std::set<Seq> seqs = of_program->second;  // A copy: release() edits the set.

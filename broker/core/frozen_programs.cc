@@ -189,6 +189,12 @@ std::vector<FrozenPrograms::Freezing> FrozenPrograms::open() const {
   return result;
 }
 
+std::optional<std::uint64_t> FrozenPrograms::claim_slot_of(ProgramId program_id) const {
+  const auto lineage = open_.find(program_id);
+  if (lineage == open_.end()) return std::nullopt;
+  return lineages_.at(lineage->second).claim.slot;
+}
+
 std::optional<FrozenPrograms::Freezing> FrozenPrograms::find(FreezeId id) const {
   for (const auto& [program_id, lineage] : open_) {
     if (lineages_.at(lineage).id == id) return Freezing{program_id, lineage};

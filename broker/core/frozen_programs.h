@@ -88,6 +88,8 @@ class FrozenPrograms {
   };
   std::optional<Freezing> find(FreezeId id) const;
   std::vector<Freezing> open() const;
+  // Of the claim that the program is freezing or frozen for.
+  std::optional<std::uint64_t> claim_slot_of(ProgramId program_id) const;
   std::size_t known_count() const { return lineages_.size(); }
 
  private:

@@ -20,6 +20,9 @@ static_assert(kRestoreWindowBytes >= wire::kChunkSizeBytesMax);
 
 std::string text_of(const Error& error) { return error.os_errno == 0 ? error.context : error.message(); }
 
+wire::OnIsolation stricter(wire::OnIsolation a, wire::OnIsolation b) { return std::max(a, b); }
+static_assert(wire::OnIsolation::kStop > wire::OnIsolation::kKeep);
+
 std::string newer_text(std::uint64_t slot) {
   return "a newer claim of the lineage, in slot " + std::to_string(slot) + ", was heard of";
 }
@@ -183,6 +186,7 @@ void RestoreTarget::on_prepare(Instant now, CmsIndex cms, const wire::Prepare& p
   Restore& restore = renew(lineages_[claim.lineage], claim, cms);
   restore.id = ++last_id_;
   restore.state = State::kQueued;
+  restore.on_isolation = prepare.notification.policies.on_isolation;
   restore.transfer = std::make_unique<Transfer>();
   restore.transfer->info = RestoreInfo{claim, prepare.session, prepare.notification};
   restore.transfer->link = BulkLink{cms, prepare.bulk_port};
@@ -210,6 +214,7 @@ void RestoreTarget::on_go(Instant now, CmsIndex cms, const wire::Go& go, Restore
   }
   Restore& restore = it->second.restore;
   restore.askers |= std::uint32_t{1} << cms;
+  restore.on_isolation = stricter(restore.on_isolation, go.on_isolation);
   switch (restore.state) {
     case State::kQueued:
     case State::kPulling:
@@ -509,6 +514,36 @@ void RestoreTarget::on_running(Instant, RestoreId id, const Result<ProgramId>& p
   }
   tell_askers(*restore, effects);
   if (!program_id.ok()) note_ended(lineage, lineages_.at(lineage));
+}
+
+// ---- what runs
+
+std::optional<RestoreTarget::Restored> RestoreTarget::find_restored(Lineage lineage) const {
+  const auto entry = lineages_.find(lineage);
+  if (entry == lineages_.end() || !occupies(entry->second.restore)) return std::nullopt;
+  const Restore& restore = entry->second.restore;
+  Restored result;
+  result.id = restore.id;
+  result.lineage = lineage;
+  result.owner_epoch = restore.act_slot + 1;
+  result.goes = restore.state == State::kGoing;
+  result.program_id = restore.program_id;
+  result.on_isolation = restore.on_isolation;
+  return result;
+}
+
+std::optional<RestoreTarget::Restored> RestoreTarget::find_restored(RestoreId id) const {
+  const auto it = by_id_.find(id);
+  return it == by_id_.end() ? std::nullopt : find_restored(it->second);
+}
+
+std::vector<RestoreId> RestoreTarget::going() const {
+  std::vector<RestoreId> result;
+  if (going_count_ == 0) return result;
+  for (const auto& [id, lineage] : by_id_) {
+    if (lineages_.at(lineage).restore.state == State::kGoing) result.push_back(id);
+  }
+  return result;
 }
 
 // ---- time

@@ -16,6 +16,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
@@ -141,7 +142,19 @@ class RestoreTarget {
   void stop(RestoreEffects& effects);
 
   Instant next_deadline() const;
+  // What was told to run here and is not over: it runs, or (`goes`) the RTCR has not said yet whether it does.
+  struct Restored {
+    RestoreId id = 0;
+    Lineage lineage{};
+    OwnerEpoch owner_epoch = 0;
+    bool goes = false;
+    ProgramId program_id = 0;                                   // Unless it goes.
+    wire::OnIsolation on_isolation = wire::OnIsolation::kKeep;  // The strictest that was heard.
+  };
+  std::optional<Restored> find_restored(RestoreId id) const;
+  std::optional<Restored> find_restored(Lineage lineage) const;
   // Of which the RTCR has not said yet whether they run.
+  std::vector<RestoreId> going() const;
   std::size_t going_count() const { return going_count_; }
   std::size_t open_count() const { return open_count_; }
   std::size_t known_count() const { return lineages_.size(); }
@@ -166,6 +179,7 @@ class RestoreTarget {
     std::uint64_t act_uid = 0;
     std::uint64_t received_bytes = 0;
     ProgramId program_id = 0;
+    wire::OnIsolation on_isolation = wire::OnIsolation::kKeep;
     bool over = false;  // kRunning: it ran, and runs here no more.
     Code code = Code::kOk;
     std::string context{};

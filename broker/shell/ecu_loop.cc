@@ -124,10 +124,10 @@ class EcuLoop::Impl {
     bool more_to_serve = false;
     while (true) {
       if (take_commands()) {
-        core_->stop_restores(effects);
+        core_->prepare_stop(effects);
         carry_out(effects);
         // Whoever was told to run a program must hear how that ended; it is soon.
-        if (core_->going_count() == 0) break;
+        if (core_->is_stoppable()) break;
       }
       wait(more_to_serve);
       const Instant now = BootClock::now();
