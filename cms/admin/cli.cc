@@ -460,9 +460,9 @@ int Program::run(int argc, const char* const* argv) {
                         "For so long: 30s, 10m; what has not moved by then stays where it is");
   ecu_drain->add_flag("--cancel", options_.cancel,
                       "What has not moved yet stays, and programs may come again");
-  CLI::App* ecu_maintenance = ecu->add_subcommand(
-      "maintenance",
-      "on: the silence of this guarded ECU is no loss, and nothing is placed there; for all cmsd, until it is off");
+  CLI::App* ecu_maintenance = ecu->add_subcommand("maintenance",
+                                                  "on: the silence of this guarded ECU is no loss, and "
+                                                  "nothing is placed there; for all cmsd, until it is off");
   ecu_maintenance->add_option("ECU_MAC", options_.ecu_mac)->required();
   ecu_maintenance->add_option("WORD", options_.on_off, "on or off")->required()->type_name("on|off");
   CLI::App* migrate =

@@ -291,7 +291,8 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
     case wire::AdminMethod::kRestores:
     case wire::AdminMethod::kHistory:
     case wire::AdminMethod::kMigrate:
-    case wire::AdminMethod::kEcuDrain: CMS_ASSERT(false); break;
+    case wire::AdminMethod::kEcuDrain:
+    case wire::AdminMethod::kEcuMaintenance: CMS_ASSERT(false); break;
   }
   if (!status.ok()) {
     answer.code = status.error().code;

@@ -3,6 +3,8 @@
 #include <optional>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "cms/daemon/admin_words.h"
 
 namespace cms::daemon {
@@ -71,37 +73,41 @@ void find_lease_problems(const CoreSnapshot& snapshot, std::vector<Problem>& pro
     return kind.first + (kind.count > 1 ? " and " + std::to_string(kind.count - 1) + " others" : "");
   };
   if (leases.stopped_by_outage) {
-    problems.push_back(Problem{Severity::kError,
-                               "the store has been away for so long that run leases have ended: programs with "
-                               "on_isolation = stop stand still",
-                               std::nullopt, "bring the store back; they go on by themselves then"});
-  } else if (leases.outage_left && !snapshot.store_status.ok()) {
     problems.push_back(
-        Problem{Severity::kWarning,
-                "programs with on_isolation = stop will stand still in " +
-                    std::to_string(milliseconds(*leases.outage_left)) + " ms, unless the store comes back",
+        Problem{Severity::kError,
+                "the store has been away for so long that run leases have ended: programs with "
+                "on_isolation = stop stand still",
                 std::nullopt, "bring the store back; they go on by themselves then"});
+  } else if (leases.outage_left && !snapshot.store_status.ok()) {
+    problems.push_back(Problem{Severity::kWarning,
+                               "programs with on_isolation = stop will stand still in " +
+                                   std::to_string(milliseconds(*leases.outage_left)) +
+                                   " ms, unless the store comes back",
+                               std::nullopt, "bring the store back; they go on by themselves then"});
   }
   if (lost_waiting.count > 0) {
-    problems.push_back(Problem{
-        Severity::kError,
-        std::to_string(programs) + " programs of ECUs that are lost or run them no more wait for a word of yours: " +
-            and_others(lost_waiting),
-        std::nullopt,
-        "when you are sure that nothing runs there any more: 'cms-admin ecu failed ECU_MAC'; see 'cms-admin plan "
-        "--fail ECU_MAC' first"});
+    problems.push_back(
+        Problem{Severity::kError,
+                std::to_string(programs) +
+                    " programs of ECUs that are lost or run them no more wait for a word of yours: " +
+                    and_others(lost_waiting),
+                std::nullopt,
+                "when you are sure that nothing runs there any more: 'cms-admin ecu failed ECU_MAC'; see "
+                "'cms-admin plan "
+                "--fail ECU_MAC' first"});
   }
   if (kept.count > 0) {
-    problems.push_back(Problem{Severity::kWarning,
-                               "ECUs are not heard here, but by another cmsd, and have no second one to rely on: " +
-                                   and_others(kept),
-                               std::nullopt, "see the network between this host and these ECUs"});
+    problems.push_back(
+        Problem{Severity::kWarning,
+                "ECUs are not heard here, but by another cmsd, and have no second one to rely on: " +
+                    and_others(kept),
+                std::nullopt, "see the network between this host and these ECUs"});
   }
   if (flapping.count > 0) {
-    problems.push_back(Problem{Severity::kNotice,
-                               "ECUs were LOST more than once, and no program is placed on them: " +
-                                   and_others(flapping),
-                               std::nullopt, "see their links; it ends by itself"});
+    problems.push_back(
+        Problem{Severity::kNotice,
+                "ECUs were LOST more than once, and no program is placed on them: " + and_others(flapping),
+                std::nullopt, "see their links; it ends by itself"});
   }
   if (maintained.count > 0) {
     problems.push_back(Problem{Severity::kNotice,

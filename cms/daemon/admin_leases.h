@@ -7,9 +7,9 @@
 
 #include "base/ids.h"
 #include "base/result.h"
-#include "cms/daemon/admin_json.h"
 #include "cms/daemon/admin_answers.h"
 #include "cms/daemon/admin_findings.h"
+#include "cms/daemon/admin_json.h"
 #include "cms/daemon/lease_facts.h"
 
 namespace cms::daemon {

@@ -13,6 +13,7 @@
 #include "cms/core/cms_core.h"
 #include "cms/daemon/admin_answers.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/lease_keeper.h"
 #include "cms/daemon/restore_keeper.h"
 #include "cms/daemon/retention_keeper.h"
 #include "cms/daemon/scrubber.h"

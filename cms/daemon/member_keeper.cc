@@ -100,12 +100,12 @@ void MemberKeeper::round(Instant now) {
         }
         const Instant ended_at = BootClock::now();
         outbox_.push([this, status, written, sent_at, written_at, bars, read, begun_at, ended_at,
-                      seen = std::move(seen)](Instant now, core::Effects& effects) {
+                      seen = std::move(seen)](Instant done_at, core::Effects& effects) {
           running_ = false;
           if (written) members_.on_written(sent_at);
-          if (written && watcher_ != nullptr) watcher_->on_written(sent_at, written_at, now, bars);
+          if (written && watcher_ != nullptr) watcher_->on_written(sent_at, written_at, done_at, bars);
           if (read) members_.on_read(begun_at, ended_at, seen);
-          if (read && watcher_ != nullptr) watcher_->on_read(begun_at, now, effects);
+          if (read && watcher_ != nullptr) watcher_->on_read(begun_at, done_at, effects);
           if (status.ok() != status_.ok()) {
             if (status.ok()) {
               spdlog::info("member {}.{:x}: its record is renewed", me_.name, me_.incarnation);

@@ -93,8 +93,9 @@ class Server::Impl {
         restores_(restore_config(config, incarnation), core_, members_.members(),
                   ClaimWorker::Parts{*claims_, *store_, *index_, gate_, keeper_, outbox_}),
         leases_(core::Writer{config.name, incarnation}, core_, members_, restores_, *claims_, outbox_),
-        admin_service_({admin_, core_, keeper_, retention_, scrubber_, restores_, leases_, *store_, *index_, outbox_},
-                       [this](Instant now) { return facts(now); }),
+        admin_service_(
+            {admin_, core_, keeper_, retention_, scrubber_, restores_, leases_, *store_, *index_, outbox_},
+            [this](Instant now) { return facts(now); }),
         watch_(
             *store_, *claims_, outbox_,
             [this](Instant now, const Status& status, core::Effects& effects) {
