@@ -88,6 +88,7 @@ class ClaimWorker {
   // `worker` runs it: it ends when that is to stop. `unusable` may be null.
   Status for_each_head(const Worker& worker, const std::function<void(const wire::ClaimRecord&)>& visit,
                        std::size_t* unusable);
+  Result<bool> has_ended(const wire::ClaimRecord& head);
   Status begin_missing_logs(EcuMac ecu_mac, const std::set<Lineage>& seen, Scanned& scanned);
   Result<core::RestoreCore::Head> head_now(const Lineage& lineage);
   Result<Heads> heads_now(const std::vector<Lineage>& lineages);
