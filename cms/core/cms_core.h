@@ -208,6 +208,7 @@ class CmsCore {
   std::size_t metrics_awaited(Instant now) const;
   // Each ECU that has a session, once: by the guarded one, else by one that takes restores, else by its newest.
   std::vector<Candidate> candidates(Instant now) const;
+  std::vector<Present> present() const;  // The same, without what these have free.
   // The session that publishes the program and can freeze it, as far as this CMS knows; nullptr: there is none.
   struct Session;
   const Session* source_of(const ProgramKey& program) const;

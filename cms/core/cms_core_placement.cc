@@ -33,9 +33,31 @@ std::size_t CmsCore::metrics_awaited(Instant now) const {
   return count;
 }
 
+std::vector<Present> CmsCore::present() const {
+  std::vector<Present> found;
+  const Session* chosen = nullptr;               // Of the last one found.
+  for (const auto& [id, session] : sessions_) {  // By ecu_mac, then incarnation.
+    const bool freezes = (session.features & wire::kEcuFeatureFreezes) != 0;
+    if (found.empty() || found.back().session.ecu_mac != id.ecu_mac) {
+      found.push_back(Present{id, freezes});
+      chosen = &session;
+      continue;
+    }
+    Present& present = found.back();
+    present.freezes = present.freezes || freezes;
+    const auto takes = [](const Session& one) { return (one.features & wire::kEcuFeatureRestores) != 0; };
+    if (chosen->guarded || (!session.guarded && takes(*chosen) && !takes(session))) continue;
+    present.session = id;
+    chosen = &session;
+  }
+  return found;
+}
+
 std::vector<Candidate> CmsCore::candidates(Instant now) const {
   std::vector<Candidate> found;
-  for (const auto& [id, session] : sessions_) {  // By ecu_mac, then incarnation.
+  for (const Present& present : present()) {
+    const SessionId& id = present.session;
+    const Session& session = sessions_.at(id);
     Candidate candidate;
     candidate.session = id;
     candidate.live = now - session.heard_at <= kLiveHeartbeatMax;
@@ -50,18 +72,8 @@ std::vector<Candidate> CmsCore::candidates(Instant now) const {
          hosted != hosted_.end() && hosted->first.ecu_mac == id.ecu_mac; ++hosted) {
       candidate.hosted.push_back(hosted->second);
     }
-    candidate.freezes = (session.features & wire::kEcuFeatureFreezes) != 0;
-    const bool same_ecu = !found.empty() && found.back().session.ecu_mac == id.ecu_mac;
-    if (same_ecu && found.back().freezes) candidate.freezes = true;
-    if (same_ecu && candidate.freezes) found.back().freezes = true;
-    if (!same_ecu) {
-      found.push_back(std::move(candidate));
-      continue;
-    }
-    const auto guarded = sessions_.find(found.back().session);
-    if (guarded->second.guarded) continue;
-    if (session.guarded || candidate.takes_restores || !found.back().takes_restores)
-      found.back() = std::move(candidate);
+    candidate.freezes = present.freezes;
+    found.push_back(std::move(candidate));
   }
   return found;
 }

@@ -259,11 +259,10 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
     if (restore.is_move() && head.kind == ClaimKind::kClaim) {
       restore.stop_why = head.writer + ", who moved it, has died";
     } else if (restore.is_move()) {
-      const auto source = freezes_.find(restore.replaces.program.ecu_mac);
-      if (source == freezes_.end() || !source->second) {
+      const Present* source = find_present(restore.replaces.program.ecu_mac);
+      if (source == nullptr || !source->freezes) {
         end(now, restore, Stage::kRefused,
-            source == freezes_.end() ? "its ECU is not connected" : "its RTCR cannot freeze programs",
-            effects);
+            source == nullptr ? "its ECU is not connected" : "its RTCR cannot freeze programs", effects);
         continue;
       }
       if (moves >= kMovesTogetherMax) continue;
@@ -414,16 +413,10 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
   effects.push_back(SettleAppend{restore.lineage, restore.unresolved});
 }
 
-void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates,
-                          std::size_t awaited, RestoreEffects& effects) {
+void RestoreCore::on_time(Instant now, std::uint64_t wall_us, std::vector<Present> present,
+                          RestoreEffects& effects) {
   wall_us_ = wall_us;
-  sessions_.clear();
-  freezes_.clear();
-  for (const Candidate& candidate : candidates) {
-    sessions_.emplace(candidate.session.ecu_mac, candidate.session);
-    freezes_.emplace(candidate.session.ecu_mac, candidate.freezes);
-  }
-  note_groups(now, candidates, effects);
+  present_ = std::move(present);
   look_for_losses(now, effects);
   look_after_drains(now, effects);
   look_after_frozen(now, effects);
@@ -437,7 +430,6 @@ void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<
     step(now, restore, effects);
   }
   claim_queued(now, effects);
-  place_all(now, candidates, awaited, effects);
   placements_.erase(
       std::remove_if(placements_.begin(), placements_.end(),
                      [now](const Placement& one) { return now - one.at > kPlacementForgotten; }),

@@ -237,9 +237,13 @@ class RestoreCore {
   void on_frozen_head(Instant now, const Lineage& lineage, const Result<Head>& head, RestoreEffects& effects);
 
   // ---- inputs: time
+  // `present`: as CmsCore::present. If wants_targets() then, on_targets is to follow.
+  void on_time(Instant now, std::uint64_t wall_us, std::vector<Present> present, RestoreEffects& effects);
+  // Whether somebody is to be placed, or the failure groups are to be learned: else nobody needs to look at all ECUs.
+  bool wants_targets(Instant now) const;
   // `candidates`, of this moment: as CmsCore::candidates. `awaited`: ECUs whose figures are on their way.
-  void on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates,
-               std::size_t awaited, RestoreEffects& effects);
+  void on_targets(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
+                  RestoreEffects& effects);
   // How often on_time wants to be called now.
   Duration pace() const;
   // This cmsd ends: nothing more is claimed, and what was not given to a target yet is given back.
@@ -296,7 +300,6 @@ class RestoreCore {
     std::uint64_t received_bytes = 0;
     std::string why{};  // Of kWaiting and kRefused, or what the last target said.
     ProgramKey runs_as{};
-    std::vector<TargetVerdict> verdicts{};  // Of the last time that a target was looked for.
     Instant began_at{};
     Instant claimed_at{};
     Instant placed_at{};
@@ -451,8 +454,7 @@ class RestoreCore {
   void look_for_target(Instant now, Restore& restore, RestoreEffects& effects);
   void place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
                  RestoreEffects& effects);
-  bool place(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
-             RestoreEffects& effects);
+  bool place(Instant now, Restore& restore, std::vector<Candidate>& candidates, RestoreEffects& effects);
   // Of one without a target: whether there is one now. It is claimed only then, so that waiting leaves no records.
   void look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
                   RestoreEffects& effects);
@@ -473,6 +475,8 @@ class RestoreCore {
   void end_moved(Instant now, Restore& restore, RestoreEffects& effects);
   wire::ClaimRef claim_of(const Restore& restore) const;
   bool is_there(const SessionId& session) const;
+  // The session by which an ECU is here; nullptr: it is not.
+  const Present* find_present(EcuMac ecu_mac) const;
   Demand demand_of(const Restore& restore) const;
   void note_groups(Instant now, const std::vector<Candidate>& candidates, RestoreEffects& effects);
   // Of a restore that is being prepared: its target has done nothing for too long.
@@ -543,8 +547,7 @@ class RestoreCore {
     Instant at{};
   };
   std::vector<Placement> placements_;
-  std::map<EcuMac, SessionId> sessions_;  // As on_time was last told.
-  std::map<EcuMac, bool> freezes_;        // As on_time was last told: who can be a source.
+  std::vector<Present> present_;  // As on_time was last told, by ecu_mac.
   std::map<EcuMac, Drain> drains_;
   std::map<FrozenKey, Frozen> frozen_;
   std::set<EcuMac> scanned_ecus_;  // Of the scan that is open,

@@ -83,7 +83,14 @@ class RestoreDriver : public ::testing::Test {
       record.counter = other_renews ? ++other_counter : other_counter;
       members.on_read(now, now, {Members::Seen{kOther.name, kOther.incarnation, record}});
     }
-    call([&](auto& out) { core->on_time(now, 1, candidates, 0, out); });
+    std::vector<Present> present;
+    for (const Candidate& one : candidates) present.push_back(Present{one.session, one.freezes});
+    std::sort(present.begin(), present.end(),
+              [](const Present& a, const Present& b) { return a.session < b.session; });
+    call([&](auto& out) {
+      core->on_time(now, 1, present, out);
+      if (core->wants_targets(now)) core->on_targets(now, candidates, 0, out);
+    });
   }
   void fail(EcuMac ecu_mac) {
     call([&](auto& out) { core->fail_ecu(now, ecu_mac, out); });

@@ -30,10 +30,10 @@ RestoreCore::Loss& RestoreCore::renew_loss(Instant now, EcuMac ecu_mac, ClaimRea
 
 void RestoreCore::fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects) {
   Loss& loss = renew_loss(now, ecu_mac, ClaimReason::kVouched);
-  if (const auto session = sessions_.find(ecu_mac); session != sessions_.end()) {
-    loss.session = session->second.incarnation;
+  if (const Present* present = find_present(ecu_mac)) {
+    loss.session = present->session.incarnation;
     Incarnation& gone = gone_[ecu_mac].vouched;
-    gone = std::max(gone, session->second.incarnation);
+    gone = std::max(gone, present->session.incarnation);
   }
   effects.push_back(RestoreEvent{true, "ECU " + to_string(ecu_mac) + " is lost, as an operator says"});
   ask_scan(now, ecu_mac, effects);

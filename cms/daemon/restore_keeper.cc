@@ -19,7 +19,10 @@ void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, core::Effects& e
   if (now < next_at_) return;
   next_at_ = now + restores_.pace();
   core::RestoreEffects todo;
-  restores_.on_time(now, wall_us, core_.candidates(now), core_.metrics_awaited(now), todo);
+  restores_.on_time(now, wall_us, core_.present(), todo);
+  if (restores_.wants_targets(now)) {
+    restores_.on_targets(now, core_.candidates(now), core_.metrics_awaited(now), todo);
+  }
   carry_out(now, todo, effects);
 }
 

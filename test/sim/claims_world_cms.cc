@@ -87,7 +87,11 @@ void ClaimsWorld::tick_at(Cms& cms, Duration delay) {
 void ClaimsWorld::tick(Cms& cms) {
   if (plant_ == ClaimsPlant::kSelfFenceIgnored) cms.members->on_written(local(cms));
   step_cms(cms, [&](RestoreCore& core, Instant now, core::RestoreEffects& effects) {
-    core.on_time(now, 1, candidates(cms), 0, effects);
+    std::vector<core::Present> present;
+    const std::vector<core::Candidate> targets = candidates(cms);
+    for (const core::Candidate& one : targets) present.push_back(core::Present{one.session, one.freezes});
+    core.on_time(now, 1, std::move(present), effects);
+    if (core.wants_targets(now)) core.on_targets(now, targets, 0, effects);
   });
   const Duration pace = std::max<Duration>(cms.core->pace(), 60ms);
   tick_at(cms, pace / 2 + random_delay(pace));
