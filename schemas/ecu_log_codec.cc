@@ -1,6 +1,6 @@
 #include "ecu_log_generated.h"
-#include "schemas/common_codec.h"
 #include "schemas/claim_record.h"
+#include "schemas/common_codec.h"
 #include "schemas/ecu_record.h"
 
 namespace cms::wire {
@@ -43,14 +43,14 @@ Bytes encode(const EcuRecord& record) {
   const auto root = fb::CreateEcuRecord(
       builder, kEcuFormatVersion, static_cast<fb::EcuRecordKind>(record.kind), record.ecu_mac.bits,
       record.slot, record.uid, writer, record.writer_incarnation, record.written_at_us, record.incarnation,
-      record.nonce, record.boot_id == Id128{} ? nullptr : &boot_id, static_cast<fb::Enforcer>(record.enforcer),
-      record.maintenance);
+      record.nonce, record.boot_id == Id128{} ? nullptr : &boot_id,
+      static_cast<fb::Enforcer>(record.enforcer), record.maintenance);
   return internal::finished(builder, root, fb::EcuRecordIdentifier(), kEcuRecordBytesMax);
 }
 
 Result<EcuRecord> decode_ecu_record(const void* data, std::size_t size_bytes) {
-  const Status envelope = internal::check_envelope("EcuRecord", fb::EcuRecordIdentifier(), data, size_bytes,
-                                                   kEcuRecordBytesMax);
+  const Status envelope =
+      internal::check_envelope("EcuRecord", fb::EcuRecordIdentifier(), data, size_bytes, kEcuRecordBytesMax);
   if (!envelope.ok()) return make_error(Code::kCorrupt, envelope.error().context);
   const internal::AlignedFrame frame(data, size_bytes);
   const auto* root = internal::verified_root<fb::EcuRecord>(frame, fb::EcuRecordIdentifier());

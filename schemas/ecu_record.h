@@ -31,10 +31,10 @@ struct EcuRecord {
   std::uint64_t uid = 0;  // Random, never 0.
   std::string writer{};   // The name of a cmsd.
   std::uint64_t writer_incarnation = 0;
-  std::uint64_t written_at_us = 0;  // Wall clock of the writer; for people.
-  Incarnation incarnation = 0;      // Of the session.
-  std::uint64_t nonce = 0;          // HELLO: by which the session's own Hello is known again.
-  Id128 boot_id{};                  // HELLO: of the ECU's kernel.
+  std::uint64_t written_at_us = 0;      // Wall clock of the writer; for people.
+  Incarnation incarnation = 0;          // Of the session.
+  std::uint64_t nonce = 0;              // HELLO: by which the session's own Hello is known again.
+  Id128 boot_id{};                      // HELLO: of the ECU's kernel.
   Enforcer enforcer = Enforcer::kNone;  // Of the session.
   bool maintenance = false;             // An operator has said that its silence is no loss.
 };
