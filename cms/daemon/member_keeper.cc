@@ -10,7 +10,7 @@
 namespace cms::daemon {
 namespace {
 
-static_assert(wire::kMemberRecordBytesMax <= storage::kRecordBytesMax);
+static_assert(wire::kMemberRecordBytesMax <= storage::kMemberBytesMax);
 static_assert(wire::kClaimRecordBytesMax <= storage::kRecordBytesMax);
 
 std::string text_of(const wire::MemberRecord& record) {
