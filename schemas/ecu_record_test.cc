@@ -32,14 +32,16 @@ struct Frame {
   bool has_boot_id = true;
   fb::Id128 boot_id{0, 1};
   std::uint8_t enforcer = 2;
+  std::uint64_t lost_incarnation = 0;
 
   Result<EcuRecord> decoded() const {
     flatbuffers::FlatBufferBuilder builder;
     const auto name = builder.CreateString(writer);
-    builder.Finish(fb::CreateEcuRecord(builder, format_version, static_cast<fb::EcuRecordKind>(kind), ecu_mac,
-                                       slot, uid, name, writer_incarnation, 0, incarnation, nonce,
-                                       has_boot_id ? &boot_id : nullptr, static_cast<fb::Enforcer>(enforcer)),
-                   fb::EcuRecordIdentifier());
+    builder.Finish(
+        fb::CreateEcuRecord(builder, format_version, static_cast<fb::EcuRecordKind>(kind), ecu_mac, slot, uid,
+                            name, writer_incarnation, 0, incarnation, nonce, has_boot_id ? &boot_id : nullptr,
+                            static_cast<fb::Enforcer>(enforcer), lost_incarnation),
+        fb::EcuRecordIdentifier());
     return decode_ecu_record(builder.GetBufferPointer(), builder.GetSize());
   }
   // Empty: it is taken.
@@ -113,7 +115,9 @@ TEST(EcuRecordTest, IsCheckedAtTheLimitAndOver) {
   EXPECT_EQ(Frame{}.refused(), "");
   EXPECT_EQ(refused([](Frame& f) { f.format_version = 0; }), "EcuRecord.format_version");
   EXPECT_EQ(refused([](Frame& f) { f.kind = 0; }), "EcuRecord.kind");
-  EXPECT_EQ(refused([](Frame& f) { f.kind = 3; }), "EcuRecord.kind");
+  EXPECT_EQ(refused([](Frame& f) { f.kind = 4; }), "EcuRecord.kind");
+  EXPECT_EQ(refused([](Frame& f) { f.lost_incarnation = 1; }), "");
+  EXPECT_EQ(refused([](Frame& f) { f.lost_incarnation = 2; }), "EcuRecord.lost_incarnation");
   EXPECT_EQ(refused([](Frame& f) { f.ecu_mac = 0; }), "EcuRecord.ecu_mac");
   EXPECT_EQ(refused([](Frame& f) { f.ecu_mac = 0x010000000001; }), "EcuRecord.ecu_mac");
   EXPECT_EQ(refused([](Frame& f) { f.ecu_mac = 0xfeffffffffff; }), "");
@@ -140,13 +144,14 @@ TEST(EcuRecordTest, HasTheFieldsOfItsKind) {
   EXPECT_EQ(refused_lost([](Frame&) {}), "");
   EXPECT_EQ(refused_lost([](Frame& f) { f.has_boot_id = true; }), "EcuRecord.boot_id");
   EXPECT_EQ(refused_lost([](Frame& f) { f.nonce = 1; }), "EcuRecord.nonce");
+  EXPECT_EQ(refused_lost([](Frame& f) { f.kind = 3; }), "") << "BYE has the fields of LOST";
   EXPECT_EQ(refused_lost([](Frame& f) { f.slot = 1; }), "EcuRecord.slot") << "somebody was there before";
 }
 
 TEST(EcuRecordTest, ANewerFormatIsUnsupported) {
   Frame frame;
   frame.format_version = 2;
-  frame.kind = 3;  // Whatever else a newer one may say.
+  frame.kind = 4;  // Whatever else a newer one may say.
   const auto record = frame.decoded();
   ASSERT_FALSE(record.ok());
   EXPECT_EQ(record.error().code, Code::kUnsupported);
@@ -177,13 +182,16 @@ TEST(EcuRecordTest, IsNoOtherRecordAndNotLongerThanItsLimit) {
   bytes.resize(kEcuRecordBytesMax);
   EXPECT_TRUE(decode_ecu_record(bytes.data(), bytes.size()).ok());
   bytes.resize(kEcuRecordBytesMax + 1);
-  EXPECT_EQ(decode_ecu_record(bytes.data(), bytes.size()).error().code, Code::kCorrupt);
+  const auto longer = decode_ecu_record(bytes.data(), bytes.size());
+  ASSERT_FALSE(longer.ok());
+  EXPECT_EQ(longer.error().code, Code::kCorrupt);
 }
 
 TEST(EcuRecordTest, KindsHaveTheirNames) {
   EXPECT_EQ(to_string(EcuRecordKind::kHello), "HELLO");
   EXPECT_EQ(to_string(EcuRecordKind::kLost), "LOST");
-  EXPECT_EQ(to_string(static_cast<EcuRecordKind>(3)), "UNKNOWN");
+  EXPECT_EQ(to_string(EcuRecordKind::kBye), "BYE");
+  EXPECT_EQ(to_string(static_cast<EcuRecordKind>(4)), "UNKNOWN");
 }
 
 }  // namespace

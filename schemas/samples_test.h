@@ -439,14 +439,14 @@ inline std::vector<MemberRecord> member_records() {
 inline bool same(const EcuRecord& a, const EcuRecord& b) {
   const auto fields_of = [](const EcuRecord& m) {
     const auto& [kind, ecu_mac, slot, uid, writer, writer_incarnation, written_at, incarnation, nonce,
-                 boot_id, enforcer, maintenance] = m;
+                 boot_id, enforcer, lost_incarnation, maintenance] = m;
     return std::tie(kind, ecu_mac, slot, uid, writer, writer_incarnation, written_at, incarnation, nonce,
-                    boot_id, enforcer, maintenance);
+                    boot_id, enforcer, lost_incarnation, maintenance);
   };
   return fields_of(a) == fields_of(b);
 }
 
-// A log: a session began, an operator asked for maintenance, the session was lost, and another began.
+// A log: a session began, an operator asked for maintenance, the session was lost, another began and ended in order.
 inline std::vector<EcuRecord> ecu_records() {
   EcuRecord hello;
   hello.ecu_mac = kEcu;
@@ -471,6 +471,7 @@ inline std::vector<EcuRecord> ecu_records() {
   lost.uid = 203;
   lost.nonce = 0;
   lost.boot_id = Id128{};
+  lost.lost_incarnation = lost.incarnation;
 
   EcuRecord again = hello;
   again.slot = 4;
@@ -481,7 +482,14 @@ inline std::vector<EcuRecord> ecu_records() {
   again.nonce = 0;  // May be any.
   again.boot_id = Id128{0, 13};
   again.enforcer = Enforcer::kNone;
-  return {hello, maintained, lost, again};
+  again.lost_incarnation = lost.incarnation;
+
+  EcuRecord bye = again;
+  bye.kind = EcuRecordKind::kBye;
+  bye.slot = 5;
+  bye.uid = 205;
+  bye.boot_id = Id128{};
+  return {hello, maintained, lost, again, bye};
 }
 
 }  // namespace cms::wire

@@ -255,11 +255,11 @@ inline bool fits(const wire::ClaimRecord& r) {
 // ---- the logs of ECUs
 inline bool fits(const wire::EcuRecord& r) {
   const bool hello = r.kind == wire::EcuRecordKind::kHello;
-  const bool lost = r.kind == wire::EcuRecordKind::kLost;
-  return (hello || lost) && ecu_fits(r.ecu_mac) && r.slot >= (lost ? 2U : 1U) && r.uid != 0 &&
+  const bool ended = r.kind == wire::EcuRecordKind::kLost || r.kind == wire::EcuRecordKind::kBye;
+  return (hello || ended) && ecu_fits(r.ecu_mac) && r.slot >= (ended ? 2U : 1U) && r.uid != 0 &&
          !r.writer.empty() && text_fits(r.writer, wire::kWriterBytesMax) && r.writer_incarnation != 0 &&
          r.incarnation != 0 && r.enforcer <= wire::Enforcer::kWatchdog && hello == (r.boot_id != Id128{}) &&
-         (hello || r.nonce == 0);
+         (hello || r.nonce == 0) && r.lost_incarnation <= r.incarnation;
 }
 
 // ---- members
