@@ -9,7 +9,7 @@ using internal::Offset;
 using internal::read_text;
 using internal::write_text;
 
-static_assert(static_cast<int>(fb::AdminMethod::MAX) == static_cast<int>(AdminMethod::kEcuDrain));
+static_assert(static_cast<int>(fb::AdminMethod::MAX) == static_cast<int>(AdminMethod::kEcuMaintenance));
 
 struct Body {
   fb::AdminBody type;

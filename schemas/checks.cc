@@ -345,7 +345,7 @@ Status check(const TransferError& error, Side side) {
 
 Status check(const AdminRequest& request, Side side) {
   Checker checker("AdminRequest", side);
-  checker.enumerator("method", request.method, AdminMethod::kEcuDrain);
+  checker.enumerator("method", request.method, AdminMethod::kEcuMaintenance);
   if (request.has_ecu_mac) checker.ecu_mac(request.ecu_mac);
   if (request.has_to) checker.ecu_mac(request.to_ecu_mac);
   if (request.has_version) check_version(checker, request.version);

@@ -47,8 +47,12 @@ Error unknown_body(std::string_view message, unsigned type);
 // The verified root, in `frame`; null when the verifier refuses. After check_envelope only.
 template <typename Root>
 const Root* verified_root(const AlignedFrame& frame, const char* identifier) {
-  constexpr flatbuffers::uoffset_t kDepthMax = 8;         // The schemas nest 5 deep.
-  constexpr flatbuffers::uoffset_t kTableCountMax = 512;  // A full ListPage has 2 + 60 x 4.
+  constexpr flatbuffers::uoffset_t kDepthMax = 8;  // The schemas nest 5 deep.
+  // A full page of Programs has 2 + 512, a full ListPage 2 + 60 x 4.
+  constexpr flatbuffers::uoffset_t kTableCountMax = 640;
+  static_assert(
+      2 + kProgramsPageCountMax + 1 <= kTableCountMax && 2 + kListPageCountMax * 4 <= kTableCountMax,
+      "full pages pass, and one more is refused for what it is");
   flatbuffers::Verifier verifier(frame.data(), frame.size_bytes(), kDepthMax, kTableCountMax);
   return verifier.VerifyBuffer<Root>(identifier) ? flatbuffers::GetRoot<Root>(frame.data()) : nullptr;
 }

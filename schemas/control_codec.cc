@@ -17,6 +17,7 @@ static_assert(static_cast<int>(fb::FreezeState::MAX) == static_cast<int>(FreezeS
 static_assert(static_cast<int>(fb::ProgramState::MAX) == static_cast<int>(ProgramState::kStopped));
 static_assert(static_cast<int>(fb::Enforcer::MAX) == static_cast<int>(Enforcer::kWatchdog));
 static_assert(kListPageCountMax * kNotificationBytesMax < kControlFrameBytesMax);
+static_assert(kProgramsPageCountMax * kOwnedProgramBytesMax < kControlFrameBytesMax);
 
 // ---- writing: one overload for each alternative of ControlBody
 
@@ -65,9 +66,9 @@ Body write(Builder& builder, const HelloAnswer& answer) {
 }
 
 Body write(Builder& builder, const Heartbeat& heartbeat) {
-  return {fb::ControlBody::Heartbeat,
-          fb::CreateHeartbeat(builder, heartbeat.number, heartbeat.last_seq, heartbeat.waiting, heartbeat.ended)
-              .Union()};
+  return {fb::ControlBody::Heartbeat, fb::CreateHeartbeat(builder, heartbeat.number, heartbeat.last_seq,
+                                                          heartbeat.waiting, heartbeat.ended)
+                                          .Union()};
 }
 
 Body write(Builder& builder, const HeartbeatAnswer& answer) {
@@ -158,10 +159,9 @@ Body write(Builder& builder, const Prepare& prepare) {
 
 Body write(Builder& builder, const Go& go) {
   const fb::Id128 lineage = internal::write_id128(go.claim.lineage);
-  return {fb::ControlBody::Go,
-          fb::CreateGo(builder, &lineage, go.claim.slot, go.claim.uid, go.act_slot, go.act_uid,
-                       static_cast<fb::OnIsolation>(go.on_isolation))
-              .Union()};
+  return {fb::ControlBody::Go, fb::CreateGo(builder, &lineage, go.claim.slot, go.claim.uid, go.act_slot,
+                                            go.act_uid, static_cast<fb::OnIsolation>(go.on_isolation))
+                                   .Union()};
 }
 
 Body write(Builder& builder, const Discard& discard) {
@@ -278,7 +278,7 @@ Result<ControlBody> read(const fb::Heartbeat& table) {
 }
 
 Result<ControlBody> read(const fb::HeartbeatAnswer& table) {
-  return ControlBody(HeartbeatAnswer{table.number(), table.notify_heard()});
+  return ControlBody(HeartbeatAnswer{table.number(), table.notify_heard(), table.leased()});
 }
 
 Result<ControlBody> read(const fb::List& table) { return ControlBody(List{table.from_seq()}); }
@@ -376,8 +376,8 @@ Result<ControlBody> read(const fb::Prepare& table) {
 }
 
 Result<ControlBody> read(const fb::Go& table) {
-  return ControlBody(Go{claim_of(table), table.act_slot(), table.act_uid(),
-                        static_cast<OnIsolation>(table.on_isolation())});
+  return ControlBody(
+      Go{claim_of(table), table.act_slot(), table.act_uid(), static_cast<OnIsolation>(table.on_isolation())});
 }
 
 Result<ControlBody> read(const fb::Discard& table) { return ControlBody(Discard{claim_of(table)}); }

@@ -21,6 +21,7 @@ inline constexpr std::size_t kEcuRecordBytesMax = 384;
 enum class EcuRecordKind : std::uint8_t {
   kHello = 1,  // This session begins; whatever session there was before has ended.
   kLost = 2,   // The session has ended for good, and none of its `stop` programs runs.
+  kBye = 3,    // It has ended in order: what it ran is not lost.
 };
 std::string_view to_string(EcuRecordKind kind);  // "HELLO"
 
@@ -31,12 +32,14 @@ struct EcuRecord {
   std::uint64_t uid = 0;  // Random, never 0.
   std::string writer{};   // The name of a cmsd.
   std::uint64_t writer_incarnation = 0;
-  std::uint64_t written_at_us = 0;  // Wall clock of the writer; for people.
-  Incarnation incarnation = 0;      // Of the session.
-  std::uint64_t nonce = 0;          // HELLO: by which the session's own Hello is known again.
-  Id128 boot_id{};                  // HELLO: of the ECU's kernel.
+  std::uint64_t written_at_us = 0;      // Wall clock of the writer; for people.
+  Incarnation incarnation = 0;          // Of the session.
+  std::uint64_t nonce = 0;              // HELLO: by which the session's own Hello is known again.
+  Id128 boot_id{};                      // HELLO: of the ECU's kernel.
   Enforcer enforcer = Enforcer::kNone;  // Of the session.
-  bool maintenance = false;             // An operator has said that its silence is no loss.
+  // The newest session of this ECU that was LOST and had an enforcer: what it owned may be being restored. 0: none.
+  Incarnation lost_incarnation = 0;
+  bool maintenance = false;  // An operator has said that its silence is no loss.
 };
 
 // Asserts the limits.

@@ -67,7 +67,7 @@ TEST(HostileFrameTest, UnknownBodyIsRefused) {
   const Offset<void> n = in(notify), c = in(control), b = in(bulk), a = in(admin);
   expect_refused(decode_notify, finish_notify(notify, kEcuMac, 1, static_cast<fb::NotifyBody>(3), n),
                  "type 3");
-  expect_refused(decode_control, finish_control(control, static_cast<fb::ControlBody>(22), c), "type 22");
+  expect_refused(decode_control, finish_control(control, static_cast<fb::ControlBody>(24), c), "type 24");
   expect_refused(decode_bulk, finish_bulk(bulk, static_cast<fb::BulkBody>(6), b), "type 6");
   expect_refused(decode_admin, finish_admin(admin, static_cast<fb::AdminBody>(255), a), "type 255");
 }
@@ -175,12 +175,32 @@ TEST(HostileFrameTest, ControlLimitsAreCheckedAtTheLimitAndOver) {
   expect_refused(decode_control, hello(kEcuMac, 129, 0), "Hello.advertise_host");
   expect_refused(decode_control, hello(kEcuMac, 0, 129), "Hello.software");
 
+  const auto guarded_hello = [](bool guarded, const fb::Id128* boot_id, std::uint8_t enforcer) {
+    Builder builder;
+    fb::HelloBuilder table(builder);
+    table.add_ecu_mac(kEcuMac);
+    table.add_guarded(guarded);
+    if (boot_id != nullptr) table.add_boot_id(boot_id);
+    table.add_enforcer(static_cast<fb::Enforcer>(enforcer));
+    return finish_control(builder, fb::ControlBody::Hello, table.Finish().Union());
+  };
+  const fb::Id128 boot_id(0, 1);
+  const fb::Id128 zero(0, 0);
+  expect_taken(decode_control, guarded_hello(true, &boot_id, 2));
+  expect_taken(decode_control, guarded_hello(true, &boot_id, 0));
+  expect_taken(decode_control, guarded_hello(false, nullptr, 0));
+  expect_taken(decode_control, guarded_hello(false, &boot_id, 1));
+  expect_refused(decode_control, guarded_hello(true, nullptr, 1), "Hello.boot_id");
+  expect_refused(decode_control, guarded_hello(true, &zero, 1), "Hello.boot_id");
+  expect_refused(decode_control, guarded_hello(true, &boot_id, 3), "Hello.enforcer: 3");
+  expect_refused(decode_control, guarded_hello(false, nullptr, 255), "Hello.enforcer: 255");
+
   const auto answer = [](std::size_t name_bytes, std::uint32_t interval_ms, std::uint16_t code,
-                         std::size_t context_bytes) {
+                         std::size_t context_bytes, std::uint32_t lease_ms = 0) {
     Builder builder;
     const auto name = builder.CreateString(std::string(name_bytes, 'n'));
     const auto context = builder.CreateString(std::string(context_bytes, 'c'));
-    const auto table = fb::CreateHelloAnswer(builder, 1, 0, 0, 1, name, interval_ms, code, context);
+    const auto table = fb::CreateHelloAnswer(builder, 1, 0, 0, 1, name, interval_ms, code, context, lease_ms);
     return finish_control(builder, fb::ControlBody::HelloAnswer, table.Union());
   };
   expect_taken(decode_control, answer(128, 60'000, 21, 512));
@@ -190,6 +210,8 @@ TEST(HostileFrameTest, ControlLimitsAreCheckedAtTheLimitAndOver) {
   expect_refused(decode_control, answer(0, 60'001, 0, 0), "HelloAnswer.heartbeat_interval_ms");
   expect_refused(decode_control, answer(0, 1000, 22, 0), "HelloAnswer.code");
   expect_refused(decode_control, answer(0, 1000, 0, 513), "HelloAnswer.context");
+  expect_taken(decode_control, answer(0, 1000, 0, 0, 60'000));
+  expect_refused(decode_control, answer(0, 1000, 0, 0, 60'001), "HelloAnswer.lease_ms");
 
   const auto receipt = [](std::uint64_t seq, std::uint8_t level, std::uint16_t code,
                           const std::string& reason) {

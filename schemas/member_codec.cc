@@ -34,10 +34,11 @@ Bytes encode(const MemberRecord& record) {
   std::vector<fb::Bar> bars;
   bars.reserve(record.bars.size());
   for (const SessionId& bar : record.bars) bars.emplace_back(bar.ecu_mac.bits, bar.incarnation);
-  const auto bars_written =
-      bars.empty() ? internal::Offset<flatbuffers::Vector<const fb::Bar*>>() : builder.CreateVectorOfStructs(bars);
-  const auto root = fb::CreateMemberRecord(builder, kMemberFormatVersion, node, record.incarnation,
-                                           record.counter, record.resigned, record.written_at_us, software, bars_written);
+  const auto bars_written = bars.empty() ? internal::Offset<flatbuffers::Vector<const fb::Bar*>>()
+                                         : builder.CreateVectorOfStructs(bars);
+  const auto root =
+      fb::CreateMemberRecord(builder, kMemberFormatVersion, node, record.incarnation, record.counter,
+                             record.resigned, record.written_at_us, software, bars_written);
   return internal::finished(builder, root, fb::MemberRecordIdentifier(), kMemberRecordBytesMax);
 }
 

@@ -34,8 +34,9 @@ inline constexpr std::size_t kLabelCountMax = 16;
 inline constexpr std::size_t kLabelBytesMax = 64;
 inline constexpr std::size_t kFormatCountMax = 16;
 inline constexpr std::uint32_t kCpuLoadPermilleMax = 1000;
-inline constexpr std::size_t kListPageCountMax = 60;  // x kNotificationBytesMax < one frame
-inline constexpr std::size_t kProgramsPageCountMax = 512;  // OwnedProgram is below 80 bytes.
+inline constexpr std::size_t kListPageCountMax = 60;       // x kNotificationBytesMax < one frame
+inline constexpr std::size_t kOwnedProgramBytesMax = 80;   // In a frame.
+inline constexpr std::size_t kProgramsPageCountMax = 512;  // x kOwnedProgramBytesMax < one frame
 inline constexpr std::uint64_t kBlobSizeBytesMax = std::uint64_t{1} << 44;  // 16 TiB
 // Of the file: the digests of its chunks as well.
 inline constexpr std::uint64_t kStoredBytesMax = 2 * kBlobSizeBytesMax;
@@ -313,10 +314,10 @@ struct Programs {
 inline constexpr std::uint64_t kEcuFeatureMetrics = 1;   // Answers MetricsAsk.
 inline constexpr std::uint64_t kEcuFeatureRestores = 2;  // Takes Prepare, Go and Discard.
 inline constexpr std::uint64_t kEcuFeatureFreezes = 4;   // Takes Freeze and Thaw.
-using ControlBody = std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt,
-                                 Withdraw, WithdrawAnswer, Bye, MetricsAsk, Metrics, Prepare, Go, Discard,
-                                 RestoreReport, Freeze, Thaw, FreezeReport, Migrate, MigrateAnswer,
-                                 AskPrograms, Programs>;
+using ControlBody =
+    std::variant<Hello, HelloAnswer, Heartbeat, HeartbeatAnswer, List, ListPage, Receipt, Withdraw,
+                 WithdrawAnswer, Bye, MetricsAsk, Metrics, Prepare, Go, Discard, RestoreReport, Freeze, Thaw,
+                 FreezeReport, Migrate, MigrateAnswer, AskPrograms, Programs>;
 struct ControlMessage {
   Incarnation incarnation = 0;
   ControlBody body{};
@@ -376,6 +377,7 @@ enum class AdminMethod : std::uint8_t {
   kHistory = 17,
   kMigrate = 18,   // Moves a program, or asks how far that is, or cancels it.
   kEcuDrain = 19,  // The same of all programs of an ECU.
+  kEcuMaintenance = 20,
 };
 struct AdminRequest {
   std::uint64_t request_id = 0;

@@ -115,9 +115,11 @@ TEST(RestoreMessagesTest, PrepareIsCheckedAtTheLimitAndOver) {
 }
 
 TEST(RestoreMessagesTest, CommandsAndReportsAreCheckedAtTheLimitAndOver) {
-  const auto go = [](std::uint64_t slot, std::uint64_t uid, std::uint64_t act_slot, std::uint64_t act_uid) {
+  const auto go = [](std::uint64_t slot, std::uint64_t uid, std::uint64_t act_slot, std::uint64_t act_uid,
+                     std::uint8_t on_isolation = 1) {
     Builder builder;
-    const auto table = fb::CreateGo(builder, &kLineage, slot, uid, act_slot, act_uid);
+    const auto table = fb::CreateGo(builder, &kLineage, slot, uid, act_slot, act_uid,
+                                    static_cast<fb::OnIsolation>(on_isolation));
     return refused_field(decoded(builder, fb::ControlBody::Go, table.Union()));
   };
   EXPECT_EQ(go(2, 1, 3, 1), "");
@@ -125,6 +127,8 @@ TEST(RestoreMessagesTest, CommandsAndReportsAreCheckedAtTheLimitAndOver) {
   EXPECT_EQ(go(2, 0, 3, 1), "Go.uid");
   EXPECT_EQ(go(2, 1, 2, 1), "Go.act_slot");
   EXPECT_EQ(go(2, 1, 3, 0), "Go.act_uid");
+  EXPECT_EQ(go(2, 1, 3, 1, 0), "");
+  EXPECT_EQ(go(2, 1, 3, 1, 2), "Go.on_isolation");
 
   const auto discard = [](const fb::Id128* lineage, std::uint64_t slot) {
     Builder builder;
@@ -151,7 +155,7 @@ TEST(RestoreMessagesTest, CommandsAndReportsAreCheckedAtTheLimitAndOver) {
   EXPECT_EQ(report(0, 0, 0, "\x1b[2J"), "RestoreReport.context");
 }
 
-TEST(RestoreMessagesTest, FreezeAndThawNameAClaim) {
+TEST(RestoreMessagesTest, FreezeNamesAClaimAndThawAnyRecord) {
   const auto freeze = [](const fb::Id128* lineage, std::uint64_t slot, std::uint64_t uid) {
     Builder builder;
     const auto table = fb::CreateFreeze(builder, lineage, slot, uid, 7);
@@ -161,14 +165,98 @@ TEST(RestoreMessagesTest, FreezeAndThawNameAClaim) {
   EXPECT_EQ(freeze(nullptr, 2, 1), "Freeze.lineage");
   EXPECT_EQ(freeze(&kLineage, 1, 1), "Freeze.slot");
   EXPECT_EQ(freeze(&kLineage, 2, 0), "Freeze.uid");
-  const auto thaw = [](const fb::Id128* lineage, std::uint64_t slot, std::uint64_t uid) {
+  const auto thaw = [](const fb::Id128* lineage, std::uint64_t slot, std::uint64_t uid,
+                       std::uint8_t on_isolation = 1) {
     Builder builder;
-    const auto table = fb::CreateThaw(builder, lineage, slot, uid, 7);
+    const auto table =
+        fb::CreateThaw(builder, lineage, slot, uid, 7, static_cast<fb::OnIsolation>(on_isolation));
     return refused_field(decoded(builder, fb::ControlBody::Thaw, table.Union()));
   };
-  EXPECT_EQ(thaw(&kLineage, 3, 1), "");
+  EXPECT_EQ(thaw(&kLineage, 1, 1), "") << "GENESIS: it was never moved";
+  EXPECT_EQ(thaw(&kLineage, UINT64_MAX, UINT64_MAX, 0), "");
   EXPECT_EQ(thaw(nullptr, 3, 1), "Thaw.lineage");
+  EXPECT_EQ(thaw(&kLineage, 0, 1), "Thaw.slot");
   EXPECT_EQ(thaw(&kLineage, 3, 0), "Thaw.uid");
+  EXPECT_EQ(thaw(&kLineage, 3, 1, 2), "Thaw.on_isolation");
+}
+
+std::string programs(const fb::Id128* lineage, std::uint8_t state, std::size_t count) {
+  Builder builder;
+  const auto program = fb::CreateOwnedProgram(builder, 7, lineage, 4, static_cast<fb::ProgramState>(state));
+  const auto page = builder.CreateVector(std::vector<flatbuffers::Offset<fb::OwnedProgram>>(count, program));
+  return refused_field(
+      decoded(builder, fb::ControlBody::Programs, fb::CreatePrograms(builder, 1, page, 8, false).Union()));
+}
+
+TEST(RestoreMessagesTest, ProgramsAreCheckedAtTheLimitAndOver) {
+  const fb::Id128 zero(0, 0);
+  EXPECT_EQ(programs(&kLineage, 0, 0), "");
+  EXPECT_EQ(programs(&kLineage, 2, 512), "");
+  EXPECT_EQ(programs(&kLineage, 2, 513), "Programs.programs");
+  EXPECT_EQ(programs(&kLineage, 2, 900), "ControlMessage") << "more tables than any message has";
+  EXPECT_EQ(programs(&kLineage, 3, 1), "Programs.state");
+  EXPECT_EQ(programs(nullptr, 0, 1), "Programs.lineage");
+  EXPECT_EQ(programs(&zero, 0, 1), "Programs.lineage");
+}
+
+// Each program with fields of its own, so that the FlatBuffer shares nothing but what is the same of all.
+TEST(RestoreMessagesTest, AFullPageOfProgramsFitsItsFrame) {
+  Programs page;
+  page.number = page.next_program_id = UINT64_MAX;
+  page.end = false;
+  for (std::uint64_t i = 0; i < kProgramsPageCountMax; ++i) {
+    page.programs.push_back(OwnedProgram{UINT64_MAX - i, Lineage{UINT64_MAX, i + 1}, UINT64_MAX - 2 * i,
+                                         i % 2 == 0 ? ProgramState::kStopped : ProgramState::kFrozen});
+  }
+  const Bytes frame = encode(ControlMessage{UINT64_MAX, page});
+  EXPECT_LE(frame.size(), kProgramsPageCountMax * kOwnedProgramBytesMax);
+  EXPECT_LE(frame.size(), kControlFrameBytesMax);
+  const auto again = decode_control(frame.data(), frame.size());
+  ASSERT_TRUE(again.ok()) << again.error().message();
+  EXPECT_EQ(std::get<Programs>(again->body).programs.size(), kProgramsPageCountMax);
+}
+
+TEST(RestoreMessagesTest, EnforcersAndStatesOfProgramsHaveTheirNames) {
+  EXPECT_EQ(to_string(Enforcer::kNone), "none");
+  EXPECT_EQ(to_string(Enforcer::kGuard), "guard");
+  EXPECT_EQ(to_string(Enforcer::kWatchdog), "watchdog");
+  EXPECT_EQ(to_string(ProgramState::kRunning), "running");
+  EXPECT_EQ(to_string(ProgramState::kFrozen), "frozen");
+  EXPECT_EQ(to_string(ProgramState::kStopped), "stopped");
+}
+
+// What a peer that knows nothing of run leases sends means what it meant before there were any.
+TEST(RestoreMessagesTest, AbsentFieldsOfRunLeasesMeanThatThereIsNone) {
+  const auto body_of = [](fb::ControlBody type, auto create) {
+    Builder builder;
+    const auto message = decoded(builder, type, create(builder).Union());
+    EXPECT_TRUE(message.ok()) << message.error().message();
+    return message.ok() ? message->body : ControlBody(Bye{});
+  };
+  const auto hello = std::get<Hello>(
+      body_of(fb::ControlBody::Hello, [](Builder& b) { return fb::CreateHello(b, 1, 1, 0, kEcuMac); }));
+  EXPECT_FALSE(hello.guarded);
+  EXPECT_EQ(hello.boot_id, Id128{});
+  EXPECT_EQ(hello.enforcer, Enforcer::kNone);
+  const auto answer = std::get<HelloAnswer>(
+      body_of(fb::ControlBody::HelloAnswer, [](Builder& b) { return fb::CreateHelloAnswer(b, 1); }));
+  EXPECT_EQ(answer.lease_ms, 0U);
+  const auto beat = std::get<Heartbeat>(
+      body_of(fb::ControlBody::Heartbeat, [](Builder& b) { return fb::CreateHeartbeat(b, 1); }));
+  EXPECT_EQ(beat.ended, 0U);
+  const auto beaten = std::get<HeartbeatAnswer>(
+      body_of(fb::ControlBody::HeartbeatAnswer, [](Builder& b) { return fb::CreateHeartbeatAnswer(b, 1); }));
+  EXPECT_FALSE(beaten.leased);
+  const auto go = std::get<Go>(
+      body_of(fb::ControlBody::Go, [](Builder& b) { return fb::CreateGo(b, &kLineage, 2, 1, 3, 1); }));
+  EXPECT_EQ(go.on_isolation, OnIsolation::kKeep);
+  const auto thaw = std::get<Thaw>(
+      body_of(fb::ControlBody::Thaw, [](Builder& b) { return fb::CreateThaw(b, &kLineage, 2, 1, 7); }));
+  EXPECT_EQ(thaw.on_isolation, OnIsolation::kKeep);
+  const auto page = std::get<Programs>(
+      body_of(fb::ControlBody::Programs, [](Builder& b) { return fb::CreatePrograms(b, 1); }));
+  EXPECT_TRUE(page.programs.empty());
+  EXPECT_FALSE(page.end) << "whoever says nothing has not said that it was all";
 }
 
 TEST(RestoreMessagesTest, AFreezeReportNamesItsLastCheckpointWhenItIsFrozen) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "schemas/claim_record.h"
+#include "schemas/ecu_record.h"
 #include "schemas/member_record.h"
 #include "schemas/messages.h"
 
@@ -37,16 +38,22 @@ inline auto fields(const Notification& m) {
 }
 inline auto fields(const Hello& m) {
   const auto& [version, version_min, features, ecu_mac, incarnation, nonce, guarded, host_id, port, host,
-               software, last_seq] = m;
+               software, last_seq, boot_id, enforcer] = m;
   return std::tie(version, version_min, features, ecu_mac, incarnation, nonce, guarded, host_id, port, host,
-                  software, last_seq);
+                  software, last_seq, boot_id, enforcer);
 }
 inline auto fields(const HelloAnswer& m) {
-  const auto& [version, features, nonce, incarnation, name, interval, code, context] = m;
-  return std::tie(version, features, nonce, incarnation, name, interval, code, context);
+  const auto& [version, features, nonce, incarnation, name, interval, code, context, lease_ms] = m;
+  return std::tie(version, features, nonce, incarnation, name, interval, code, context, lease_ms);
 }
-inline auto fields(const Heartbeat& m) { return std::tie(m.number, m.last_seq, m.waiting); }
-inline auto fields(const HeartbeatAnswer& m) { return std::tie(m.number, m.notify_heard); }
+inline auto fields(const Heartbeat& m) {
+  const auto& [number, last_seq, waiting, ended] = m;
+  return std::tie(number, last_seq, waiting, ended);
+}
+inline auto fields(const HeartbeatAnswer& m) {
+  const auto& [number, notify_heard, leased] = m;
+  return std::tie(number, notify_heard, leased);
+}
 inline auto fields(const List& m) { return std::tie(m.from_seq); }
 inline auto fields(const Receipt& m) {
   const auto& [program_id, seq, level, code, reason, newer, known_ms, lives, lineage, owner_epoch] = m;
@@ -59,8 +66,8 @@ inline auto fields(const MetricsAsk& m) { return std::tie(m.number); }
 inline auto fields(const CheckpointFormat& m) { return std::tie(m.name, m.version_max); }
 inline auto fields(const ClaimRef& m) { return std::tie(m.lineage, m.slot, m.uid); }
 inline auto fields(const Go& m) {
-  const auto& [claim, act_slot, act_uid] = m;
-  return std::tuple_cat(fields(claim), std::tie(act_slot, act_uid));
+  const auto& [claim, act_slot, act_uid, on_isolation] = m;
+  return std::tuple_cat(fields(claim), std::tie(act_slot, act_uid, on_isolation));
 }
 inline auto fields(const Discard& m) { return fields(m.claim); }
 inline auto fields(const Prepare& m) {
@@ -72,7 +79,10 @@ inline auto fields(const RestoreReport& m) {
   return std::tuple_cat(fields(claim), std::tie(act_uid, state, received, program_id, code, context));
 }
 inline auto fields(const Freeze& m) { return std::tuple_cat(fields(m.claim), std::tie(m.program_id)); }
-inline auto fields(const Thaw& m) { return std::tuple_cat(fields(m.record), std::tie(m.program_id)); }
+inline auto fields(const Thaw& m) {
+  const auto& [record, program_id, on_isolation] = m;
+  return std::tuple_cat(fields(record), std::tie(program_id, on_isolation));
+}
 inline auto fields(const FreezeReport& m) {
   const auto& [claim, program_id, state, last, code, context] = m;
   return std::tuple_cat(fields(claim), std::tie(program_id, state, last, code, context));
@@ -81,6 +91,14 @@ inline auto fields(const Migrate& m) {
   return std::tie(m.request_id, m.program_id, m.owner_epoch, m.has_to, m.to_ecu_mac);
 }
 inline auto fields(const MigrateAnswer& m) { return std::tie(m.request_id, m.code, m.context); }
+inline auto fields(const AskPrograms& m) {
+  const auto& [number, from_program_id] = m;
+  return std::tie(number, from_program_id);
+}
+inline auto fields(const OwnedProgram& m) {
+  const auto& [program_id, lineage, owner_epoch, state] = m;
+  return std::tie(program_id, lineage, owner_epoch, state);
+}
 inline auto fields(const Fetch& m) {
   return std::tie(m.transfer_id, m.checkpoint, m.offset_bytes, m.limit_bytes);
 }
@@ -129,6 +147,11 @@ bool same(const std::vector<T>& a, const std::vector<T>& b) {
 inline bool same(const ListPage& a, const ListPage& b) {
   return same(a.notifications, b.notifications) &&
          std::tie(a.next_seq, a.last_seq, a.end) == std::tie(b.next_seq, b.last_seq, b.end);
+}
+inline bool same(const Programs& a, const Programs& b) {
+  const auto& [number, programs, next_program_id, end] = a;
+  return std::tie(number, next_program_id, end) == std::tie(b.number, b.next_program_id, b.end) &&
+         same(programs, b.programs);
 }
 inline bool same(const Metrics& a, const Metrics& b) {
   const auto& [number, age, cpus, load, total, available, arch, os, formats, labels, draining] = a;
@@ -217,10 +240,11 @@ inline std::vector<ControlMessage> control_messages() {
   page.end = false;
   const ClaimRef claim{Lineage{0x1111, 0x2222}, 2, 102};
   std::vector<ControlBody> bodies = {
-      Hello{2, 3, 4, kEcu, 65536, 6, true, Id128{7, 8}, 7600, "ecu-1.example", "rtcr 1.0", 12},
-      HelloAnswer{2, 3, 4, 5, "cms-a", 250, Code::kNotFound, "say hello again"},
-      Heartbeat{1, 2, 3},
-      HeartbeatAnswer{1, 2},
+      Hello{2, 3, 4, kEcu, 65536, 6, true, Id128{7, 8}, 7600, "ecu-1.example", "rtcr 1.0", 12, Id128{9, 10},
+            Enforcer::kWatchdog},
+      HelloAnswer{2, 3, 4, 5, "cms-a", 250, Code::kNotFound, "say hello again", 5000},
+      Heartbeat{1, 2, 3, 4},
+      HeartbeatAnswer{1, 2, true},
       List{8},
       page,
       Receipt{7, 3, ReceiptLevel::kDropped, Code::kSourceChanged, "file grew", {}, 0, false},
@@ -232,16 +256,23 @@ inline std::vector<ControlMessage> control_messages() {
       MetricsAsk{31},
       Metrics{31, 32, 4, 333, 8 << 20, 5 << 20, "aarch64", "linux", {{"criu", 3}, {"raw", 1}}, {"gpu"}, true},
       Prepare{claim, kSession, full_notification(), 7403},
-      Go{claim, 3, 103},
+      Go{claim, 3, 103, OnIsolation::kStop},
       Discard{claim},
       RestoreReport{claim, 103, RestoreState::kRefused, 4096, 8, Code::kNoSpace, "no room"},
       Freeze{claim, 7},
-      Thaw{ClaimRef{claim.lineage, 3, 104}, 7},
+      Thaw{ClaimRef{claim.lineage, 1, 104}, 7, OnIsolation::kStop},
       FreezeReport{claim, 7, FreezeState::kFrozen, Version{65536, 4}, Code::kOk, ""},
       FreezeReport{claim, 7, FreezeState::kRefused, {}, Code::kUnsupported, "cannot be stopped"},
       Migrate{1, 7, 4, true, kEcu},
       Migrate{2, 0, 0, false, {}},
       MigrateAnswer{1, Code::kFenced, "it runs as 02:00:00:00:00:02/1"},
+      AskPrograms{41, 7},
+      Programs{41,
+               {OwnedProgram{7, claim.lineage, 4, ProgramState::kStopped},
+                OwnedProgram{8, Lineage{3, 4}, 0, ProgramState::kFrozen},
+                OwnedProgram{9, Lineage{5, 6}, UINT64_MAX, ProgramState::kRunning}},
+               10,
+               false},
   };
   std::vector<ControlMessage> messages;
   for (ControlBody& body : bodies) messages.push_back(ControlMessage{65536, std::move(body)});
@@ -388,12 +419,77 @@ inline std::vector<ClaimRecord> claim_records() {
 
 // ---- members
 inline bool same(const MemberRecord& a, const MemberRecord& b) {
-  const auto& [node, incarnation, counter, resigned, written_at, software] = a;
-  return std::tie(node, incarnation, counter, resigned, written_at, software) ==
-         std::tie(b.node, b.incarnation, b.counter, b.resigned, b.written_at_us, b.software);
+  const auto& [node, incarnation, counter, resigned, written_at, software, bars] = a;
+  return std::tie(node, incarnation, counter, resigned, written_at, software, bars) ==
+         std::tie(b.node, b.incarnation, b.counter, b.resigned, b.written_at_us, b.software, b.bars);
 }
 inline std::vector<MemberRecord> member_records() {
-  return {MemberRecord{"cms-a", 9, 42, true, 1234567, "cmsd 0.1"}, MemberRecord{"b", 1, 1, false, 0, ""}};
+  return {MemberRecord{"cms-a", 9, 42, true, 1234567, "cmsd 0.1", {}},
+          MemberRecord{"b", 1, 1, false, 0, "", {}},
+          MemberRecord{"cms-c",
+                       10,
+                       43,
+                       false,
+                       1234568,
+                       "cmsd 0.2",
+                       {kSession, SessionId{EcuMac{0x020000000002}, 131072}}}};
+}
+
+// ---- the logs of ECUs
+inline bool same(const EcuRecord& a, const EcuRecord& b) {
+  const auto fields_of = [](const EcuRecord& m) {
+    const auto& [kind, ecu_mac, slot, uid, writer, writer_incarnation, written_at, incarnation, nonce,
+                 boot_id, enforcer, lost_incarnation, maintenance] = m;
+    return std::tie(kind, ecu_mac, slot, uid, writer, writer_incarnation, written_at, incarnation, nonce,
+                    boot_id, enforcer, lost_incarnation, maintenance);
+  };
+  return fields_of(a) == fields_of(b);
+}
+
+// A log: a session began, an operator asked for maintenance, the session was lost, another began and ended in order.
+inline std::vector<EcuRecord> ecu_records() {
+  EcuRecord hello;
+  hello.ecu_mac = kEcu;
+  hello.slot = 1;
+  hello.uid = 201;
+  hello.writer = "cms-a";
+  hello.writer_incarnation = 9;
+  hello.written_at_us = 1234567;
+  hello.incarnation = 65536;
+  hello.nonce = 0xabcd;
+  hello.boot_id = Id128{11, 12};
+  hello.enforcer = Enforcer::kGuard;
+
+  EcuRecord maintained = hello;
+  maintained.slot = 2;
+  maintained.uid = 202;
+  maintained.maintenance = true;
+
+  EcuRecord lost = hello;
+  lost.kind = EcuRecordKind::kLost;
+  lost.slot = 3;
+  lost.uid = 203;
+  lost.nonce = 0;
+  lost.boot_id = Id128{};
+  lost.lost_incarnation = lost.incarnation;
+
+  EcuRecord again = hello;
+  again.slot = 4;
+  again.uid = 204;
+  again.writer = "cms-b";
+  again.writer_incarnation = 10;
+  again.incarnation = 131072;
+  again.nonce = 0;  // May be any.
+  again.boot_id = Id128{0, 13};
+  again.enforcer = Enforcer::kNone;
+  again.lost_incarnation = lost.incarnation;
+
+  EcuRecord bye = again;
+  bye.kind = EcuRecordKind::kBye;
+  bye.slot = 5;
+  bye.uid = 205;
+  bye.boot_id = Id128{};
+  return {hello, maintained, lost, again, bye};
 }
 
 }  // namespace cms::wire

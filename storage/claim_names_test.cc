@@ -133,6 +133,62 @@ TEST(ClaimFile, ComesBackUnderItsNameAndAsItsKindOnly) {
   EXPECT_EQ(decode_claim_file("name", ClaimFileKind::kMember, text).error().code, Code::kCorrupt);
 }
 
+TEST(ClaimFile, OfAMemberIsAsManySectorsAsItTakesAndNoMore) {
+  const auto written = [](std::size_t size, char c) {
+    return encode_claim_file("name", {ClaimFileKind::kMember, {}, std::string(size, c)});
+  };
+  EXPECT_EQ(written(1, 'x').size(), 1024U);
+  EXPECT_EQ(written(960, 'x').size(), 1024U);
+  EXPECT_EQ(written(961, 'x').size(), 2048U);
+  EXPECT_EQ(written(1984, 'x').size(), 2048U);
+  EXPECT_EQ(kMemberBytesMax, 17344U);
+  EXPECT_EQ(written(kMemberBytesMax, 'x').size(), 17408U);
+  const std::string text = written(961, 'a');
+  EXPECT_EQ(hex_of(text.substr(12, 4)), "c1030000");
+  EXPECT_EQ(text.substr(64), std::string(961, 'a') + std::string(1023, '\0'));
+  const std::string covered = "name\n" + text.substr(0, 48) + text.substr(64);
+  EXPECT_EQ(hex_of(text.substr(48, 16)), to_string(digest_of(covered.data(), covered.size())));
+}
+
+// The length is read before the digest can be: whatever it says, nothing beyond the file is looked at.
+TEST(ClaimFile, OfAMemberWithALengthThatIsNotTrueIsCorrupt) {
+  const std::string text = encode_claim_file("name", {ClaimFileKind::kMember, {}, std::string(2000, 'm')});
+  const auto refusal = [&](std::uint32_t length) {
+    std::string altered = text;
+    for (int i = 0; i < 4; ++i)
+      altered[static_cast<std::size_t>(12 + i)] = static_cast<char>(length >> (8 * i));
+    const auto decoded = decode_claim_file("name", ClaimFileKind::kMember, altered);
+    return decoded.ok() ? make_error(Code::kOk, "") : decoded.error();
+  };
+  EXPECT_EQ(refusal(2000).code, Code::kOk);
+  for (const std::uint32_t length : {0U, 1U, 960U, 961U, 1999U, 2001U, 17344U, 17345U, UINT32_MAX}) {
+    EXPECT_EQ(refusal(length).code, Code::kCorrupt) << length;
+  }
+  EXPECT_EQ(refusal(17344).context, "cut off after 3072 bytes of 17408");
+  EXPECT_EQ(refusal(17345).context, "impossible length");
+}
+
+TEST(ClaimFile, OfAMemberEndsWithItsRecordWhateverIsBehindIt) {
+  const std::string text = encode_claim_file("name", {ClaimFileKind::kMember, {}, "short"});
+  const auto seen = [](ClaimFileKind kind, const std::string& file) {
+    const auto decoded = decode_claim_file("name", kind, file);
+    return decoded.ok() ? decoded->bytes : std::string(to_string(decoded.error().code));
+  };
+  EXPECT_EQ(seen(ClaimFileKind::kMember, text), "short");
+  EXPECT_EQ(seen(ClaimFileKind::kMember, text + "x"), "short");
+  EXPECT_EQ(seen(ClaimFileKind::kMember, text + std::string(16384, 'x')), "short");
+  std::string altered = text;
+  altered[1023] = 'x';
+  EXPECT_EQ(seen(ClaimFileKind::kMember, altered), "corrupt")
+      << "in the last sector written, all bytes count";
+  const std::string record = encode_claim_file("name", {ClaimFileKind::kRecord, {}, "short"});
+  EXPECT_EQ(seen(ClaimFileKind::kRecord, record), "short");
+  EXPECT_EQ(seen(ClaimFileKind::kRecord, record + "x"), "corrupt");
+  const std::string longer = encode_claim_file("name", {ClaimFileKind::kMember, {}, std::string(961, 'x')});
+  EXPECT_EQ(seen(ClaimFileKind::kRecord, longer), "corrupt");
+  EXPECT_EQ(seen(ClaimFileKind::kRecord, longer.substr(0, 1024)), "corrupt");
+}
+
 TEST(ClaimFile, IsCorruptWithAnyBitOtherOrAnyByteMissing) {
   const std::string text = encode_claim_file("name", {ClaimFileKind::kRecord, Id128{1, 2}, "bytes"});
   for (std::size_t i = 0; i < text.size(); ++i) {

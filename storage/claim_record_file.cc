@@ -53,11 +53,26 @@ Digest digest_for(const std::string& file_name, const std::string& text) {
 
 Error corrupt(const std::string& what) { return make_error(Code::kCorrupt, what); }
 
+constexpr std::size_t record_bytes_max_of(ClaimFileKind kind) {
+  return kind == ClaimFileKind::kRecord ? kRecordBytesMax : kMemberBytesMax;
+}
+
+// A frame and a record of that length, in whole sectors.
+constexpr std::size_t written_bytes(std::size_t record_bytes) {
+  return (kClaimFrameBytes + record_bytes + kClaimFileBytes - 1) / kClaimFileBytes * kClaimFileBytes;
+}
+static_assert(written_bytes(kRecordBytesMax) == kClaimFileBytes);
+static_assert(written_bytes(kMemberBytesMax) == kMemberFileBytesMax);
+
+Error cut_off(std::size_t size_bytes, std::size_t whole_bytes) {
+  return corrupt("cut off after " + std::to_string(size_bytes) + " bytes of " + std::to_string(whole_bytes));
+}
+
 }  // namespace
 
 std::string encode_claim_file(const std::string& file_name, const ClaimFile& file) {
-  CMS_ASSERT(!file.bytes.empty() && file.bytes.size() <= kRecordBytesMax);
-  std::string text(kClaimFileBytes, '\0');
+  CMS_ASSERT(!file.bytes.empty() && file.bytes.size() <= record_bytes_max_of(file.kind));
+  std::string text(written_bytes(file.bytes.size()), '\0');
   std::copy(kMagic.begin(), kMagic.end(), text.begin());
   put_le(text, kAtVersion, kClaimFormatVersion, 2);
   put_le(text, kAtKind, static_cast<std::uint16_t>(file.kind), 2);
@@ -70,29 +85,31 @@ std::string encode_claim_file(const std::string& file_name, const ClaimFile& fil
 
 Result<ClaimFile> decode_claim_file(const std::string& file_name, ClaimFileKind kind,
                                     const std::string& text) {
-  if (text.size() != kClaimFileBytes) {
-    return corrupt(text.size() > kClaimFileBytes ? "longer than " + std::to_string(kClaimFileBytes) + " bytes"
-                                                 : "cut off after " + std::to_string(text.size()) +
-                                                       " bytes of " + std::to_string(kClaimFileBytes));
+  if (text.size() < kClaimFileBytes) return cut_off(text.size(), kClaimFileBytes);
+  if (kind == ClaimFileKind::kRecord && text.size() > kClaimFileBytes) {
+    return corrupt("longer than " + std::to_string(kClaimFileBytes) + " bytes");
   }
   const bool ours = std::equal(kMagic.begin(), kMagic.end(), text.begin(),
                                [](unsigned char a, char b) { return a == static_cast<unsigned char>(b); });
   if (!ours) return corrupt("not the file of a claim (wrong magic)");
-  // Before the version: magic, digest and length of the file stay in every version.
-  if (get_id(text, kAtDigest) != digest_for(file_name, text)) {
+  // How much was written with it, and has the digest. So far this may be anything.
+  const std::uint64_t length = get_le(text, kAtLength, 4);
+  if (length == 0 || length > record_bytes_max_of(kind)) return corrupt("impossible length");
+  if (text.size() < written_bytes(length)) return cut_off(text.size(), written_bytes(length));
+  const std::string written = text.substr(0, written_bytes(length));
+  // Before the version: magic, length and digest stay in every version.
+  if (get_id(written, kAtDigest) != digest_for(file_name, written)) {
     return corrupt("its digest is not that of its bytes and its name");
   }
-  const std::uint64_t version = get_le(text, kAtVersion, 2);
+  const std::uint64_t version = get_le(written, kAtVersion, 2);
   if (version > kClaimFormatVersion) {
     return make_error(Code::kUnsupported, "claim format " + std::to_string(version) +
                                               "; this program knows up to " +
                                               std::to_string(kClaimFormatVersion));
   }
   if (version == 0) return corrupt("impossible version");
-  if (get_le(text, kAtKind, 2) != static_cast<std::uint16_t>(kind)) return corrupt("of another kind");
-  const std::uint64_t length = get_le(text, kAtLength, 4);
-  if (length == 0 || length > kRecordBytesMax) return corrupt("impossible length");
-  return ClaimFile{kind, get_id(text, kAtNonce), text.substr(kAtBytes, length)};
+  if (get_le(written, kAtKind, 2) != static_cast<std::uint16_t>(kind)) return corrupt("of another kind");
+  return ClaimFile{kind, get_id(written, kAtNonce), written.substr(kAtBytes, length)};
 }
 
 }  // namespace cms::storage

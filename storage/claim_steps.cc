@@ -432,10 +432,20 @@ Status check_log_shard(std::uint32_t log_shard) {
                                                 std::to_string(kLogShardCount));
 }
 
-Status check_record_bytes(const std::string& record) {
-  if (!record.empty() && record.size() <= kRecordBytesMax) return ok_status();
-  return make_error(Code::kInvalidArgument, "a record has 1 to " + std::to_string(kRecordBytesMax) +
+namespace {
+Status check_size(const char* what, const std::string& record, std::size_t bytes_max) {
+  if (!record.empty() && record.size() <= bytes_max) return ok_status();
+  return make_error(Code::kInvalidArgument, std::string(what) + " has 1 to " + std::to_string(bytes_max) +
                                                 " bytes, not " + std::to_string(record.size()));
+}
+}  // namespace
+
+Status check_record_bytes(const std::string& record) {
+  return check_size("a record", record, kRecordBytesMax);
+}
+
+Status check_member_bytes(const std::string& record) {
+  return check_size("a member's record", record, kMemberBytesMax);
 }
 
 }  // namespace cms::storage

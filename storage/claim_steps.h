@@ -124,5 +124,6 @@ Status check_node_name(const std::string& node);
 Status check_log_shard(std::uint32_t log_shard);
 // kInvalidArgument: empty, or too long.
 Status check_record_bytes(const std::string& record);
+Status check_member_bytes(const std::string& record);
 
 }  // namespace cms::storage

@@ -43,6 +43,8 @@ std::uint32_t log_shard_of(const LogId& log);
 
 using Slot = std::uint64_t;                          // From 1; 0: none.
 inline constexpr std::size_t kRecordBytesMax = 960;  // With the frame around it 1024, one write.
+inline constexpr std::size_t kMemberBytesMax =
+    17 * 1024 - 64;  // A member's; with the frame 17 KiB, one write.
 
 struct LogSlot {
   LogId log{};
@@ -152,9 +154,10 @@ class ClaimStore {
   virtual Status list_logs(std::uint32_t log_shard, const std::function<void(const LogId&, Slot head)>& visit,
                            std::uint64_t* unknown) = 0;
 
-  // Writes our member record, at most kRecordBytesMax, durable on return; replaces the former one. A
-  // late write of an earlier life cannot reach it: each life has its own file. One of our own that was not
-  // answered may, and show the former record until the next write: so records carry a number.
+  // Writes our member record, at most kMemberBytesMax, durable on return; replaces the former one, whichever is
+  // longer. A late write of an earlier life cannot reach it: each life has its own file. One of our own that
+  // was not answered may, and show the former record until the next write: so records carry a number. A write
+  // that was done in part, or is being done, shows as kCorrupt, or as the former record, until the next one.
   // kInvalidArgument: it is empty or too long. kNoSpace, kQuota.
   virtual Status write_member(const std::string& record) = 0;
   // All members' records, the dead ones' too.

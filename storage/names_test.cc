@@ -62,22 +62,52 @@ TEST(FileName, IsNotQuotedWhenItIsRefused) {
   EXPECT_EQ(parse_file_name("\033[2J").error().context.find('\033'), std::string::npos);
 }
 
-TEST(StoreFormat, OtherTimersOfMembersAreRefusedAndAbsentOnesAreOurs) {
+// What a store has and what a program takes are written here once more, on purpose.
+const std::pair<std::string, std::string> kTimersOfAStore[] = {{"member_self_ms", "3000"},
+                                                               {"member_dead_ms", "12000"},
+                                                               {"ecu_fence_ms", "5000"},
+                                                               {"ecu_stop_ms", "1000"},
+                                                               {"ecu_dead_ms", "8000"}};
+
+TEST(StoreFormat, OtherTimersAreRefusedAndNamed) {
   const std::string text = encode_format({kLayoutVersion, "0123456789abcdef0123456789abcdef"});
-  EXPECT_NE(text.find("member_self_ms = 3000\n"), std::string::npos) << text;
-  const std::size_t at = text.find("member_dead_ms = 12000\n");
-  ASSERT_NE(at, std::string::npos) << text;
-  EXPECT_TRUE(decode_format(text).ok());
-  EXPECT_TRUE(decode_format(text.substr(0, text.find("member_self_ms"))).ok()) << "a store of before";
-  std::string other = text;
-  other.replace(at, 22, "member_dead_ms = 20000");
-  const auto refused = decode_format(other);
-  ASSERT_FALSE(refused.ok());
-  EXPECT_EQ(refused.error().code, Code::kUnsupported);
-  EXPECT_NE(refused.error().context.find("member_dead_ms is 20000; this program has 12000"),
-            std::string::npos);
-  other.replace(at, 22, "member_dead_ms = soon!");
-  EXPECT_EQ(decode_format(other).error().code, Code::kCorrupt);
+  ASSERT_TRUE(decode_format(text).ok());
+  for (const auto& [key, value] : kTimersOfAStore) {
+    const std::string line = "\n" + key + " = " + value + "\n";
+    const std::size_t at = text.find(line);
+    ASSERT_NE(at, std::string::npos) << text;
+    const auto with = [&, key = key](const std::string& other) {
+      std::string changed = text;
+      return decode_format(changed.replace(at, line.size(), "\n" + key + " = " + other + "\n"));
+    };
+    EXPECT_TRUE(with(value).ok());
+    for (const std::string& other : {value + "0", std::string("0"), std::string("18446744073709551615")}) {
+      const auto refused = with(other);
+      ASSERT_FALSE(refused.ok()) << key;
+      EXPECT_EQ(refused.error().code, Code::kUnsupported);
+      EXPECT_NE(refused.error().context.find(key + " is " + other + "; this program has " + value),
+                std::string::npos)
+          << refused.error().message();
+    }
+    for (const std::string& no_number : {std::string("soon!"), std::string(), "-" + value, value + ".0"}) {
+      const auto refused = with(no_number);
+      ASSERT_FALSE(refused.ok()) << key;
+      EXPECT_EQ(refused.error().code, Code::kCorrupt);
+      EXPECT_NE(refused.error().context.find(key + " is not a number"), std::string::npos);
+    }
+  }
+}
+
+TEST(StoreFormat, AbsentTimersAreThoseOfTheProgram) {
+  const std::string text = encode_format({kLayoutVersion, "0123456789abcdef0123456789abcdef"});
+  EXPECT_TRUE(decode_format(text.substr(0, text.find("member_self_ms"))).ok()) << "before there were members";
+  EXPECT_TRUE(decode_format(text.substr(0, text.find("ecu_fence_ms"))).ok())
+      << "before there were run leases";
+  for (const auto& [key, value] : kTimersOfAStore) {
+    std::string without = text;
+    const std::string line = key + " = " + value + "\n";
+    EXPECT_TRUE(decode_format(without.replace(text.find(line), line.size(), "")).ok()) << key;
+  }
 }
 
 TEST(StoreFormat, RefusalsNameTheLineAndDoNotQuoteIt) {

@@ -23,15 +23,26 @@ std::string_view unquote(std::string_view text) {
 
 Error bad(const std::string& what) { return make_error(Code::kCorrupt, "FORMAT: " + what); }
 
+struct Timer {
+  std::string_view key;
+  std::uint64_t ms;
+};
+constexpr Timer kTimers[] = {{"member_self_ms", kMemberSelfMs},
+                             {"member_dead_ms", kMemberDeadMs},
+                             {"ecu_fence_ms", kEcuFenceMs},
+                             {"ecu_stop_ms", kEcuStopMs},
+                             {"ecu_dead_ms", kEcuDeadMs}};
+
 }  // namespace
 
 std::string encode_format(const StoreFormat& format) {
-  return "# A store of checkpoints of the Checkpoint Management System. Written once; do not edit.\n"
-         "layout_version = " +
-         std::to_string(format.layout_version) + "\n" + "fleet_id = \"" + format.fleet_id + "\"\n" +
-         "shard_count = " + std::to_string(kShardCount) + "\n" +  //
-         "member_self_ms = " + std::to_string(kMemberSelfMs) + "\n" +
-         "member_dead_ms = " + std::to_string(kMemberDeadMs) + "\n";
+  std::string text =
+      "# A store of checkpoints of the Checkpoint Management System. Written once; do not edit.\n"
+      "layout_version = " +
+      std::to_string(format.layout_version) + "\n" + "fleet_id = \"" + format.fleet_id + "\"\n" +
+      "shard_count = " + std::to_string(kShardCount) + "\n";
+  for (const Timer& timer : kTimers) text += std::string(timer.key) + " = " + std::to_string(timer.ms) + "\n";
+  return text;
 }
 
 Result<StoreFormat> decode_format(const std::string& text) {
@@ -63,8 +74,7 @@ Result<StoreFormat> decode_format(const std::string& text) {
   }
   const auto fleet_id = parse_id128(unquote(values["fleet_id"]));
   if (!fleet_id) return bad("fleet_id is missing or not 32 hexadecimal digits in quotes");
-  for (const auto& [key, ours] : {std::pair<std::string_view, std::uint64_t>{"member_self_ms", kMemberSelfMs},
-                                  {"member_dead_ms", kMemberDeadMs}}) {
+  for (const auto& [key, ours] : kTimers) {
     const auto found = values.find(key);
     if (found == values.end()) continue;
     const auto value = parse_u64(found->second);

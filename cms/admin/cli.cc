@@ -39,6 +39,7 @@ struct Options {
   std::string to_ecu_mac;
   std::string deadline;
   bool cancel = false;
+  std::string on_off{};
 };
 
 // "5s", "500ms", "2m", or a plain number of seconds.
@@ -97,6 +98,7 @@ class Program {
   int ecu_failed();
   int migrate(const Key& key);
   int ecu_drain();
+  int ecu_maintenance();
   // Tells it, and follows it to its end.
   int begin_moves(wire::AdminRequest request);
   int plan();
@@ -285,6 +287,20 @@ int Program::ecu_drain() {
   return begin_moves(request);
 }
 
+int Program::ecu_maintenance() {
+  wire::AdminRequest request;
+  request.method = wire::AdminMethod::kEcuMaintenance;
+  request.has_ecu_mac = true;
+  request.ecu_mac = *parse_ecu_mac(options_.ecu_mac);
+  const bool wanted = options_.on_off == "on";
+  request.cancel = !wanted;
+  if (const auto exit_code = connect()) return *exit_code;
+  const auto begun = ask_once(request);
+  if (!begun) return failed(begun.error());
+  request.all = true;  // From now on only whether it is so.
+  return follow(request, [wanted](const std::string& json) { return maintenance_state(json, wanted); });
+}
+
 int Program::begin_moves(wire::AdminRequest request) {
   if (const auto exit_code = connect()) return *exit_code;
   const auto begun = ask_once(request);
@@ -444,6 +460,11 @@ int Program::run(int argc, const char* const* argv) {
                         "For so long: 30s, 10m; what has not moved by then stays where it is");
   ecu_drain->add_flag("--cancel", options_.cancel,
                       "What has not moved yet stays, and programs may come again");
+  CLI::App* ecu_maintenance = ecu->add_subcommand("maintenance",
+                                                  "on: the silence of this guarded ECU is no loss, and "
+                                                  "nothing is placed there; for all cmsd, until it is off");
+  ecu_maintenance->add_option("ECU_MAC", options_.ecu_mac)->required();
+  ecu_maintenance->add_option("WORD", options_.on_off, "on or off")->required()->type_name("on|off");
   CLI::App* migrate =
       app.add_subcommand("migrate",
                          "Moves a program to another ECU while it runs: it is frozen, its last checkpoint "
@@ -536,6 +557,9 @@ int Program::run(int argc, const char* const* argv) {
   if (options_.cancel && (!options_.to_ecu_mac.empty() || !options_.deadline.empty())) {
     return usage("--cancel goes alone; without it: --to ECU_MAC, --deadline TIME");
   }
+  if (!options_.on_off.empty() && options_.on_off != "on" && options_.on_off != "off") {
+    return usage("ecu maintenance: '" + options_.on_off + "' is not allowed; allowed: on, off");
+  }
   if (!options_.program.empty() && !parse_u64(options_.program)) {
     return usage("--program: '" + options_.program + "' is not allowed; allowed: a decimal program_id");
   }
@@ -547,6 +571,7 @@ int Program::run(int argc, const char* const* argv) {
   if (checkpoints->parsed()) return ask_list(wire::AdminMethod::kCheckpoints);
   if (ecu_failed->parsed()) return this->ecu_failed();
   if (ecu_drain->parsed()) return this->ecu_drain();
+  if (ecu_maintenance->parsed()) return this->ecu_maintenance();
   if (plan->parsed()) return this->plan();
   if (restores->parsed()) return ask_list(wire::AdminMethod::kRestores);
   if (history->parsed() && options_.key.empty()) {

@@ -169,17 +169,35 @@ void add_up_retention(Json& whole, const Json& page) {
   }
 }
 
+// "leased", "barred, in maintenance"; "-": it is not guarded.
+std::string lease_word(const Json& lease) {
+  if (!lease.is_object()) return "-";
+  return text_at(lease, "state") + (field(lease, "maintenance") == true ? ", in maintenance" : "");
+}
+
+std::string lease_lines(const Json& json) {
+  const Json& lease = field(json, "lease");
+  std::string out = line("ECU", text_at(json, "ecu_mac"));
+  out += line("run lease", lease_word(lease) + ", session " + text_at(lease, "incarnation") +
+                               ", enforced by " + text_at(lease, "enforcer"));
+  out += line("heard", field(lease, "heartbeat_ago_ms").is_null()
+                           ? "never by this cmsd"
+                           : text_at(lease, "heartbeat_ago_ms") + " ms ago");
+  out += line("waiting", text_at(lease, "waiting") + " programs wait for an operator");
+  return out;
+}
+
 std::string ecus_table(const Json& json) {
-  Table table(
-      {"ECU_MAC", "LIVE", ">SESSIONS", ">CHECKPOINTS", ">SIZE", ">NEWEST", ">HEARD", "ADDRESS", "SOFTWARE"});
+  Table table({"ECU_MAC", "LIVE", "LEASE", ">SESSIONS", ">CHECKPOINTS", ">SIZE", ">NEWEST", ">HEARD",
+               "ADDRESS", "SOFTWARE"});
   for (const Json& ecu : field(json, "ecus")) {
     const Json& sessions = field(ecu, "sessions");
     const Json last = sessions.empty() ? Json::object() : sessions.back();
     const std::string heard =
         field(last, "heard_ago_ms").is_null() ? "-" : text_at(last, "heard_ago_ms") + " ms";
-    table.add({text_at(ecu, "ecu_mac"), text_at(ecu, "live"), text_at(ecu, "session_count"),
-               text_at(ecu, "checkpoints"), size_at(ecu, "size_bytes"), age_at(ecu, "newest_age_s"), heard,
-               text_at(last, "address"), text_at(last, "software")});
+    table.add({text_at(ecu, "ecu_mac"), text_at(ecu, "live"), lease_word(field(ecu, "lease")),
+               text_at(ecu, "session_count"), text_at(ecu, "checkpoints"), size_at(ecu, "size_bytes"),
+               age_at(ecu, "newest_age_s"), heard, text_at(last, "address"), text_at(last, "software")});
   }
   return table.empty() ? "no ECU is known\n" : table.text();
 }
@@ -359,6 +377,7 @@ Result<std::string> render(wire::AdminMethod method, const std::vector<std::stri
     case wire::AdminMethod::kMigrate:
     case wire::AdminMethod::kEcuDrain:
     case wire::AdminMethod::kRestores: return restores_table(whole);
+    case wire::AdminMethod::kEcuMaintenance: return lease_lines(whole);
     case wire::AdminMethod::kHistory: return history_table(whole);
     case wire::AdminMethod::kRetire: break;
   }

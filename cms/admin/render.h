@@ -35,6 +35,7 @@ Result<TaskState> scrub_state(const std::string& json, std::uint64_t id);
 Result<TaskState> index_state(const std::string& json);
 Result<TaskState> loss_state(const std::string& json);   // Of an ECU whose programs are restored elsewhere.
 Result<TaskState> moves_state(const std::string& json);  // Of a program that is moved, or all of an ECU.
+Result<TaskState> maintenance_state(const std::string& json, bool wanted);
 
 // Of the plan for an ECU's failure: why it would not go well; empty: all would go on elsewhere.
 std::string plan_failure(const std::string& json);

@@ -114,4 +114,15 @@ Result<TaskState> moves_state(const std::string& json) {
   return task;
 }
 
+Result<TaskState> maintenance_state(const std::string& json, bool wanted) {
+  const Json whole = parse_shallow(json);
+  const Json& lease = field(whole, "lease");
+  if (!field(lease, "maintenance").is_boolean()) return no_answer();
+  TaskState task;
+  task.json = json;
+  task.ended = field(lease, "maintenance").get<bool>() == wanted;
+  task.progress = "being written to the store";
+  return task;
+}
+
 }  // namespace cms::admin

@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
@@ -24,6 +25,7 @@
 #include "broker/core/chunk_receiver.h"
 #include "cms/core/effects.h"
 #include "cms/core/fair_queue.h"
+#include "cms/core/leases.h"
 #include "cms/core/peers.h"
 #include "cms/core/placement.h"
 #include "schemas/claim_record.h"
@@ -110,6 +112,8 @@ struct Fence {
 class CmsCore {
  public:
   explicit CmsCore(CmsCoreConfig config);
+  // Once, before any input; they outlive this. Without them guarded sessions are refused.
+  void set_leases(Leases* leases) { leases_ = leases; }
 
   // ---- inputs: messages
   // `peer_address`: the IP address the message came from, to be dialled back.
@@ -148,6 +152,13 @@ class CmsCore {
                             Effects& effects);
   void on_incarnation_reserved(Instant now, const ReserveIncarnation& asked,
                                const Result<Incarnation>& incarnation, Effects& effects);
+  // The head of the ECU's log, which is that session's HELLO. kFenced: the session has ended, and must begin anew.
+  void on_hello_recorded(Instant now, const RecordHello& asked, const Result<wire::EcuRecord>& head,
+                         Effects& effects);
+  // What the leases want done since the last call; they are asked by heartbeats.
+  LeaseEffects take_lease_effects() { return std::exchange(lease_effects_, {}); }
+  // A guarded session may not have a lease here any more.
+  void on_guarded_ended(Instant now, const SessionId& session, const std::string& why, Effects& effects);
   void on_withdrawn(Instant now, const WithdrawProgram& asked, const Result<Version>& up_to,
                     Effects& effects);
   // The lineage has another owner: who publishes under the former one is told to stop it.
@@ -195,8 +206,9 @@ class CmsCore {
   void ask_metrics(Instant now, Effects& effects);
   // How many were asked within kMetricsWaitMax and have not answered.
   std::size_t metrics_awaited(Instant now) const;
-  // Each ECU that has a session, once: by the session that takes restores, else by its newest.
+  // Each ECU that has a session, once: by the guarded one, else by one that takes restores, else by its newest.
   std::vector<Candidate> candidates(Instant now) const;
+  std::vector<Present> present() const;  // The same, without what these have free.
   // The session that publishes the program and can freeze it, as far as this CMS knows; nullptr: there is none.
   struct Session;
   const Session* source_of(const ProgramKey& program) const;
@@ -212,6 +224,8 @@ class CmsCore {
     std::string host;  // Where its blobs are fetched.
     std::uint16_t bulk_port = 0;
     bool guarded = false;
+    wire::Enforcer enforcer = wire::Enforcer::kNone;
+    std::uint64_t ended = 0;     // Guarded: programs of it that have ended by themselves.
     std::uint64_t features = 0;  // wire::kEcuFeature…
     std::string software;
     Instant heard_at{};
@@ -290,6 +304,8 @@ class CmsCore {
   void on_hello(Instant now, const PeerId& peer, const std::string& peer_address, const wire::Hello& hello,
                 Effects& effects);
   void answer_hello(const Session& session, Effects& effects);
+  bool may_be_guarded(Instant now, const PeerId& peer, const wire::Hello& hello, Effects& effects);
+  bool renew_lease(Instant now, Session& session, const wire::Heartbeat& heartbeat, Effects& effects);
   void refuse_hello(Instant now, const PeerId& peer, const wire::Hello& hello, Code code, std::string context,
                     Effects& effects);
   void open_session(Instant now, const ReserveIncarnation& asked, Incarnation incarnation, Effects& effects);
@@ -354,6 +370,7 @@ class CmsCore {
   void check_peers(Instant now, Effects& effects);
   // pulls
   void schedule(Instant now, Effects& effects);
+  wire::Manifest manifest_of(const Announcement& announcement) const;
   bool start_pull(Instant now, const ProgramKey& key, Program& program, Effects& effects);
   bool open_link(Instant now, Session& session, Effects& effects);
   void close_link(Session& session, Effects& effects);
@@ -385,6 +402,8 @@ class CmsCore {
   std::map<std::string, Instant> logged_at_;  // By what: a peer, a kind of trouble.
   FairQueue queue_;
   std::set<std::pair<Instant, ProgramKey>> delayed_;
+  Leases* leases_ = nullptr;
+  LeaseEffects lease_effects_;
   Status store_status_ = make_error(Code::kUnavailable, "the store has not been opened yet");
   Counters counters_;
   std::uint64_t in_flight_bytes_ = 0;

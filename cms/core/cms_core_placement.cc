@@ -33,28 +33,47 @@ std::size_t CmsCore::metrics_awaited(Instant now) const {
   return count;
 }
 
+std::vector<Present> CmsCore::present() const {
+  std::vector<Present> found;
+  const Session* chosen = nullptr;               // Of the last one found.
+  for (const auto& [id, session] : sessions_) {  // By ecu_mac, then incarnation.
+    const bool freezes = (session.features & wire::kEcuFeatureFreezes) != 0;
+    if (found.empty() || found.back().session.ecu_mac != id.ecu_mac) {
+      found.push_back(Present{id, freezes});
+      chosen = &session;
+      continue;
+    }
+    Present& present = found.back();
+    present.freezes = present.freezes || freezes;
+    const auto takes = [](const Session& one) { return (one.features & wire::kEcuFeatureRestores) != 0; };
+    if (chosen->guarded || (!session.guarded && takes(*chosen) && !takes(session))) continue;
+    present.session = id;
+    chosen = &session;
+  }
+  return found;
+}
+
 std::vector<Candidate> CmsCore::candidates(Instant now) const {
   std::vector<Candidate> found;
-  for (const auto& [id, session] : sessions_) {  // By ecu_mac, then incarnation.
+  for (const Present& present : present()) {
+    const SessionId& id = present.session;
+    const Session& session = sessions_.at(id);
     Candidate candidate;
     candidate.session = id;
     candidate.live = now - session.heard_at <= kLiveHeartbeatMax;
+    candidate.enforced = session.guarded && session.enforcer != wire::Enforcer::kNone;
+    if (session.guarded && !leases_->is_leased(now, id)) candidate.live = false;
     candidate.takes_restores = (session.features & wire::kEcuFeatureRestores) != 0;
     candidate.metrics = session.metrics;
+    if (candidate.metrics && leases_ != nullptr && leases_->in_maintenance(id.ecu_mac))
+      candidate.metrics->draining = true;
     candidate.metrics_age = now - session.measured_at;
     for (auto hosted = hosted_.lower_bound(ProgramKey{id.ecu_mac, 0});
          hosted != hosted_.end() && hosted->first.ecu_mac == id.ecu_mac; ++hosted) {
       candidate.hosted.push_back(hosted->second);
     }
-    candidate.freezes = (session.features & wire::kEcuFeatureFreezes) != 0;
-    const bool same_ecu = !found.empty() && found.back().session.ecu_mac == id.ecu_mac;
-    if (same_ecu && found.back().freezes) candidate.freezes = true;
-    if (same_ecu && candidate.freezes) found.back().freezes = true;
-    if (!same_ecu) {
-      found.push_back(std::move(candidate));
-    } else if (candidate.takes_restores || !found.back().takes_restores) {
-      found.back() = std::move(candidate);
-    }
+    candidate.freezes = present.freezes;
+    found.push_back(std::move(candidate));
   }
   return found;
 }

@@ -150,12 +150,7 @@ bool CmsCore::start_pull(Instant now, const ProgramKey& key, Program& program, E
       notification.size_bytes <= std::min<std::uint64_t>(kSmallBlobBytesMax, notification.chunk_size_bytes);
 
   if (!transfer.small) {
-    wire::Manifest manifest;
-    manifest.session = announcement.session;
-    manifest.notification = notification;
-    manifest.chunk_size_bytes = notification.chunk_size_bytes;
-    manifest.stored_by = config_.name;
-    effects.push_back(StartStore{id, transfer.name, std::move(manifest)});
+    effects.push_back(StartStore{id, transfer.name, manifest_of(announcement)});
   }
   effects.push_back(SendBulk{session.link, transfer.receiver.fetch()});
   ++counters_.pulls_started;
@@ -188,13 +183,8 @@ void CmsCore::on_chunk(Instant now, LinkId link, const wire::Chunk& chunk, Chunk
   counters_.pulled_bytes += bytes.size_bytes;
   if (transfer.small) {
     transfer.finishing = true;
-    wire::Manifest manifest;
-    manifest.session = transfer.announcement.session;
-    manifest.notification = transfer.announcement.notification;
-    manifest.chunk_size_bytes = transfer.announcement.notification.chunk_size_bytes;
-    manifest.stored_by = config_.name;
-    effects.push_back(StoreSmall{it->first, transfer.name, std::move(manifest), std::move(bytes),
-                                 chunk.digest, transfer.receiver.blob_digest()});
+    effects.push_back(StoreSmall{it->first, transfer.name, manifest_of(transfer.announcement),
+                                 std::move(bytes), chunk.digest, transfer.receiver.blob_digest()});
     return;
   }
   effects.push_back(AppendStore{it->first, std::move(bytes), chunk.digest});

@@ -55,7 +55,10 @@ void CmsCore::on_control(Instant now, const PeerId& peer, const std::string& pee
     effects.push_back(SourceReported{session->id, *frozen});
   } else if (const auto* migrate = std::get_if<wire::Migrate>(&message.body)) {
     effects.push_back(MigrateAsked{session->id, *migrate});
+  } else if (const auto* programs = std::get_if<wire::Programs>(&message.body)) {
+    if (session->guarded) effects.push_back(ProgramsTold{session->id, *programs});
   } else if (std::holds_alternative<wire::Bye>(message.body)) {
+    if (session->guarded) leases_->on_bye(now, session->id, lease_effects_);
     end_session(now, session->id, Code::kPublisherGone, "it said BYE", effects);
   } else {
     const SessionId id = session->id;
@@ -116,6 +119,7 @@ void CmsCore::on_hello(Instant now, const PeerId& peer, const std::string& peer_
                  effects);
     return;
   }
+  if (hello.guarded && !may_be_guarded(now, peer, hello, effects)) return;
   // Known already? Then the answer was lost, or the connection is a new one.
   for (auto it = sessions_.lower_bound(SessionId{hello.ecu_mac, 0});
        it != sessions_.end() && it->first.ecu_mac == hello.ecu_mac; ++it) {
@@ -157,6 +161,10 @@ void CmsCore::on_incarnation_reserved(Instant now, const ReserveIncarnation& ask
                                       const Result<Incarnation>& incarnation, Effects& effects) {
   const auto in_work = hellos_in_work_.find({asked.peer, asked.hello.nonce});
   if (in_work == hellos_in_work_.end() || in_work->second != asked.hello.incarnation) return;
+  if (asked.hello.guarded && incarnation.ok() && *incarnation != 0) {
+    effects.push_back(RecordHello{asked, *incarnation});
+    return;
+  }
   hellos_in_work_.erase(in_work);
   if (!incarnation.ok()) {
     refuse_hello(now, asked.peer, asked.hello, Code::kUnavailable, incarnation.error().message(), effects);
@@ -193,6 +201,7 @@ void CmsCore::open_session(Instant now, const ReserveIncarnation& asked, Incarna
   fresh.id = SessionId{asked.hello.ecu_mac, incarnation};
   fresh.nonce = asked.hello.nonce;
   fresh.guarded = asked.hello.guarded;
+  fresh.enforcer = asked.hello.enforcer;
   fresh.software = asked.hello.software;
   fresh.heard_at = now;
   fresh.since = now;
@@ -227,6 +236,10 @@ void CmsCore::answer_hello(const Session& session, Effects& effects) {
   answer.nonce = session.nonce;
   answer.incarnation = session.id.incarnation;
   answer.cms_name = config_.name;
+  if (session.guarded) {
+    answer.lease_ms = static_cast<std::uint32_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(leases_->timers().ecu_fence).count());
+  }
   effects.push_back(
       SendControl{session.peer, wire::ControlMessage{session.id.incarnation, std::move(answer)}});
 }
@@ -292,9 +305,11 @@ void CmsCore::note_known(Instant now, const SessionId& id) {
 
 void CmsCore::on_heartbeat(Instant now, Session& session, const wire::Heartbeat& heartbeat,
                            Effects& effects) {
+  const bool leased = session.guarded && renew_lease(now, session, heartbeat, effects);
   effects.push_back(SendControl{
-      session.peer, wire::ControlMessage{session.id.incarnation,
-                                         wire::HeartbeatAnswer{heartbeat.number, session.notify_heard}}});
+      session.peer,
+      wire::ControlMessage{session.id.incarnation,
+                           wire::HeartbeatAnswer{heartbeat.number, session.notify_heard, leased}}});
   if (heartbeat.last_seq > session.applied_seq) {
     // Its notification may be on its way on the other channel; give it a moment.
     want_list(session, session.applied_seq + 1, session.notify_heard == 0 ? now : now + kListGrace);

@@ -148,6 +148,20 @@ struct MigrateAsked {
   SessionId session{};
   wire::Migrate migrate{};
 };
+// Of a guarded session: its HELLO is to be the head of its ECU's log, or to become it, with an incarnation of at least
+// `incarnation_min`. on_hello_recorded.
+struct RecordHello {
+  ReserveIncarnation asked;
+  Incarnation incarnation_min = 0;
+};
+// A guarded session has begun here, or says that a program of it has ended.
+struct GuardedBegun {
+  SessionId session{};
+};
+struct ProgramsTold {
+  SessionId session{};
+  wire::Programs page{};
+};
 struct RemoveBlobs {  // Not answered: what could not be removed is found again by reconciling.
   std::vector<storage::BlobName> names;
 };
@@ -158,11 +172,12 @@ struct LogEvent {
   std::string text;
 };
 
-using Effect = std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore,
-                            DropStore, StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram,
-                            RemoveBlobs, SendPeer, IndexStored, NoteWithdrawn, NoteQuarantined,
-                            NoteIncarnations, ReconcileStore, ApplyRetention, FreeSpace, NoteRemoved,
-                            NotePinned, TargetReported, SourceReported, MigrateAsked, GiveUp, LogEvent>;
+using Effect =
+    std::variant<SendControl, OpenLink, CloseLink, SendBulk, StartStore, AppendStore, FinishStore, DropStore,
+                 StoreSmall, LookUpProgram, ReserveIncarnation, WithdrawProgram, RemoveBlobs, SendPeer,
+                 IndexStored, NoteWithdrawn, NoteQuarantined, NoteIncarnations, ReconcileStore,
+                 ApplyRetention, FreeSpace, NoteRemoved, NotePinned, TargetReported, SourceReported,
+                 MigrateAsked, RecordHello, GuardedBegun, ProgramsTold, GiveUp, LogEvent>;
 using Effects = std::vector<Effect>;
 
 }  // namespace cms::core

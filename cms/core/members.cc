@@ -12,7 +12,8 @@ constexpr Duration kLookGapMax = 2 * kMemberRenewInterval;
 
 }  // namespace
 
-wire::MemberRecord Members::next_record(std::uint64_t wall_us, const std::string& software, bool resigned) {
+wire::MemberRecord Members::next_record(std::uint64_t wall_us, const std::string& software, bool resigned,
+                                        std::vector<SessionId> bars) {
   wire::MemberRecord record;
   record.node = me_.name;
   record.incarnation = me_.incarnation;
@@ -20,6 +21,7 @@ wire::MemberRecord Members::next_record(std::uint64_t wall_us, const std::string
   record.resigned = resigned;
   record.written_at_us = wall_us;
   record.software = software;
+  record.bars = std::move(bars);
   return record;
 }
 

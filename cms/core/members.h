@@ -48,7 +48,8 @@ class Members {
 
   // ---- our own record
   // What to write now; each has a larger counter.
-  wire::MemberRecord next_record(std::uint64_t wall_us, const std::string& software, bool resigned);
+  wire::MemberRecord next_record(std::uint64_t wall_us, const std::string& software, bool resigned,
+                                 std::vector<SessionId> bars = {});
   // The write that was sent at `sent_at` is durable.
   void on_written(Instant sent_at);
   // Whether we may act on our claims and answer for leases: others do not hold us for dead yet.
@@ -76,6 +77,7 @@ class Members {
   const MemberTimers& timers() const { return timers_; }
   // Since when we have looked without a gap; absent: never.
   std::optional<Instant> looking_since() const { return looking_since_; }
+  bool overlooked() const { return overlooked_; }  // At the last look there were more than kMemberCountMax.
 
  private:
   bool blind(Instant now) const;

@@ -76,6 +76,14 @@ TargetVerdict judge(const Demand& demand, const Candidate& candidate, const Plac
   if (!candidate.takes_restores) {
     return refused(std::move(verdict), Ineligible::kNoRestores, "its RTCR takes no restores");
   }
+  if (demand.needs_guard && !candidate.enforced) {
+    return refused(std::move(verdict), Ineligible::kNotGuarded,
+                   "it has no run lease that is enforced, and the program is one that restores by itself");
+  }
+  if (candidate.shunned > Duration::zero()) {
+    return refused(std::move(verdict), Ineligible::kFlapping,
+                   "it was LOST lately, and takes nothing for " + ms(candidate.shunned));
+  }
   if (!candidate.metrics) {
     return refused(std::move(verdict), Ineligible::kNoMetrics, "it has not said what it has free");
   }
@@ -219,6 +227,8 @@ std::string_view to_string(Ineligible ineligible) {
     case Ineligible::kOwner: return "owner";
     case Ineligible::kSilent: return "silent";
     case Ineligible::kNoRestores: return "no restores";
+    case Ineligible::kNotGuarded: return "not guarded";
+    case Ineligible::kFlapping: return "flapping";
     case Ineligible::kNoMetrics: return "no metrics";
     case Ineligible::kStaleMetrics: return "stale metrics";
     case Ineligible::kDraining: return "draining";
@@ -233,47 +243,63 @@ std::string_view to_string(Ineligible ineligible) {
   return "unknown";
 }
 
+namespace {
+
+// Whether `a` comes before `b`. The weights only of those that are equal else: they cost most.
+bool comes_before(const Demand& demand, const TargetVerdict& a, const TargetVerdict& b) {
+  const bool a_can = a.ineligible == Ineligible::kNo;
+  const bool b_can = b.ineligible == Ineligible::kNo;
+  if (a_can != b_can) return a_can;
+  if (!a_can) return a.session < b.session;
+  const bool a_had_it = a.session.ecu_mac == demand.program.ecu_mac;
+  const bool b_had_it = b.session.ecu_mac == demand.program.ecu_mac;
+  if (a_had_it != b_had_it) return a_had_it;
+  if (a.shared_group.empty() != b.shared_group.empty()) return a.shared_group.empty();
+  if (a.score != b.score) return a.score > b.score;
+  const std::uint64_t a_weight = rendezvous_weight(to_string(a.session), demand.program);
+  const std::uint64_t b_weight = rendezvous_weight(to_string(b.session), demand.program);
+  return a_weight != b_weight ? a_weight > b_weight : a.session < b.session;
+}
+
+}  // namespace
+
 std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidate>& candidates,
                                 const PlacementPolicy& policy) {
-  struct Ranked {
-    TargetVerdict verdict;
-    std::uint64_t weight = 0;
-  };
-  std::vector<Ranked> ranked;
-  ranked.reserve(candidates.size());
-  for (const Candidate& candidate : candidates) {
-    ranked.push_back(
-        {judge(demand, candidate, policy), rendezvous_weight(to_string(candidate.session), demand.program)});
-  }
-  std::sort(ranked.begin(), ranked.end(), [](const Ranked& a, const Ranked& b) {
-    const bool a_can = a.verdict.ineligible == Ineligible::kNo;
-    const bool b_can = b.verdict.ineligible == Ineligible::kNo;
-    if (a_can != b_can) return a_can;
-    const bool a_shares = !a.verdict.shared_group.empty();
-    const bool b_shares = !b.verdict.shared_group.empty();
-    if (a_can && a_shares != b_shares) return b_shares;
-    if (a_can && a.verdict.score != b.verdict.score) return a.verdict.score > b.verdict.score;
-    if (a_can && a.weight != b.weight) return a.weight > b.weight;
-    return a.verdict.session < b.verdict.session;
-  });
   std::vector<TargetVerdict> verdicts;
-  verdicts.reserve(ranked.size());
-  for (Ranked& one : ranked) verdicts.push_back(std::move(one.verdict));
+  verdicts.reserve(candidates.size());
+  for (const Candidate& candidate : candidates) verdicts.push_back(judge(demand, candidate, policy));
+  std::sort(verdicts.begin(), verdicts.end(),
+            [&](const TargetVerdict& a, const TargetVerdict& b) { return comes_before(demand, a, b); });
   return verdicts;
+}
+
+std::optional<SessionId> pick(const Demand& demand, const std::vector<Candidate>& candidates,
+                              const std::set<EcuMac>& unable, const PlacementPolicy& policy) {
+  std::optional<TargetVerdict> best;
+  for (const Candidate& candidate : candidates) {
+    if (unable.count(candidate.session.ecu_mac) != 0) continue;
+    TargetVerdict verdict = judge(demand, candidate, policy);
+    if (verdict.ineligible != Ineligible::kNo) continue;
+    if (!best || comes_before(demand, verdict, *best)) best = std::move(verdict);
+  }
+  return best ? std::optional(best->session) : std::nullopt;
+}
+
+void reserve(const Demand& demand, Candidate& candidate) {
+  const Reservation reservation = reservation_of(demand);
+  candidate.reserved.ram_bytes += reservation.ram_bytes;
+  candidate.reserved.cpu_permille += reservation.cpu_permille;
+  if (auto hosted = hosted_of(demand.lineage, demand.requirements, demand.real_time))
+    candidate.hosted.push_back(std::move(*hosted));
 }
 
 std::vector<TargetVerdict> place_next(const Demand& demand, std::vector<Candidate>& candidates,
                                       const PlacementPolicy& policy) {
   std::vector<TargetVerdict> verdicts = rank(demand, candidates, policy);
   if (verdicts.empty() || verdicts.front().ineligible != Ineligible::kNo) return verdicts;
-  const auto best = std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& candidate) {
-    return candidate.session == verdicts.front().session;
-  });
-  const Reservation reservation = reservation_of(demand);
-  best->reserved.ram_bytes += reservation.ram_bytes;
-  best->reserved.cpu_permille += reservation.cpu_permille;
-  if (auto hosted = hosted_of(demand.lineage, demand.requirements, demand.real_time))
-    best->hosted.push_back(std::move(*hosted));
+  reserve(demand, *std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& candidate) {
+            return candidate.session == verdicts.front().session;
+          }));
   return verdicts;
 }
 

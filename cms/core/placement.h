@@ -6,6 +6,7 @@
 // Threads: pure functions; no I/O, no clock, no chance: equal inputs give equal answers, on every CMS.
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,7 +41,9 @@ struct Demand {
   std::uint64_t size_bytes = 0;  // Of its checkpoint: the least RAM that it takes.
   wire::Requirements requirements{};
   wire::RealTime real_time{};
-  bool owner_may_take = false;   // It may go on where it was: that ECU has come back.
+  bool owner_may_take = false;  // It may go on where it was, and goes there first: that ECU has come back.
+  bool needs_guard =
+      false;  // The log says that it is restored by itself: only where a run lease is enforced.
   std::optional<EcuMac> only{};  // An operator has chosen.
   // The failure groups of the ECU that it leaves: one that shares none of them is better, whatever its score.
   std::vector<std::string> leaves_groups{};
@@ -75,10 +78,18 @@ struct Candidate {
   bool live = false;            // Heard within the last heartbeats.
   bool takes_restores = false;  // By its hello.
   bool freezes = false;         // By the hello of any of its sessions: its programs can be moved.
+  bool enforced = false;        // It holds a run lease, and has somebody who enforces it.
+  Duration shunned{};           // For so long nothing is placed there: it was LOST.
   std::optional<wire::Metrics> metrics{};
   Duration metrics_age{};  // Since they were measured.
   Reservation reserved{};
   std::vector<Hosted> hosted{};  // There, or placed there just now.
+};
+
+// The session by which an ECU is here, without its figures.
+struct Present {
+  SessionId session{};
+  bool freezes = false;  // As in Candidate.
 };
 
 // Why an ECU is not eligible, in the order in which it is asked.
@@ -88,6 +99,8 @@ enum class Ineligible : std::uint8_t {
   kOwner,
   kSilent,
   kNoRestores,
+  kNotGuarded,
+  kFlapping,
   kNoMetrics,
   kStaleMetrics,
   kDraining,
@@ -116,7 +129,13 @@ struct TargetVerdict {
 // decides, so that many programs spread.
 std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidate>& candidates,
                                 const PlacementPolicy& policy = {});
-// The same, for one of many: what the best one is to take is counted there from now on.
+// The best one of rank(), without the others' verdicts; those in `unable` are passed over. nullopt: none is eligible.
+// Of many ECUs this costs a tenth.
+std::optional<SessionId> pick(const Demand& demand, const std::vector<Candidate>& candidates,
+                              const std::set<EcuMac>& unable, const PlacementPolicy& policy = {});
+// What the program is to take there is counted from now on.
+void reserve(const Demand& demand, Candidate& candidate);
+// rank(), for one of many: what the best one is to take is counted there from now on.
 std::vector<TargetVerdict> place_next(const Demand& demand, std::vector<Candidate>& candidates,
                                       const PlacementPolicy& policy = {});
 

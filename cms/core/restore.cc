@@ -41,157 +41,15 @@ RestoreCore::RestoreCore(RestoreConfig config, const Members& members)
   CMS_ASSERT(config_.together_max > 0);
 }
 
-// ---- losses
-
-void RestoreCore::fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects) {
-  if (losses_.size() >= kLossCountMax && losses_.count(ecu_mac) == 0) {
-    const auto oldest = std::min_element(losses_.begin(), losses_.end(), [](const auto& a, const auto& b) {
-      return a.second.told_at < b.second.told_at;
-    });
-    losses_.erase(oldest);
-  }
-  Loss& loss = losses_[ecu_mac];
-  loss.told_at = now;
-  loss.scanned = false;
-  loss.next_scan_at = now;
-  loss.trouble.clear();
-  loss.lineages.clear();
-  loss.session = 0;
-  if (const auto session = sessions_.find(ecu_mac); session != sessions_.end()) {
-    loss.session = session->second.incarnation;
-    Incarnation& gone = gone_[ecu_mac];
-    gone = std::max(gone, session->second.incarnation);
-  }
-  effects.push_back(RestoreEvent{true, "ECU " + to_string(ecu_mac) + " is lost, as an operator says"});
-  if (scans_.count(ecu_mac) == 0) ask_scan(now, ecu_mac, effects);
-}
-
-bool RestoreCore::is_gone(const SessionId& session) const {
-  const auto gone = gone_.find(session.ecu_mac);
-  return gone != gone_.end() && session.incarnation <= gone->second;
-}
-
-void RestoreCore::ask_scan(Instant now, std::optional<EcuMac> ecu_mac, RestoreEffects& effects) {
-  scans_.emplace(ecu_mac, now);
-  effects.push_back(ScanLogs{ecu_mac});
-}
-
-void RestoreCore::look_for_losses(Instant now, RestoreEffects& effects) {
-  for (const auto& [ecu_mac, loss] : losses_) {
-    if (!loss.scanned && now >= loss.next_scan_at && scans_.count(ecu_mac) == 0)
-      ask_scan(now, ecu_mac, effects);
-  }
-  // Open claims of those who have died: looked for when one does, and now and then.
-  std::size_t stale = 0;
-  for (const auto& [key, member] : members_.members()) {
-    if (members_.is_stale(Writer{key.first, key.second}, now)) ++stale;
-  }
-  if (stale > stale_count_) next_scan_at_ = now;
-  stale_count_ = stale;
-  if (now < next_scan_at_ || !members_.may_act(now) || scans_.count(std::nullopt) != 0) return;
-  next_scan_at_ = now + kLogScanInterval;
-  ask_scan(now, std::nullopt, effects);
-}
-
-void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
-                                  const Result<std::vector<ClaimRecord>>& heads, RestoreEffects& effects,
-                                  std::size_t unusable) {
-  const auto scan = scans_.find(asked.ecu_mac);
-  if (scan == scans_.end()) return;
-  const Instant asked_at = scan->second;
-  scans_.erase(scan);
-  if (asked.ecu_mac) drain_scanned(now, *asked.ecu_mac, asked_at, heads, unusable, effects);
-  const auto loss = asked.ecu_mac ? losses_.find(*asked.ecu_mac) : losses_.end();
-  // It was for a drain: what the ECU owns by now is not what was told lost.
-  if (asked.ecu_mac && (loss == losses_.end() || loss->second.scanned)) return;
-  if (!heads.ok()) {
-    if (!asked.ecu_mac) {
-      next_scan_at_ = now + kRestoreRetry;
-      return;
-    }
-    loss->second.trouble = heads.error().message();
-    loss->second.next_scan_at = now + kRestoreRetry;
-    return;
-  }
-  bool all_begun = true;
-  const std::map<Lineage, std::uint64_t> acts_before =
-      asked.ecu_mac ? acts_seen_ : std::exchange(acts_seen_, {});
-  for (const ClaimRecord& head : *heads) {
-    const bool is_open = head.kind == ClaimKind::kClaim || head.kind == ClaimKind::kAct;
-    if (!asked.ecu_mac) {
-      const Writer writer{head.writer, head.writer_incarnation};
-      const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
-      bool ours = mine || members_.is_stale(writer, now);
-      if (!ours && head.kind == ClaimKind::kAct) {
-        // Who wrote it lives, but may be cut from the target.
-        const auto before = acts_before.find(head.lineage);
-        ours = before != acts_before.end() && before->second == head.uid;
-        acts_seen_.emplace(head.lineage, head.uid);
-      }
-      if (is_open && ours && open_.count(head.lineage) == 0) begin(now, head, head.reason, effects);
-      continue;
-    }
-    const EcuMac ecu_mac = *asked.ecu_mac;
-    const bool was_target = head.kind == ClaimKind::kAct && head.target.ecu_mac == ecu_mac;
-    if (head.kind == ClaimKind::kRetire || (head.owner.program.ecu_mac != ecu_mac && !was_target)) continue;
-    const SessionId session{ecu_mac, was_target ? head.target.incarnation : head.owner.incarnation};
-    // It has come since: what it runs is not what the operator spoke of.
-    if (loss != losses_.end() && is_there(session) && session.incarnation > loss->second.session) continue;
-    Incarnation& gone = gone_[ecu_mac];
-    gone = std::max(gone, session.incarnation);
-    const bool owned = head.owner.program.ecu_mac == ecu_mac;
-    if (!begin(now, head, owned ? wire::ClaimReason::kVouched : head.reason, effects)) all_begun = false;
-    if (loss != losses_.end()) loss->second.lineages.insert(head.lineage);
-  }
-  if (loss == losses_.end()) return;
-  loss->second.unusable = unusable;
-  loss->second.trouble.clear();
-  if (unusable > 0) {
-    loss->second.trouble = std::to_string(unusable) + " claim logs cannot be used, see the log of cmsd";
-  }
-  if (loss->second.told_at > asked_at) {
-    loss->second.next_scan_at = now;  // Told again since: what came in between has not been seen.
-    return;
-  }
-  if (!all_begun) {
-    loss->second.next_scan_at = now + kRestoreRetry;
-    return;
-  }
-  loss->second.scanned = true;
-  effects.push_back(RestoreEvent{false, "ECU " + to_string(*asked.ecu_mac) + ": " +
-                                            std::to_string(loss->second.lineages.size()) +
-                                            " programs are to go on elsewhere"});
-}
-
-RestoreCore::Progress RestoreCore::progress_of(EcuMac ecu_mac) const {
-  const auto loss = losses_.find(ecu_mac);
-  if (loss == losses_.end()) return Progress{};
-  return progress_of(loss->second.lineages, loss->second.scanned);
-}
-
-RestoreCore::Progress RestoreCore::progress_of(const std::set<Lineage>& lineages, bool scanned) const {
-  Progress progress;
-  progress.scanned = scanned;
-  progress.total = lineages.size();
-  for (const Lineage& lineage : lineages) {
-    const auto restore = restores_.find(lineage);
-    if (restore == restores_.end() || restore->second.stage == Stage::kDone) {
-      ++progress.done;
-    } else if (restore->second.stage == Stage::kRefused || restore->second.stage == Stage::kNoTarget) {
-      ++progress.refused;
-    }
-  }
-  return progress;
-}
-
 bool RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason reason,
                         RestoreEffects& effects) {
   const auto known = restores_.find(head.lineage);
   if (known != restores_.end() && !known->second.has_ended() && known->second.replaces == head.owner) {
     Restore& restore = known->second;
     restore.insisted = true;
-    if (restore.is_move() && reason == wire::ClaimReason::kVouched) {
+    if (restore.is_move() && reason != wire::ClaimReason::kRequest) {
       restore.lost_meanwhile = true;
+      restore.lost_reason = reason;
       restore.stop_why = "its ECU is lost";
     }
     if (restore.stage == Stage::kWaiting) restore.next_at = now;
@@ -306,9 +164,7 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
     restore.acted_at = now;
   }
   restore.target = head.target;
-  if (is_gone(head.target)) {
-    return abort(now, restore, wire::AbortProof::kVouched, "an operator says that its ECU is gone", effects);
-  }
+  if (const auto proof = proof_of_end(head)) return abort_gone(now, restore, *proof, effects);
   const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
   if (!mine && now - restore.act_seen_at < kOthersActGrace && !members_.is_stale(writer, now)) {
     return wait(now, restore, Stage::kWatching, kWatchOthers, "being started by " + head.writer);
@@ -403,11 +259,10 @@ void RestoreCore::claim_queued(Instant now, RestoreEffects& effects) {
     if (restore.is_move() && head.kind == ClaimKind::kClaim) {
       restore.stop_why = head.writer + ", who moved it, has died";
     } else if (restore.is_move()) {
-      const auto source = freezes_.find(restore.replaces.program.ecu_mac);
-      if (source == freezes_.end() || !source->second) {
+      const Present* source = find_present(restore.replaces.program.ecu_mac);
+      if (source == nullptr || !source->freezes) {
         end(now, restore, Stage::kRefused,
-            source == freezes_.end() ? "its ECU is not connected" : "its RTCR cannot freeze programs",
-            effects);
+            source == nullptr ? "its ECU is not connected" : "its RTCR cannot freeze programs", effects);
         continue;
       }
       if (moves >= kMovesTogetherMax) continue;
@@ -443,9 +298,15 @@ void RestoreCore::abort(Instant now, Restore& restore, wire::AbortProof proof, s
   append(now, restore, core::abort(stamp(), *restore.head, proof, std::move(why)), Stage::kAborting, effects);
 }
 
+void RestoreCore::abort_gone(Instant now, Restore& restore, wire::AbortProof proof, RestoreEffects& effects) {
+  const bool lost = proof == wire::AbortProof::kLost;
+  abort(now, restore, proof, lost ? "its session is LOST" : "an operator says that its ECU is gone", effects);
+}
+
 void RestoreCore::end(Instant now, Restore& restore, Stage stage, std::string why, RestoreEffects& effects) {
   go_to(now, restore, stage);
   restore.ended_at = now;
+  started_.erase(restore.lineage);
   restore.why = std::move(why);
   open_.erase(restore.lineage);
   if (stage != Stage::kRefused) return;
@@ -485,7 +346,7 @@ void RestoreCore::end_moved(Instant now, Restore& restore, RestoreEffects& effec
 Duration RestoreCore::pace() const {
   constexpr Duration kWorking = std::chrono::milliseconds(20);
   constexpr Duration kIdle = std::chrono::seconds(1);
-  if (!scans_.empty()) return kWorking;
+  if (!scanned_ecus_.empty() || scans_open_claims_) return kWorking;
   for (const Lineage& lineage : open_) {
     const Stage stage = restores_.at(lineage).stage;
     if (stage != Stage::kWatching && stage != Stage::kWaiting && stage != Stage::kNoTarget) return kWorking;
@@ -502,8 +363,7 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
     case Stage::kFreezing: return send_freeze(now, restore, effects);
     case Stage::kPreparing:
       if (!is_there(restore.target)) return next_target(now, restore, "its session has ended", effects);
-      if (is_gone(restore.target))
-        return next_target(now, restore, "an operator says that it is gone", effects);
+      if (is_gone(restore.target)) return next_target(now, restore, "it is lost", effects);
       if (is_drained(restore.target.ecu_mac)) return next_target(now, restore, "it is drained", effects);
       if (now - restore.heard_at >= kTargetSilenceMax) return next_target(now, restore, "no answer", effects);
       if (is_stuck(now, restore)) return next_target(now, restore, "it does not get on", effects);
@@ -522,9 +382,15 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
                     act(stamp(), *restore.head, restore.target, claim_blob_of(restore.found->name)),
                     Stage::kActing, effects);
     case Stage::kStarting:
-      if (is_gone(restore.target)) {
-        return abort(now, restore, wire::AbortProof::kVouched, "an operator says that its ECU is gone",
-                     effects);
+      if (const auto proof = proof_of_end(*restore.head)) return abort_gone(now, restore, *proof, effects);
+      if (const auto started = started_.find(restore.lineage);
+          started != started_.end() && started->second.act_uid == restore.head->uid) {
+        const std::optional<ProgramId> runs_as = started->second.runs_as;
+        started_.erase(started);
+        if (runs_as)
+          return append(now, restore, done(stamp(), *restore.head, *runs_as), Stage::kFinishing, effects);
+        return abort(now, restore, wire::AbortProof::kRefused,
+                     "its ECU has begun a new session and does not run it", effects);
       }
       send_go(now, restore, effects);
       // It may have answered another of us.
@@ -547,19 +413,14 @@ void RestoreCore::step(Instant now, Restore& restore, RestoreEffects& effects) {
   effects.push_back(SettleAppend{restore.lineage, restore.unresolved});
 }
 
-void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates,
-                          std::size_t awaited, RestoreEffects& effects) {
+void RestoreCore::on_time(Instant now, std::uint64_t wall_us, std::vector<Present> present,
+                          RestoreEffects& effects) {
   wall_us_ = wall_us;
-  sessions_.clear();
-  freezes_.clear();
-  for (const Candidate& candidate : candidates) {
-    sessions_.emplace(candidate.session.ecu_mac, candidate.session);
-    freezes_.emplace(candidate.session.ecu_mac, candidate.freezes);
-  }
-  note_groups(now, candidates, effects);
+  present_ = std::move(present);
   look_for_losses(now, effects);
   look_after_drains(now, effects);
   look_after_frozen(now, effects);
+  look_after_reconcilings(now, effects);
   // A step may end a restore, and so take it out of open_.
   const std::vector<Lineage> open(open_.begin(), open_.end());
   for (const Lineage& lineage : open) {
@@ -569,7 +430,6 @@ void RestoreCore::on_time(Instant now, std::uint64_t wall_us, const std::vector<
     step(now, restore, effects);
   }
   claim_queued(now, effects);
-  place_all(now, candidates, awaited, effects);
   placements_.erase(
       std::remove_if(placements_.begin(), placements_.end(),
                      [now](const Placement& one) { return now - one.at > kPlacementForgotten; }),

@@ -32,6 +32,7 @@
 #include "cms/core/members.h"
 #include "cms/core/placement.h"
 #include "schemas/claim_record.h"
+#include "schemas/ecu_record.h"
 #include "schemas/messages.h"
 #include "storage/blob_store.h"
 
@@ -81,6 +82,17 @@ inline constexpr Duration kFrozenSettledAfter = std::chrono::seconds(2);
 inline constexpr Duration kFrozenForgotten = std::chrono::seconds(10);  // It is not reported any more.
 inline constexpr std::size_t kFrozenCountMax = 4096;
 inline constexpr std::size_t kDrainCountMax = 1024;
+
+// ---- guarded ECUs
+inline constexpr std::size_t kReconcilingCountMax = 20000;
+inline constexpr std::size_t kProgramsPerEcuMax = 131072;
+inline constexpr Duration kProgramsAskedEvery = std::chrono::seconds(1);
+inline constexpr Duration kReconcilingForgotten = std::chrono::seconds(30);  // Of a session that has gone.
+// An ECU that was LOST more than once takes nothing for a while, twice as long each time: else programs would be restored
+// again and again on one whose link comes and goes.
+inline constexpr Duration kFlapPauseMin = std::chrono::minutes(1);
+inline constexpr Duration kFlapPauseMax = std::chrono::hours(1);
+inline constexpr Duration kFlapForgotten = std::chrono::hours(6);
 // A drain tries again what could not be moved, ever more seldom: each attempt may stop the program for a while.
 inline constexpr Duration kDrainRetryMin = std::chrono::seconds(5);
 inline constexpr Duration kDrainRetryMax = std::chrono::seconds(60);
@@ -95,10 +107,16 @@ struct RestoreConfig {
 };
 
 // ---- effects
-// The heads of all logs in which that ECU owns a program, or is the target of ACT; without one: of all
+// The heads of all logs in which one of these ECUs owns a program, or is the target of ACT; of none: of all
 // in which a claim is open. on_logs_scanned.
 struct ScanLogs {
-  std::optional<EcuMac> ecu_mac{};
+  std::set<EcuMac> ecu_macs{};
+};
+// Durably, of what a reconciled ECU says it has. on_heads.
+struct ReadHeads {
+  EcuMac ecu_mac{};
+  std::uint64_t number = 0;
+  std::vector<Lineage> lineages{};
 };
 struct ReadHead {  // Durably. on_head.
   Lineage lineage{};
@@ -141,8 +159,8 @@ struct RestoreEvent {  // For the log.
   std::string text{};
 };
 using RestoreEffect =
-    std::variant<ScanLogs, ReadHead, AppendRecord, SettleAppend, FindCheckpoint, SendToTarget, SendToSource,
-                 ReadFrozen, AskTargets, OwnerChanged, RestoreEvent>;
+    std::variant<ScanLogs, ReadHeads, ReadHead, AppendRecord, SettleAppend, FindCheckpoint, SendToTarget,
+                 SendToSource, ReadFrozen, AskTargets, OwnerChanged, RestoreEvent>;
 using RestoreEffects = std::vector<RestoreEffect>;
 
 class RestoreCore {
@@ -156,6 +174,19 @@ class RestoreCore {
   // there are now: one that comes later is not meant.
   void fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects);
 
+  // ---- inputs: guarded ECUs
+  // That session is LOST, and nobody can grant it a lease any more: what it owned and the log says to restore is
+  // restored; the rest waits for an operator.
+  void lose_session(Instant now, const wire::EcuRecord& lost, RestoreEffects& effects);
+  // That session has begun, or a program of it has ended: `head` of its ECU's log. Again for the same one: from the
+  // beginning.
+  void reconcile(Instant now, const SessionId& session, const wire::EcuRecord& head, RestoreEffects& effects);
+  void on_programs(Instant now, const SessionId& from, const wire::Programs& page, RestoreEffects& effects);
+  // In the order of asked.lineages, as many; nullopt: the log is empty.
+  void on_heads(Instant now, const ReadHeads& asked,
+                const Result<std::vector<std::optional<wire::ClaimRecord>>>& heads, RestoreEffects& effects);
+
+  // ---- inputs: people
   // Moves a program to another ECU. `head`: of its lineage, read just now, of which the program is the owner. `only`:
   // to that ECU. Again while it moves: nothing. kAlreadyExists: it is being restored or moved already, to elsewhere or
   // by another CMS. kLimit: too many restores are open.
@@ -206,9 +237,13 @@ class RestoreCore {
   void on_frozen_head(Instant now, const Lineage& lineage, const Result<Head>& head, RestoreEffects& effects);
 
   // ---- inputs: time
+  // `present`: as CmsCore::present. If wants_targets() then, on_targets is to follow.
+  void on_time(Instant now, std::uint64_t wall_us, std::vector<Present> present, RestoreEffects& effects);
+  // Whether somebody is to be placed, or the failure groups are to be learned: else nobody needs to look at all ECUs.
+  bool wants_targets(Instant now) const;
   // `candidates`, of this moment: as CmsCore::candidates. `awaited`: ECUs whose figures are on their way.
-  void on_time(Instant now, std::uint64_t wall_us, const std::vector<Candidate>& candidates,
-               std::size_t awaited, RestoreEffects& effects);
+  void on_targets(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
+                  RestoreEffects& effects);
   // How often on_time wants to be called now.
   Duration pace() const;
   // This cmsd ends: nothing more is claimed, and what was not given to a target yet is given back.
@@ -265,7 +300,6 @@ class RestoreCore {
     std::uint64_t received_bytes = 0;
     std::string why{};  // Of kWaiting and kRefused, or what the last target said.
     ProgramKey runs_as{};
-    std::vector<TargetVerdict> verdicts{};  // Of the last time that a target was looked for.
     Instant began_at{};
     Instant claimed_at{};
     Instant placed_at{};
@@ -292,19 +326,47 @@ class RestoreCore {
     Instant source_heard_at{};    // When it said last that it is frozen.
     std::string stop_why{};       // Not empty: it is not to be moved any more.
     bool lost_meanwhile = false;  // Its ECU: it is restored as soon as the move has ended.
-    int failures = 0;             // So often it could not be moved.
-    bool asked = false;           // The worker has a question or an append of it.
+    wire::ClaimReason lost_reason = wire::ClaimReason::kVouched;
+    int failures = 0;    // So often it could not be moved.
+    bool asked = false;  // The worker has a question or an append of it.
   };
   struct Loss {
     Instant told_at{};
-    Incarnation session = 0;  // That was there then; 0: none.
+    wire::ClaimReason reason = wire::ClaimReason::kVouched;  // Or kLost.
+    Incarnation session = 0;  // That was there then; 0: none. kLost: that is LOST.
     bool scanned = false;     // All logs were looked at since it was told.
     Instant next_scan_at{};   // While it is not.
     std::string trouble{};
     std::size_t unusable =
         0;  // Logs that could not be read: whether it owns what these are about is not known.
     std::set<Lineage> lineages{};
+    std::set<Lineage> waiting{};  // For an operator.
   };
+  struct Reconciling {
+    enum class Step : std::uint8_t { kScanning, kAsking, kReading, kPausing, kSettled };
+    bool is_settled() const { return step == Step::kSettled; }
+
+    SessionId session{};
+    bool enforced = false;
+    bool maintenance = false;
+    Step step = Step::kScanning;
+    Instant begun_at{};
+    Instant there_at{};
+    Instant next_at{};
+    std::uint64_t number = 0;  // Of the question.
+    int rounds = 0;
+    std::vector<wire::ClaimRecord> owned{};
+    std::vector<wire::OwnedProgram> programs{};
+    // ---- as of its last end
+    std::size_t running = 0;
+    std::size_t restored = 0;
+    std::set<Lineage> waiting{};  // Died, and wait for an operator.
+  };
+  const std::map<EcuMac, Reconciling>& reconcilings() const { return reconcilings_; }
+  // Programs of an ECU that are not restored before an operator says so.
+  std::size_t waiting_count(EcuMac ecu_mac) const;
+  // For how long nothing is placed on an ECU that was LOST.
+  Duration shunned_for(Instant now, EcuMac ecu_mac) const;
   struct Progress {
     bool scanned = false;
     std::size_t total = 0;
@@ -340,14 +402,47 @@ class RestoreCore {
   bool is_drained(EcuMac ecu_mac) const;
   const std::map<Lineage, Restore>& restores() const { return restores_; }
   const std::map<EcuMac, Loss>& losses() const { return losses_; }
-  // The life of an ECU that ended up to this incarnation: an operator said so.
+  // The life of an ECU that ended up to this incarnation: an operator or its log said so.
   bool is_gone(const SessionId& session) const;
 
  private:
   // False: not now; it is to be scanned again.
   bool begin(Instant now, const wire::ClaimRecord& head, wire::ClaimReason reason, RestoreEffects& effects);
+  Loss& renew_loss(Instant now, EcuMac ecu_mac, wire::ClaimReason reason);
   void look_for_losses(Instant now, RestoreEffects& effects);
-  void ask_scan(Instant now, std::optional<EcuMac> ecu_mac, RestoreEffects& effects);
+  void ask_scan(Instant now, EcuMac ecu_mac, RestoreEffects& effects);
+  bool is_scan_open(EcuMac ecu_mac) const;
+  void open_claims_scanned(Instant now, const Result<std::vector<wire::ClaimRecord>>& heads,
+                           RestoreEffects& effects);
+  void loss_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
+                    const Result<std::vector<wire::ClaimRecord>>& heads, std::size_t unusable,
+                    RestoreEffects& effects);
+  bool lost_head(Instant now, Loss& loss, const wire::ClaimRecord& head, RestoreEffects& effects);
+  void note_lost(EcuMac ecu_mac, Incarnation lost_incarnation);
+  // That the target of ACT will not run it any more; nullopt: it may.
+  std::optional<wire::AbortProof> proof_of_end(const wire::ClaimRecord& act) const;
+  // By its policies nobody has to be asked.
+  static bool restores_by_itself(const wire::ClaimRecord& head);
+  // Its owner's session was LOST, so that anybody may restore it.
+  bool was_lost(const wire::ClaimRecord& head) const;
+  // ---- guarded sessions
+  void begin_reconciling(Instant now, Reconciling& reconciling, RestoreEffects& effects);
+  void reconciling_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
+                           const Result<std::vector<wire::ClaimRecord>>& heads, RestoreEffects& effects);
+  void ask_programs(Instant now, Reconciling& reconciling, RestoreEffects& effects);
+  static void read_programs(Reconciling& reconciling, RestoreEffects& effects);
+  bool settle_program(Instant now, Reconciling& reconciling, const wire::OwnedProgram& program,
+                      const std::optional<wire::ClaimRecord>& head, RestoreEffects& effects);
+  static void thaw_program(Reconciling& reconciling, const wire::OwnedProgram& program,
+                           const wire::ClaimRef& record, wire::OnIsolation on_isolation,
+                           RestoreEffects& effects);
+  bool settle_owned(Instant now, Reconciling& reconciling, const wire::ClaimRecord& head,
+                    const std::set<Lineage>& there, RestoreEffects& effects);
+  bool restore_there(Instant now, Reconciling& reconciling, const wire::ClaimRecord& head,
+                     wire::ClaimReason reason, RestoreEffects& effects);
+  bool settle_started(Instant now, Reconciling& reconciling, const wire::ClaimRecord& head,
+                      RestoreEffects& effects);
+  void look_after_reconcilings(Instant now, RestoreEffects& effects);
   void step(Instant now, Restore& restore, RestoreEffects& effects);
   void go_to(Instant now, Restore& restore, Stage stage);
   void read_head(Instant now, Restore& restore, RestoreEffects& effects);
@@ -359,8 +454,7 @@ class RestoreCore {
   void look_for_target(Instant now, Restore& restore, RestoreEffects& effects);
   void place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
                  RestoreEffects& effects);
-  bool place(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
-             RestoreEffects& effects);
+  bool place(Instant now, Restore& restore, std::vector<Candidate>& candidates, RestoreEffects& effects);
   // Of one without a target: whether there is one now. It is claimed only then, so that waiting leaves no records.
   void look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
                   RestoreEffects& effects);
@@ -375,11 +469,14 @@ class RestoreCore {
   // What comes after it: kNoTarget, kRefused, kWaiting (the next claim).
   void release(Instant now, Restore& restore, Stage after, std::string why, RestoreEffects& effects);
   void abort(Instant now, Restore& restore, wire::AbortProof proof, std::string why, RestoreEffects& effects);
+  void abort_gone(Instant now, Restore& restore, wire::AbortProof proof, RestoreEffects& effects);
   void wait(Instant now, Restore& restore, Stage stage, Duration pause, std::string why);
   void end(Instant now, Restore& restore, Stage stage, std::string why, RestoreEffects& effects);
   void end_moved(Instant now, Restore& restore, RestoreEffects& effects);
   wire::ClaimRef claim_of(const Restore& restore) const;
   bool is_there(const SessionId& session) const;
+  // The session by which an ECU is here; nullptr: it is not.
+  const Present* find_present(EcuMac ecu_mac) const;
   Demand demand_of(const Restore& restore) const;
   void note_groups(Instant now, const std::vector<Candidate>& candidates, RestoreEffects& effects);
   // Of a restore that is being prepared: its target has done nothing for too long.
@@ -424,7 +521,24 @@ class RestoreCore {
   std::map<Lineage, Restore> restores_;
   std::set<Lineage> open_;  // Of restores_: neither done nor refused.
   std::map<EcuMac, Loss> losses_;
-  std::map<EcuMac, Incarnation> gone_;  // Of an ECU that was lost: its sessions up to here.
+  struct Gone {
+    Incarnation vouched = 0;
+    Incarnation lost = 0;
+  };
+  std::map<EcuMac, Gone> gone_;  // Of an ECU that was lost: its sessions up to here.
+  struct Flaps {
+    int count = 0;
+    Instant lost_at{};
+  };
+  std::map<EcuMac, Flaps> flaps_;
+  std::map<EcuMac, Reconciling> reconcilings_;
+  std::uint64_t last_question_ = 0;
+  // What an ECU says in a newer session of what an ACT told an earlier one to run.
+  struct Started {
+    std::uint64_t act_uid = 0;
+    std::optional<ProgramId> runs_as{};
+  };
+  std::map<Lineage, Started> started_;
   struct Placement {
     Lineage lineage{};
     EcuMac ecu_mac{};
@@ -433,14 +547,16 @@ class RestoreCore {
     Instant at{};
   };
   std::vector<Placement> placements_;
-  std::map<EcuMac, SessionId> sessions_;  // As on_time was last told.
-  std::map<EcuMac, bool> freezes_;        // As on_time was last told: who can be a source.
+  std::vector<Present> present_;  // As on_time was last told, by ecu_mac.
   std::map<EcuMac, Drain> drains_;
   std::map<FrozenKey, Frozen> frozen_;
-  std::map<std::optional<EcuMac>, Instant> scans_;  // Asked for and not answered, and when.
-  Instant next_scan_at_{};                          // For open claims of the dead.
-  std::map<Lineage, std::uint64_t> acts_seen_;      // Of others that live, at the last such scan: their uids.
-  std::map<EcuMac, Instant> targets_moved_;         // When a restore there last got on.
+  std::set<EcuMac> scanned_ecus_;  // Of the scan that is open,
+  Instant scan_asked_at_{};        //   asked for then.
+  std::set<EcuMac> wanted_ecus_;   // For the next one.
+  bool scans_open_claims_ = false;
+  Instant next_scan_at_{};                      // For open claims of the dead.
+  std::map<Lineage, std::uint64_t> acts_seen_;  // Of others that live, at the last such scan: their uids.
+  std::map<EcuMac, Instant> targets_moved_;     // When a restore there last got on.
   std::map<EcuMac, std::vector<std::string>> groups_;  // Of each ECU that said so: its failure groups.
   Instant next_groups_at_{};
   bool draining_ = false;

@@ -108,7 +108,7 @@ void RestoreCore::look_after_drains(Instant now, RestoreEffects& effects) {
     }
     drain.next_look_at = now + kRestoreRetry;
     if (!drain.scanned) {
-      if (scans_.count(ecu_mac) == 0) ask_scan(now, ecu_mac, effects);
+      if (!is_scan_open(ecu_mac)) ask_scan(now, ecu_mac, effects);
       continue;
     }
     for (const Lineage& lineage : drain.lineages) {

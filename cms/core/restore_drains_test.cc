@@ -21,7 +21,7 @@ class RestoreDrainsTest : public RestoreDriver {
     scanned(std::nullopt, std::vector<ClaimRecord>{});
     drain(deadline);
     tick();
-    EXPECT_EQ(only<ScanLogs>().ecu_mac, kLostMac);
+    EXPECT_EQ(only<ScanLogs>().ecu_macs, std::set<EcuMac>{kLostMac});
     for (std::uint64_t i = 1; i <= count; ++i) heads.push_back(first_record(lineage_of_index(i), i));
     scanned(kLostMac, heads);
     EXPECT_EQ(all<ReadHead>().size(), count);
@@ -49,6 +49,8 @@ TEST_F(RestoreDrainsTest, FewAreMovedAtOnceAndNoneToAnEcuThatIsDrainedToo) {
   add_target(kFirst);
   add_target(kSecond);
   call([&](auto& out) { core->drain_ecu(now, kSecond.ecu_mac, std::nullopt, out); });
+  tick();
+  scanned(kSecond.ecu_mac, std::vector<ClaimRecord>{});
   drained(20);
   tick();
   EXPECT_EQ(all<AppendRecord>().size(), kMovesTogetherMax);
@@ -213,7 +215,7 @@ TEST_F(RestoreDrainsTest, AScanThatFailsIsAskedForAgain) {
   scanned(kLostMac, make_error(Code::kUnavailable, "the NAS does not answer"));
   EXPECT_FALSE(core->drains().at(kLostMac).trouble.empty());
   tick(kRestoreRetry);
-  EXPECT_EQ(only<ScanLogs>().ecu_mac, kLostMac);
+  EXPECT_EQ(only<ScanLogs>().ecu_macs, std::set<EcuMac>{kLostMac});
   scanned(kLostMac, std::vector<ClaimRecord>{});
   EXPECT_TRUE(core->drains().at(kLostMac).trouble.empty());
   EXPECT_TRUE(core->progress_of_drain(kLostMac).scanned);

@@ -83,13 +83,22 @@ class RestoreDriver : public ::testing::Test {
       record.counter = other_renews ? ++other_counter : other_counter;
       members.on_read(now, now, {Members::Seen{kOther.name, kOther.incarnation, record}});
     }
-    call([&](auto& out) { core->on_time(now, 1, candidates, 0, out); });
+    std::vector<Present> present;
+    for (const Candidate& one : candidates) present.push_back(Present{one.session, one.freezes});
+    std::sort(present.begin(), present.end(),
+              [](const Present& a, const Present& b) { return a.session < b.session; });
+    call([&](auto& out) {
+      core->on_time(now, 1, present, out);
+      if (core->wants_targets(now)) core->on_targets(now, candidates, 0, out);
+    });
   }
   void fail(EcuMac ecu_mac) {
     call([&](auto& out) { core->fail_ecu(now, ecu_mac, out); });
   }
   void scanned(std::optional<EcuMac> ecu_mac, const Result<std::vector<ClaimRecord>>& heads) {
-    call([&](auto& out) { core->on_logs_scanned(now, ScanLogs{ecu_mac}, heads, out); });
+    ScanLogs asked;
+    if (ecu_mac) asked.ecu_macs.insert(*ecu_mac);
+    call([&](auto& out) { core->on_logs_scanned(now, asked, heads, out); });
   }
   void head_is(const ClaimRecord& record, std::uint64_t claim_uid = 0, bool has_own = true) {
     RestoreCore::Head head;

@@ -77,8 +77,8 @@ void RestoreCore::judge_free_move(Instant now, Restore& restore, RestoreEffects&
 }
 
 void RestoreCore::go_on_as_lost(Instant now, Restore& restore) {
-  restore.reason = wire::ClaimReason::kVouched;
-  restore.insisted = true;
+  restore.reason = restore.lost_reason;
+  restore.insisted = restore.reason == wire::ClaimReason::kVouched;
   restore.lost_meanwhile = false;
   restore.stop_why.clear();
   restore.has_claimed = false;
@@ -143,9 +143,9 @@ void RestoreCore::send_freeze(Instant now, Restore& restore, RestoreEffects& eff
 
 void RestoreCore::send_thaw(const Restore& restore, RestoreEffects& effects) const {
   const ClaimRecord& head = *restore.head;
-  effects.push_back(SendToSource{
-      restore.replaces.program,
-      wire::Thaw{wire::ClaimRef{restore.lineage, head.slot, head.uid}, restore.replaces.program.program_id}});
+  effects.push_back(SendToSource{restore.replaces.program,
+                                 wire::Thaw{wire::ClaimRef{restore.lineage, head.slot, head.uid},
+                                            restore.replaces.program.program_id, head.on_isolation}});
 }
 
 void RestoreCore::on_freeze_report(Instant now, const SessionId& from, const wire::FreezeReport& report,
@@ -277,8 +277,9 @@ bool RestoreCore::settle_frozen(Instant now, const ProgramKey& program, const Fr
   if (!is_open(head.kind)) {
     effects.push_back(RestoreEvent{
         false, to_string(program) + " goes on where it was, as its move has ended: " + head.text});
-    effects.push_back(SendToTarget{
-        frozen.source, wire::Thaw{wire::ClaimRef{head.lineage, head.slot, head.uid}, program.program_id}});
+    effects.push_back(
+        SendToTarget{frozen.source, wire::Thaw{wire::ClaimRef{head.lineage, head.slot, head.uid},
+                                               program.program_id, head.on_isolation}});
     return true;
   }
   const Writer writer{head.writer, head.writer_incarnation};

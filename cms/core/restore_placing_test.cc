@@ -43,8 +43,9 @@ TEST_F(RestorePlacingTest, ProgramsThatExcludeEachOtherGoToDifferentEcus) {
   EXPECT_EQ(place(2, {"!brake"}), kSecond);
   EXPECT_EQ(place(3, {"!steer"}), kFirst);
   EXPECT_EQ(place(4, {"!brake"}), std::nullopt);
-  EXPECT_EQ(core->restores().at(Lineage{1, 4}).verdicts.front().why,
-            "another program there excludes 'brake' too");
+  tick(kPlaceWaitMax);
+  EXPECT_NE(core->restores().at(Lineage{1, 4}).why.find("another program there excludes 'brake' too"),
+            std::string::npos);
 }
 
 TEST_F(RestorePlacingTest, AnExclusionHoldsAlsoBeforeTheTargetSaysThatItRunsIt) {

@@ -100,8 +100,29 @@ void RestoreCore::look_for_target(Instant now, Restore& restore, RestoreEffects&
 }
 
 bool RestoreCore::is_there(const SessionId& session) const {
-  const auto known = sessions_.find(session.ecu_mac);
-  return known != sessions_.end() && known->second == session;
+  const Present* present = find_present(session.ecu_mac);
+  return present != nullptr && present->session == session;
+}
+
+const Present* RestoreCore::find_present(EcuMac ecu_mac) const {
+  const auto found = std::lower_bound(
+      present_.begin(), present_.end(), ecu_mac,
+      [](const Present& present, EcuMac wanted) { return present.session.ecu_mac < wanted; });
+  return found == present_.end() || found->session.ecu_mac != ecu_mac ? nullptr : &*found;
+}
+
+bool RestoreCore::wants_targets(Instant now) const {
+  if (!config_.placement.failure_groups.empty() && now >= next_groups_at_) return true;
+  return std::any_of(open_.begin(), open_.end(), [&](const Lineage& lineage) {
+    const Restore& restore = restores_.at(lineage);
+    return restore.stage == Stage::kPlacing || (restore.stage == Stage::kNoTarget && now >= restore.next_at);
+  });
+}
+
+void RestoreCore::on_targets(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
+                             RestoreEffects& effects) {
+  note_groups(now, candidates, effects);
+  place_all(now, std::move(candidates), awaited, effects);
 }
 
 Demand RestoreCore::demand_of(const Restore& restore) const {
@@ -112,6 +133,9 @@ Demand RestoreCore::demand_of(const Restore& restore) const {
   demand.requirements = restore.found->notification.requirements;
   demand.real_time = restore.found->notification.real_time;
   demand.only = restore.only;
+  demand.owner_may_take =
+      restore.reason == wire::ClaimReason::kLost || restore.reason == wire::ClaimReason::kReportedDead;
+  demand.needs_guard = restore.head && restores_by_itself(*restore.head);
   demand.leaves_groups = groups_of(demand.program.ecu_mac);
   return demand;
 }
@@ -144,6 +168,7 @@ void RestoreCore::add_reservations(Instant now, std::vector<Candidate>& candidat
   std::map<EcuMac, Candidate*> by_ecu;
   for (Candidate& candidate : candidates) {
     by_ecu.emplace(candidate.session.ecu_mac, &candidate);
+    candidate.shunned = shunned_for(now, candidate.session.ecu_mac);
     if (candidate.metrics && is_drained(candidate.session.ecu_mac)) candidate.metrics->draining = true;
   }
   for (const Placement& placement : placements_) {
@@ -195,10 +220,9 @@ void RestoreCore::place_all(Instant now, std::vector<Candidate> candidates, std:
   candidates.erase(std::remove_if(candidates.begin(), candidates.end(),
                                   [this](const Candidate& candidate) { return is_gone(candidate.session); }),
                    candidates.end());
-  if (!without_target.empty() && !draining_) {
-    std::vector<Candidate> counted = candidates;
-    add_reservations(now, counted);
-    for (Restore* restore : without_target) look_again(now, *restore, counted, effects);
+  add_reservations(now, candidates);
+  if (!draining_) {
+    for (Restore* restore : without_target) look_again(now, *restore, candidates, effects);
   }
   if (!figures_are_new) return;
   std::sort(waiting.begin(), waiting.end(), [](const Restore* a, const Restore* b) {
@@ -211,30 +235,24 @@ void RestoreCore::place_all(Instant now, std::vector<Candidate> candidates, std:
   for (Restore* restore : waiting) {
     const std::uint64_t size_bytes = restore->found->name.size_bytes;
     if (bytes > 0 && bytes + size_bytes > config_.budget_bytes) return;  // None overtakes a more urgent one.
-    std::vector<Candidate> counted = candidates;
-    add_reservations(now, counted);
-    if (place(now, *restore, counted, effects)) bytes += size_bytes;
+    if (place(now, *restore, candidates, effects)) bytes += size_bytes;
   }
 }
 
-bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
+bool RestoreCore::place(Instant now, Restore& restore, std::vector<Candidate>& candidates,
                         RestoreEffects& effects) {
-  std::vector<Candidate> able;
-  std::copy_if(
-      candidates.begin(), candidates.end(), std::back_inserter(able),
-      [&](const Candidate& candidate) { return restore.unable.count(candidate.session.ecu_mac) == 0; });
   const Demand demand = demand_of(restore);
-  restore.verdicts = rank(demand, able, config_.placement);
-  const TargetVerdict* best = restore.verdicts.empty() ? nullptr : &restore.verdicts.front();
-  if (best != nullptr && best->ineligible == Ineligible::kNo) {
-    restore.target = best->session;
+  if (const auto best = pick(demand, candidates, restore.unable, config_.placement)) {
+    restore.target = *best;
+    reserve(demand, *std::find_if(candidates.begin(), candidates.end(),
+                                  [&](const Candidate& candidate) { return candidate.session == *best; }));
     restore.placed_at = now;
     restore.received_bytes = 0;
     restore.tried = !restore.is_move();  // A move that fails says nothing about the checkpoint.
     restore.heard_at = now;
     restore.moved_at = now;
     if (placements_.size() >= kPlacementCountMax) placements_.erase(placements_.begin());
-    placements_.push_back(Placement{demand.lineage, best->session.ecu_mac, reservation_of(demand),
+    placements_.push_back(Placement{demand.lineage, best->ecu_mac, reservation_of(demand),
                                     hosted_of(demand.lineage, demand.requirements, demand.real_time), now});
     if (restore.is_move() && !restore.last) {
       go_to(now, restore, Stage::kFreezing);
@@ -254,8 +272,14 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
     return false;
   }
   if (now - restore.since < kPlaceWaitMax) return false;
+  std::vector<TargetVerdict> verdicts = rank(demand, candidates, config_.placement);
+  verdicts.erase(std::remove_if(verdicts.begin(), verdicts.end(),
+                                [&](const TargetVerdict& verdict) {
+                                  return restore.unable.count(verdict.session.ecu_mac) != 0;
+                                }),
+                 verdicts.end());
   const std::size_t unable = std::exchange(restore.unable, {}).size();
-  std::string why = unable > 0 && restore.verdicts.empty() ? "" : no_target(restore.verdicts);
+  std::string why = unable > 0 && verdicts.empty() ? "" : no_target(verdicts);
   if (unable > 0) {
     why += (why.empty() ? "" : "; ") + std::to_string(unable) + " could not, the last: " + restore.why;
   }
@@ -265,15 +289,12 @@ bool RestoreCore::place(Instant now, Restore& restore, const std::vector<Candida
 
 void RestoreCore::look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
                              RestoreEffects& effects) {
-  restore.verdicts = rank(demand_of(restore), candidates, config_.placement);
-  if (!restore.verdicts.empty() && restore.verdicts.front().ineligible == Ineligible::kNo) {
-    return read_head(now, restore, effects);
-  }
-  const bool figures_come =
-      std::any_of(restore.verdicts.begin(), restore.verdicts.end(), [](const auto& verdict) {
-        return verdict.ineligible == Ineligible::kNoMetrics ||
-               verdict.ineligible == Ineligible::kStaleMetrics;
-      });
+  const Demand demand = demand_of(restore);
+  if (pick(demand, candidates, {}, config_.placement)) return read_head(now, restore, effects);
+  const std::vector<TargetVerdict> verdicts = rank(demand, candidates, config_.placement);
+  const bool figures_come = std::any_of(verdicts.begin(), verdicts.end(), [](const auto& verdict) {
+    return verdict.ineligible == Ineligible::kNoMetrics || verdict.ineligible == Ineligible::kStaleMetrics;
+  });
   restore.next_at = now + (figures_come ? kRestoreRetry : kNoTargetRetry);
 }
 
@@ -317,7 +338,9 @@ void RestoreCore::send_prepare(Instant now, Restore& restore, RestoreEffects& ef
 
 void RestoreCore::send_go(Instant now, Restore& restore, RestoreEffects& effects) {
   restore.next_at = now + kCommandRepeat;
-  command(restore, wire::Go{claim_of(restore), restore.head->slot, restore.head->uid}, effects);
+  command(restore,
+          wire::Go{claim_of(restore), restore.head->slot, restore.head->uid, restore.head->on_isolation},
+          effects);
 }
 
 void RestoreCore::refused_by_target(Instant now, Restore& restore, const wire::RestoreReport& report,

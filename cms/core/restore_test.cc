@@ -16,9 +16,9 @@ TEST_F(RestoreTest, CarriesAProgramOnFromItsLossToDone) {
   add_target(kFirst);
   const ClaimRecord head = first_record();
   tick();
-  EXPECT_FALSE(only<ScanLogs>().ecu_mac);  // For open claims of the dead.
+  EXPECT_TRUE(only<ScanLogs>().ecu_macs.empty());  // For open claims of the dead.
   fail(kLostMac);
-  EXPECT_EQ(only<ScanLogs>().ecu_mac, kLostMac);
+  EXPECT_EQ(only<ScanLogs>().ecu_macs, std::set<EcuMac>{kLostMac});
   scanned(kLostMac, std::vector<ClaimRecord>{head});
   EXPECT_EQ(only<ReadHead>().lineage, kLineage);
   head_is(head);
@@ -122,7 +122,7 @@ TEST_F(RestoreTest, AScanThatFailedIsAskedForAgain) {
   tick(milliseconds(100));
   EXPECT_TRUE(none<ScanLogs>());
   tick(kRestoreRetry);
-  EXPECT_EQ(only<ScanLogs>().ecu_mac, kLostMac);
+  EXPECT_EQ(only<ScanLogs>().ecu_macs, std::set<EcuMac>{kLostMac});
 }
 
 TEST_F(RestoreTest, AProgramThatHasMovedOnIsNotClaimed) {

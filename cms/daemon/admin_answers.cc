@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "cms/daemon/admin_json.h"
+#include "cms/daemon/admin_leases.h"
 #include "cms/daemon/admin_listing.h"
 #include "cms/daemon/admin_words.h"
 
@@ -73,18 +74,20 @@ Json session_json(const CoreSnapshot::Session& session) {
 
 class JsonPage final : public ListPage {
  public:
-  JsonPage(const char* name, std::uint64_t wall_us)
-      : text_("{\"" + std::string(name) + "\":["), wall_us_(wall_us) {}
+  JsonPage(const char* name, const DaemonFacts& facts)
+      : text_("{\"" + std::string(name) + "\":["), facts_(facts), wall_us_(facts.wall_us) {}
 
   void add(const EcuEntry& ecu) override {
     Json sessions = Json::array();
     for (std::size_t i = 0; i < std::min(ecu.session_count, kSessionsShownMax); ++i) {
       sessions.push_back(session_json(ecu.sessions[i]));
     }
+    const auto guarded = facts_.leases.ecus.find(ecu.ecu_mac);
     append(Json{{"ecu_mac", to_string(ecu.ecu_mac)},
                 {"live", ecu.session_count > 0},
                 {"session_count", ecu.session_count},
                 {"sessions", std::move(sessions)},
+                {"lease", guarded == facts_.leases.ecus.end() ? Json() : lease_json(guarded->second)},
                 {"checkpoints", ecu.checkpoint_count},
                 {"size_bytes", ecu.size_bytes},
                 {"stored_bytes", ecu.stored_bytes},
@@ -105,6 +108,7 @@ class JsonPage final : public ListPage {
   }
 
   std::string text_;
+  const DaemonFacts& facts_;
   std::uint64_t wall_us_;
 };
 
@@ -255,7 +259,7 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
     case wire::AdminMethod::kEcus:
     case wire::AdminMethod::kCheckpoints: {
       const bool ecus = request.method == wire::AdminMethod::kEcus;
-      JsonPage page(ecus ? "ecus" : "checkpoints", snapshot.facts.wall_us);
+      JsonPage page(ecus ? "ecus" : "checkpoints", snapshot.facts);
       auto next =
           ecus ? list_ecus(request, snapshot, index, page) : list_checkpoints(request, snapshot, index, page);
       if (next.ok()) {
@@ -287,7 +291,8 @@ wire::AdminAnswer answer(const wire::AdminRequest& request, const CoreSnapshot& 
     case wire::AdminMethod::kRestores:
     case wire::AdminMethod::kHistory:
     case wire::AdminMethod::kMigrate:
-    case wire::AdminMethod::kEcuDrain: CMS_ASSERT(false); break;
+    case wire::AdminMethod::kEcuDrain:
+    case wire::AdminMethod::kEcuMaintenance: CMS_ASSERT(false); break;
   }
   if (!status.ok()) {
     answer.code = status.error().code;

@@ -18,6 +18,7 @@
 #include "cms/core/placement.h"
 #include "cms/daemon/claims_facts.h"
 #include "cms/daemon/index_facts.h"
+#include "cms/daemon/lease_facts.h"
 #include "cms/daemon/member_facts.h"
 #include "cms/daemon/restore_facts.h"
 #include "cms/daemon/retention_work.h"
@@ -71,6 +72,7 @@ struct DaemonFacts {
   Retention retention;
   MembersFacts members;
   RestoreFacts restores;
+  LeaseFacts leases;
 };
 
 // Bounds of one snapshot, and so of the time that the loop spends on it.

@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "cms/daemon/admin_leases.h"
 #include "cms/daemon/admin_listing.h"
 
 namespace cms::daemon {
@@ -414,6 +415,7 @@ std::vector<Problem> find_problems(const CoreSnapshot& snapshot, const Status& i
   find_store_problems(snapshot, problems);
   find_claim_problems(snapshot, problems);
   find_restore_problems(snapshot, problems);
+  find_lease_problems(snapshot, problems);
   find_index_problems(snapshot, indexed, problems);
   find_scrub_problems(snapshot, problems);
   find_checkpoint_problems(snapshot, lasting, problems);

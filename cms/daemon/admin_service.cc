@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "cms/daemon/admin_leases.h"
 #include "cms/daemon/admin_plan.h"
 #include "cms/daemon/admin_restores.h"
 
@@ -54,6 +55,8 @@ void AdminService::on_request(Instant now, const std::string& peer, const AdminR
     migrate(now, peer, request);
   } else if (request.method == AdminMethod::kEcuDrain) {
     ecu_drain(now, peer, request, effects);
+  } else if (request.method == AdminMethod::kEcuMaintenance) {
+    ecu_maintenance(now, peer, request, effects);
   } else if (request.method == AdminMethod::kRestores) {
     answer_with(peer, request,
                 restores_json(parts_.restores.core(),
@@ -148,6 +151,21 @@ void AdminService::ecu_drain(Instant now, const std::string& peer, const AdminRe
   }
   if (told.ok()) {
     answer_with(peer, request, drain_json(parts_.restores.core(), request.ecu_mac, now));
+  } else {
+    refuse(peer, request, told.code(), told.error().context);
+  }
+}
+
+void AdminService::ecu_maintenance(Instant now, const std::string& peer, const AdminRequest& request,
+                                   core::Effects& effects) {
+  if (!request.has_ecu_mac || request.has_program_id) {
+    refuse(peer, request, Code::kInvalidArgument, "ecu maintenance takes an ecu_mac");
+    return;
+  }
+  Status told = ok_status();
+  if (!request.all) told = parts_.leases.set_maintenance(now, request.ecu_mac, !request.cancel, effects);
+  if (told.ok()) {
+    answer_with(peer, request, ecu_lease_json(parts_.leases.facts(now), request.ecu_mac));
   } else {
     refuse(peer, request, told.code(), told.error().context);
   }

@@ -13,6 +13,7 @@
 #include "cms/core/cms_core.h"
 #include "cms/daemon/admin_answers.h"
 #include "cms/daemon/index_keeper.h"
+#include "cms/daemon/lease_keeper.h"
 #include "cms/daemon/restore_keeper.h"
 #include "cms/daemon/retention_keeper.h"
 #include "cms/daemon/scrubber.h"
@@ -36,6 +37,7 @@ class AdminService {
     RetentionKeeper& retention;
     Scrubber& scrubber;
     RestoreKeeper& restores;
+    LeaseKeeper& leases;
     storage::BlobStore& store;
     storage::CheckpointIndex& index;
     Outbox& outbox;
@@ -68,6 +70,8 @@ class AdminService {
   void migrate(Instant now, const std::string& peer, const wire::AdminRequest& request);
   void ecu_drain(Instant now, const std::string& peer, const wire::AdminRequest& request,
                  core::Effects& effects);
+  void ecu_maintenance(Instant now, const std::string& peer, const wire::AdminRequest& request,
+                       core::Effects& effects);
   // How far what was told is, or why that cannot be said.
   void answer_with(const std::string& peer, const wire::AdminRequest& request, Result<std::string> json);
   void history(const std::string& peer, const wire::AdminRequest& request);

@@ -258,7 +258,8 @@ CoreSnapshot snapshot_of(const CmsCore& core, Instant now, const DaemonFacts& fa
     case wire::AdminMethod::kRestores:
     case wire::AdminMethod::kHistory:
     case wire::AdminMethod::kMigrate:
-    case wire::AdminMethod::kEcuDrain: break;
+    case wire::AdminMethod::kEcuDrain:
+    case wire::AdminMethod::kEcuMaintenance: break;
   }
   return snapshot;
 }

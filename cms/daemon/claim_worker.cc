@@ -84,17 +84,27 @@ Result<ClaimWorker::Scanned> ClaimWorker::scan_now(const core::ScanLogs& asked) 
       scanner_,
       [&](const ClaimRecord& head) {
         const bool open = head.kind == wire::ClaimKind::kClaim || head.kind == wire::ClaimKind::kAct;
-        if (asked.ecu_mac) seen.insert(head.lineage);
-        const bool wanted = !asked.ecu_mac ? open
-                                           : head.owner.program.ecu_mac == *asked.ecu_mac ||
-                                                 (head.kind == wire::ClaimKind::kAct &&
-                                                  head.target.ecu_mac == *asked.ecu_mac);
+        const std::set<EcuMac>& ecus = asked.ecu_macs;
+        if (!ecus.empty()) seen.insert(head.lineage);
+        const bool wanted =
+            ecus.empty() ? open
+                         : ecus.count(head.owner.program.ecu_mac) != 0 ||
+                               (head.kind == wire::ClaimKind::kAct && ecus.count(head.target.ecu_mac) != 0);
         if (wanted) scanned.heads.push_back(head);
       },
       &scanned.unusable);
   if (!status.ok()) return status.error();
-  if (asked.ecu_mac) {
-    if (Status begun = begin_missing_logs(*asked.ecu_mac, seen, scanned); !begun.ok()) return begun.error();
+  if (!asked.ecu_macs.empty()) {
+    std::vector<ClaimRecord> living;
+    for (ClaimRecord& head : scanned.heads) {
+      const auto ended = has_ended(head);
+      if (!ended.ok()) return ended.error();
+      if (!*ended) living.push_back(std::move(head));
+    }
+    scanned.heads = std::move(living);
+  }
+  for (const EcuMac ecu_mac : asked.ecu_macs) {
+    if (Status begun = begin_missing_logs(ecu_mac, seen, scanned); !begun.ok()) return begun.error();
   }
   return scanned;
 }
@@ -145,6 +155,27 @@ Result<RestoreCore::Head> ClaimWorker::head_now(const Lineage& lineage) {
 void ClaimWorker::read_head(const Lineage& lineage, Then<RestoreCore::Head> then) {
   post<RestoreCore::Head>(
       lane_of(lineage), [this, lineage] { return head_now(lineage); }, std::move(then));
+}
+
+Result<ClaimWorker::Heads> ClaimWorker::heads_now(const std::vector<Lineage>& lineages) {
+  Heads heads;
+  std::vector<storage::LogSlot> logs;
+  logs.reserve(lineages.size());
+  for (const Lineage& lineage : lineages) logs.push_back({storage::log_of(lineage), 0});
+  for (const auto& read : parts_.claims.heads(logs, ClaimStore::Read::kDurable)) {
+    if (!read.ok() && read.error().code != Code::kNotFound) return read.error();
+    heads.emplace_back();
+    if (!read.ok()) continue;
+    const auto record = claim_record_of(*read);
+    if (!record.ok()) return record.error();
+    heads.back() = *record;
+  }
+  return heads;
+}
+
+void ClaimWorker::read_heads(const std::vector<Lineage>& lineages, Then<Heads> then) {
+  post<Heads>(
+      scanner_, [this, lineages] { return heads_now(lineages); }, std::move(then));
 }
 
 Result<ClaimRecord> ClaimWorker::owned_now(const ProgramKey& program) {
@@ -247,29 +278,46 @@ Result<std::vector<BlobName>> ClaimWorker::list_lineage(const Lineage& lineage) 
   return names;
 }
 
+namespace {
+
+// kWithdrawn: its life has ended. kNotFound: nothing of it is stored. `candidates`: what could be restored, the best first.
+Status check_lives(const ProgramKey& owner, const std::vector<BlobName>& listed,
+                   const std::vector<BlobName>& candidates) {
+  std::optional<Version> withdrawn;
+  for (const BlobName& name : listed) {
+    if (name.kind != storage::EntryKind::kTombstone || name.checkpoint.program != owner) continue;
+    withdrawn = std::max(withdrawn.value_or(Version{}), name.checkpoint.version);
+  }
+  if (candidates.empty() && !withdrawn)
+    return make_error(Code::kNotFound, "nothing of " + to_string(owner) + " is stored");
+  if (!withdrawn) return ok_status();
+  // The base, of a former owner, has ended with its program too.
+  const bool ended = candidates.empty() || candidates.front().checkpoint.program != owner ||
+                     candidates.front().checkpoint.version <= *withdrawn;
+  return ended ? Status(make_error(Code::kWithdrawn, to_string(owner) + " was withdrawn")) : ok_status();
+}
+
+}  // namespace
+
+// A log of a lineage that any life of its key may have does not end with one of these lives.
+Result<bool> ClaimWorker::has_ended(const ClaimRecord& head) {
+  if (core::is_open(head.kind)) return false;
+  const auto known = parts_.index.program(head.owner.program);  // A hint: else each would cost a listing.
+  if (!known.ok()) return known.error();
+  if (!*known || !(*known)->withdrawn) return false;
+  const auto listed = list_lineage(head.lineage);
+  if (!listed.ok()) return listed.error();
+  return check_lives(head.owner.program, *listed, core::restorable(head, *listed)).code() == Code::kWithdrawn;
+}
+
 // Only the two newest are offered: a remover that paused since before the claim may still take an older one.
 Result<RestoreCore::Found> ClaimWorker::find_now(const core::FindCheckpoint& asked) {
   constexpr std::size_t kOfferedMax = 2;
   const auto listed = list_lineage(asked.head.lineage);
   if (!listed.ok()) return listed.error();
-  std::optional<Version> withdrawn;
-  for (const BlobName& name : *listed) {
-    if (name.kind != storage::EntryKind::kTombstone) continue;
-    if (name.checkpoint.program != asked.head.owner.program) continue;
-    withdrawn = std::max(withdrawn.value_or(Version{}), name.checkpoint.version);
-  }
   const ProgramKey& owner = asked.head.owner.program;
   std::vector<BlobName> candidates = core::restorable(asked.head, *listed);
-  if (candidates.empty()) {
-    return make_error(
-        withdrawn ? Code::kWithdrawn : Code::kNotFound,
-        withdrawn ? to_string(owner) + " was withdrawn" : "nothing of " + to_string(owner) + " is stored");
-  }
-  // The base, of a former owner, has ended with its program too.
-  const CheckpointId& front = candidates.front().checkpoint;
-  if (withdrawn && (front.program != owner || front.version <= *withdrawn)) {
-    return make_error(Code::kWithdrawn, to_string(owner) + " was withdrawn");
-  }
+  if (Status lives = check_lives(owner, *listed, candidates); !lives.ok()) return lives.error();
   if (asked.exact) {
     candidates = core::named_last(asked.head, *listed, *asked.exact);
     if (candidates.empty()) {

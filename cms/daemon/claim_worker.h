@@ -58,6 +58,9 @@ class ClaimWorker {
   // one first.
   void scan(const core::ScanLogs& asked, Then<Scanned> then);
   void read_head(const Lineage& lineage, Then<core::RestoreCore::Head> then);
+  // Of many, in their order; all or none.
+  using Heads = std::vector<std::optional<wire::ClaimRecord>>;
+  void read_heads(const std::vector<Lineage>& lineages, Then<Heads> then);
   // The head of the lineage that the program owns. kNotFound: nothing of it is stored. kFenced: it runs elsewhere by
   // now. kWithdrawn: it has ended. kLimit: kHistoriesMax wait.
   void find_owned(const ProgramKey& program, Then<wire::ClaimRecord> then);
@@ -85,8 +88,10 @@ class ClaimWorker {
   // `worker` runs it: it ends when that is to stop. `unusable` may be null.
   Status for_each_head(const Worker& worker, const std::function<void(const wire::ClaimRecord&)>& visit,
                        std::size_t* unusable);
+  Result<bool> has_ended(const wire::ClaimRecord& head);
   Status begin_missing_logs(EcuMac ecu_mac, const std::set<Lineage>& seen, Scanned& scanned);
   Result<core::RestoreCore::Head> head_now(const Lineage& lineage);
+  Result<Heads> heads_now(const std::vector<Lineage>& lineages);
   Result<wire::ClaimRecord> owned_now(const ProgramKey& program);
   Result<core::RestoreCore::Found> find_now(const core::FindCheckpoint& asked);
   Result<std::vector<storage::BlobName>> list_lineage(const Lineage& lineage);

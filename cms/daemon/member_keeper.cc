@@ -10,7 +10,7 @@
 namespace cms::daemon {
 namespace {
 
-static_assert(wire::kMemberRecordBytesMax <= storage::kRecordBytesMax);
+static_assert(wire::kMemberRecordBytesMax <= storage::kMemberBytesMax);
 static_assert(wire::kClaimRecordBytesMax <= storage::kRecordBytesMax);
 
 std::string text_of(const wire::MemberRecord& record) {
@@ -79,39 +79,44 @@ void MemberKeeper::on_time(Instant now, bool store_usable) {
 
 void MemberKeeper::round(Instant now) {
   running_ = true;
-  const std::string record = text_of(members_.next_record(wall_time_us(), software_, false));
-  worker_.post([this, record, removable = members_.removable(now), reopen = !status_.ok()] {
-    Status status = reopen ? claims_.open_store() : ok_status();
-    const Instant sent_at = BootClock::now();
-    if (status.ok()) status = claims_.write_member(record);
-    const bool written = status.ok();
-    for (const core::Writer& life : removable) (void)claims_.remove_member(life.name, life.incarnation);
-    const Instant begun_at = BootClock::now();
-    std::vector<core::Members::Seen> seen;
-    bool read = false;
-    if (auto files = claims_.list_members(); files.ok()) {
-      read = true;
-      for (const storage::MemberFile& file : *files) seen.push_back(seen_of(file));
-    } else if (status.ok()) {
-      status = files.error();
-    }
-    const Instant ended_at = BootClock::now();
-    outbox_.push([this, status, written, sent_at, read, begun_at, ended_at, seen = std::move(seen)](
-                     Instant, core::Effects&) {
-      running_ = false;
-      if (written) members_.on_written(sent_at);
-      if (read) members_.on_read(begun_at, ended_at, seen);
-      if (status.ok() != status_.ok()) {
-        if (status.ok()) {
-          spdlog::info("member {}.{:x}: its record is renewed", me_.name, me_.incarnation);
-        } else {
-          spdlog::warn("member {}.{:x}: its record cannot be renewed: {}", me_.name, me_.incarnation,
-                       status.error().message());
+  std::vector<SessionId> bars = watcher_ == nullptr ? std::vector<SessionId>{} : watcher_->bars();
+  const std::string record = text_of(members_.next_record(wall_time_us(), software_, false, bars));
+  worker_.post(
+      [this, record, bars = std::move(bars), removable = members_.removable(now), reopen = !status_.ok()] {
+        Status status = reopen ? claims_.open_store() : ok_status();
+        const Instant sent_at = BootClock::now();
+        if (status.ok()) status = claims_.write_member(record);
+        const bool written = status.ok();
+        const Instant written_at = BootClock::now();
+        for (const core::Writer& life : removable) (void)claims_.remove_member(life.name, life.incarnation);
+        const Instant begun_at = BootClock::now();
+        std::vector<core::Members::Seen> seen;
+        bool read = false;
+        if (auto files = claims_.list_members(); files.ok()) {
+          read = true;
+          for (const storage::MemberFile& file : *files) seen.push_back(seen_of(file));
+        } else if (status.ok()) {
+          status = files.error();
         }
-      }
-      status_ = status;
-    });
-  });
+        const Instant ended_at = BootClock::now();
+        outbox_.push([this, status, written, sent_at, written_at, bars, read, begun_at, ended_at,
+                      seen = std::move(seen)](Instant done_at, core::Effects& effects) {
+          running_ = false;
+          if (written) members_.on_written(sent_at);
+          if (written && watcher_ != nullptr) watcher_->on_written(sent_at, written_at, done_at, bars);
+          if (read) members_.on_read(begun_at, ended_at, seen);
+          if (read && watcher_ != nullptr) watcher_->on_read(begun_at, done_at, effects);
+          if (status.ok() != status_.ok()) {
+            if (status.ok()) {
+              spdlog::info("member {}.{:x}: its record is renewed", me_.name, me_.incarnation);
+            } else {
+              spdlog::warn("member {}.{:x}: its record cannot be renewed: {}", me_.name, me_.incarnation,
+                           status.error().message());
+            }
+          }
+          status_ = status;
+        });
+      });
 }
 
 }  // namespace cms::daemon

@@ -19,7 +19,10 @@ void RestoreKeeper::on_time(Instant now, std::uint64_t wall_us, core::Effects& e
   if (now < next_at_) return;
   next_at_ = now + restores_.pace();
   core::RestoreEffects todo;
-  restores_.on_time(now, wall_us, core_.candidates(now), core_.metrics_awaited(now), todo);
+  restores_.on_time(now, wall_us, core_.present(), todo);
+  if (restores_.wants_targets(now)) {
+    restores_.on_targets(now, core_.candidates(now), core_.metrics_awaited(now), todo);
+  }
   carry_out(now, todo, effects);
 }
 
@@ -39,6 +42,30 @@ Status RestoreKeeper::fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effec
   carry_out(now, todo, effects);
   next_at_ = now;
   return ok_status();
+}
+
+void RestoreKeeper::lose_session(Instant now, const wire::EcuRecord& lost, core::Effects& effects) {
+  if (!can_restore().ok()) return;
+  core::RestoreEffects todo;
+  restores_.lose_session(now, lost, todo);
+  carry_out(now, todo, effects);
+  next_at_ = now;
+}
+
+void RestoreKeeper::reconcile(Instant now, const SessionId& session, const wire::EcuRecord& head,
+                              core::Effects& effects) {
+  if (!can_restore().ok()) return;
+  core::RestoreEffects todo;
+  restores_.reconcile(now, session, head, todo);
+  carry_out(now, todo, effects);
+  next_at_ = now;
+}
+
+void RestoreKeeper::on_programs(Instant now, const core::ProgramsTold& told, core::Effects& effects) {
+  core::RestoreEffects todo;
+  restores_.on_programs(now, told.session, told.page, todo);
+  carry_out(now, todo, effects);
+  next_at_ = now;
 }
 
 RestoreFacts RestoreKeeper::facts(Instant now) const {
@@ -240,6 +267,16 @@ void RestoreKeeper::carry_out_one(Instant, const core::ScanLogs& effect, core::E
     } else {
       restores_.on_logs_scanned(now, effect, scanned.error(), todo);
     }
+    carry_out(now, todo, effects);
+    next_at_ = now;
+  });
+}
+
+void RestoreKeeper::carry_out_one(Instant, const core::ReadHeads& effect, core::Effects&) {
+  worker_.read_heads(effect.lineages, [this, effect](Instant now, core::Effects& effects,
+                                                     const Result<ClaimWorker::Heads>& heads) {
+    core::RestoreEffects todo;
+    restores_.on_heads(now, effect, heads, todo);
     carry_out(now, todo, effects);
     next_at_ = now;
   });

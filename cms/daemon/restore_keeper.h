@@ -33,6 +33,10 @@ class RestoreKeeper {
   // The first checkpoint of an owner that a restore made is stored: those of former owners go.
   void on_own_stored(const Lineage& lineage);
 
+  // As of RestoreCore. Nothing happens on a store that cannot be trusted with claims.
+  void lose_session(Instant now, const wire::EcuRecord& lost, core::Effects& effects);
+  void reconcile(Instant now, const SessionId& session, const wire::EcuRecord& head, core::Effects& effects);
+  void on_programs(Instant now, const core::ProgramsTold& told, core::Effects& effects);
   // kUnsupported: the store cannot be trusted with claims.
   Status fail_ecu(Instant now, EcuMac ecu_mac, core::Effects& effects);
   // Moves a program to another ECU, `only` to that one. kUnavailable, kUnsupported: its ECU is not there, or cannot
@@ -58,6 +62,7 @@ class RestoreKeeper {
  private:
   void carry_out(Instant now, core::RestoreEffects& todo, core::Effects& effects);
   void carry_out_one(Instant now, const core::ScanLogs& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::ReadHeads& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::ReadHead& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::AppendRecord& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::SettleAppend& effect, core::Effects& effects);

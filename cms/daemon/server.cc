@@ -21,6 +21,7 @@
 #include "cms/daemon/claims_log.h"
 #include "cms/daemon/index_keeper.h"
 #include "cms/daemon/last_calls.h"
+#include "cms/daemon/lease_keeper.h"
 #include "cms/daemon/lineage_gate.h"
 #include "cms/daemon/member_keeper.h"
 #include "cms/daemon/replaceable_index.h"
@@ -91,8 +92,10 @@ class Server::Impl {
                  std::string("cmsd ") + CMS_VERSION),
         restores_(restore_config(config, incarnation), core_, members_.members(),
                   ClaimWorker::Parts{*claims_, *store_, *index_, gate_, keeper_, outbox_}),
-        admin_service_({admin_, core_, keeper_, retention_, scrubber_, restores_, *store_, *index_, outbox_},
-                       [this](Instant now) { return facts(now); }),
+        leases_(core::Writer{config.name, incarnation}, core_, members_, restores_, *claims_, outbox_),
+        admin_service_(
+            {admin_, core_, keeper_, retention_, scrubber_, restores_, leases_, *store_, *index_, outbox_},
+            [this](Instant now) { return facts(now); }),
         watch_(
             *store_, *claims_, outbox_,
             [this](Instant now, const Status& status, core::Effects& effects) {
@@ -112,6 +115,7 @@ class Server::Impl {
     // The workers' answers name the core and the sockets: they end first.
     watch_.stop();
     members_.stop();
+    leases_.stop();
     restores_.stop();
     store_workers_.stop();
     blob_server_.stop();
@@ -167,6 +171,7 @@ class Server::Impl {
       core_.set_reading(blob_server_.reading());
       if (now >= core_.next_deadline()) core_.on_time(now, wall_time_us(), effects);
       core_.tell_peers(effects);
+      leases_.on_time(now, wall_time_us(), effects);
       restores_.on_time(now, wall_time_us(), effects);
       admin_service_.on_time(now);
       carry_out(now, effects);
@@ -260,7 +265,8 @@ class Server::Impl {
     }
     for (auto& [link, socket] : links_) items_.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
     constexpr Duration kLongest = std::chrono::milliseconds(500);
-    const Instant next = std::min(core_.next_deadline(), restores_.next_deadline());
+    const Instant next =
+        std::min({core_.next_deadline(), restores_.next_deadline(), leases_.next_deadline()});
     const Duration left = std::clamp<Duration>(next - BootClock::now(), Duration::zero(), kLongest);
     net::poll(items_, std::chrono::ceil<std::chrono::milliseconds>(left));
     if ((items_[0].revents & ZMQ_POLLIN) != 0) outbox_.waker().drain();
@@ -436,6 +442,7 @@ class Server::Impl {
     facts.retention = retention_.facts(now);
     facts.members = members_.facts(now);
     facts.restores = restores_.facts(now);
+    facts.leases = leases_.facts(now);
     return facts;
   }
 
@@ -553,6 +560,17 @@ class Server::Impl {
     restores_.on_freeze_report(now, effect, more);
     if (!more.empty()) carry_out(now, more);
   }
+  void carry_out_one(Instant, core::RecordHello& effect) { leases_.record_hello(effect); }
+  void carry_out_one(Instant now, core::GuardedBegun& effect) {
+    core::Effects more;
+    leases_.on_guarded_begun(now, effect, more);
+    if (!more.empty()) carry_out(now, more);
+  }
+  void carry_out_one(Instant now, core::ProgramsTold& effect) {
+    core::Effects more;
+    restores_.on_programs(now, effect, more);
+    if (!more.empty()) carry_out(now, more);
+  }
   void carry_out_one(Instant, core::MigrateAsked& effect) { restores_.on_migrate_asked(effect); }
   void carry_out_one(Instant now, core::TargetReported& effect) {
     core::Effects more;
@@ -626,6 +644,7 @@ class Server::Impl {
   BlobServer blob_server_;
   MemberKeeper members_;
   RestoreKeeper restores_;
+  LeaseKeeper leases_;
   AdminService admin_service_;
   StoreWatch watch_;
 };

@@ -36,6 +36,11 @@ void ClaimFixtureOnFiles::put_member_file(const std::string& node, std::uint64_t
   std::ofstream(path() + "/nodes/" + member_file_name(node, node_incarnation), std::ios::binary) << text;
 }
 
+std::string ClaimFixtureOnFiles::member_file(const std::string& node, std::uint64_t node_incarnation) {
+  std::ifstream file(path() + "/nodes/" + member_file_name(node, node_incarnation), std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 void ClaimFixtureOnFiles::put_stray_file(std::uint32_t log_shard, const std::string& name) {
   std::ofstream(path() + "/claims/" + log_shard_name(log_shard) + "/" + name) << "not ours";
 }
@@ -126,8 +131,6 @@ TEST_P(ClaimStoreContract, RecordsOfEverySizeComeBackBitForBitAndOthersAreRefuse
   EXPECT_EQ(a().append(log_of(EcuMac{kEcuMacBitsMax + 1}), 1, "x").error().code, Code::kInvalidArgument);
   EXPECT_EQ(a().append(LogId{LogId::Kind::kEcu, {1, 0x020000000001}}, 1, "x").error().code,
             Code::kInvalidArgument);
-  EXPECT_EQ(a().write_member("").code(), Code::kInvalidArgument);
-  EXPECT_EQ(a().write_member(binary + "x").code(), Code::kInvalidArgument);
   EXPECT_EQ(a().list_logs(
                    kLogShardCount, [](const LogId&, Slot) {}, nullptr)
                 .code(),
@@ -291,6 +294,74 @@ TEST_P(ClaimStoreContract, TornMemberRecordIsSeenAsSuch) {
                                                                  {"e@9", "corrupt"},
                                                                  {"f@10", "f"},
                                                                  {"g@11", "corrupt"}}));
+}
+
+// Of `size` bytes, those of each `seed` others.
+std::string bytes_of_size(std::size_t size, unsigned seed) {
+  std::string bytes;
+  for (std::size_t i = 0; i < size; ++i) bytes += static_cast<char>(i * 7 + i / 251 + seed);
+  return bytes;
+}
+
+TEST_P(ClaimStoreContract, MemberRecordsOfEverySizeComeBackBitForBitInAnyOrder) {
+  constexpr std::size_t kOneSector = kClaimFileBytes - kClaimFrameBytes;
+  unsigned seed = 0;
+  for (const std::size_t size :
+       {std::size_t{1}, kOneSector, kOneSector + 1, kOneSector, kMemberBytesMax - 1, std::size_t{2},
+        kMemberBytesMax, 3 * kClaimFileBytes - kClaimFrameBytes, kMemberBytesMax, std::size_t{1}}) {
+    const std::string record = bytes_of_size(size, ++seed);
+    ASSERT_TRUE(a().write_member(record).ok()) << size;
+    EXPECT_TRUE(members_of(b()) == (std::map<std::string, std::string>{{"a@1", record}})) << size;
+  }
+  EXPECT_EQ(fixture().member_file("a", 1).size(), kMemberFileBytesMax)
+      << "what a longer one left is behind it";
+  EXPECT_EQ(a().write_member("").code(), Code::kInvalidArgument);
+  EXPECT_EQ(a().write_member(std::string(kMemberBytesMax + 1, 'x')).code(), Code::kInvalidArgument);
+  EXPECT_TRUE(members_of(b()) == (std::map<std::string, std::string>{{"a@1", bytes_of_size(1, seed)}}))
+      << "what was refused changed something";
+}
+
+// Some sectors are of the former write, some of the next: the former record, or none, until there is one again.
+TEST_P(ClaimStoreContract, MemberRecordTornBetweenSectorsIsCorruptOrTheFormerUntilTheNext) {
+  const std::string small = bytes_of_size(100, 1);
+  const std::string large = bytes_of_size(kMemberBytesMax, 2);
+  const std::string next = bytes_of_size(kMemberBytesMax - 5, 3);
+  const auto file_with = [&](const std::string& record) {
+    EXPECT_TRUE(a().write_member(record).ok());
+    return fixture().member_file("a", 1);
+  };
+  const auto seen = [&] { return members_of(b()).at("a@1"); };
+  const std::string small_file = file_with(small);
+  ASSERT_EQ(small_file.size(), kClaimFileBytes);
+  const std::string large_file = file_with(large);
+  const std::string next_file = file_with(next);
+  ASSERT_EQ(large_file.size(), kMemberFileBytesMax);
+  ASSERT_EQ(next_file.size(), kMemberFileBytesMax);
+  for (std::size_t at = kClaimFileBytes; at < kMemberFileBytesMax; at += kClaimFileBytes) {
+    fixture().put_member_file("a", 1, next_file.substr(0, at) + large_file.substr(at));
+    EXPECT_EQ(seen(), "corrupt") << at;
+    fixture().put_member_file("a", 1, large_file.substr(0, at) + next_file.substr(at));
+    EXPECT_EQ(seen(), "corrupt") << at;
+    fixture().put_member_file("a", 1, large_file.substr(0, at));  // It was growing.
+    EXPECT_EQ(seen(), "corrupt") << at;
+    fixture().put_member_file("a", 1, large_file.substr(0, at + 1));
+    EXPECT_EQ(seen(), "corrupt") << at;
+    std::string hole = large_file;
+    fixture().put_member_file("a", 1, hole.replace(at, kClaimFileBytes, kClaimFileBytes, '\0'));
+    EXPECT_EQ(seen(), "corrupt") << at;
+    // Its first sector has not been written.
+    fixture().put_member_file("a", 1, small_file + large_file.substr(kClaimFileBytes, at));
+    EXPECT_EQ(seen(), small) << at;
+  }
+  fixture().put_member_file("a", 1, small_file + "x");
+  EXPECT_EQ(seen(), small) << "what is behind the record is nothing";
+  fixture().put_member_file("a", 1, small_file + std::string(2 * kMemberFileBytesMax, 'x'));
+  EXPECT_EQ(seen(), small);
+  fixture().put_member_file(
+      "a", 1, next_file.substr(0, 2 * kClaimFileBytes) + large_file.substr(2 * kClaimFileBytes));
+  EXPECT_EQ(seen(), "corrupt");
+  EXPECT_TRUE(a().write_member(small).ok());
+  EXPECT_EQ(seen(), small);
 }
 
 TEST_P(ClaimStoreContract, OpeningAgainIsHarmless) {

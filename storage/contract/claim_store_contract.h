@@ -19,12 +19,13 @@ class ClaimFixture {
   virtual std::unique_ptr<ClaimStore> open(const std::string& node, std::uint64_t node_incarnation) = 0;
 
   // Behind the store's back: all bytes of a slot's file, empty when there is none; puts it there, or in the
-  // place of what is there; takes it away.
+  // place of what is there; takes it away. The same of a member's file.
   virtual std::string slot_file(const LogId& log, Slot slot) = 0;
   virtual void put_slot_file(const LogId& log, Slot slot, const std::string& text) = 0;
   virtual void remove_slot_file(const LogId& log, Slot slot) = 0;
   virtual void put_member_file(const std::string& node, std::uint64_t node_incarnation,
                                const std::string& text) = 0;
+  virtual std::string member_file(const std::string& node, std::uint64_t node_incarnation) = 0;
   virtual void put_stray_file(std::uint32_t log_shard, const std::string& name) = 0;
 };
 using MakeClaimFixture = std::unique_ptr<ClaimFixture> (*)();
@@ -37,6 +38,7 @@ class ClaimFixtureOnFiles : public ClaimFixture {
   void remove_slot_file(const LogId& log, Slot slot) override;
   void put_member_file(const std::string& node, std::uint64_t node_incarnation,
                        const std::string& text) override;
+  std::string member_file(const std::string& node, std::uint64_t node_incarnation) override;
   void put_stray_file(std::uint32_t log_shard, const std::string& name) override;
 
  protected:

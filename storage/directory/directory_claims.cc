@@ -39,9 +39,9 @@ struct Places {
   bool syncfs_reports_errors = false;
 };
 
-// The first kClaimFileBytes + 1 bytes.
-Result<std::string> read_claim_file(int fd, const std::string& path) {
-  std::string text(kClaimFileBytes + 1, '\0');
+// As much as its decoder wants.
+Result<std::string> read_claim_file(int fd, ClaimFileKind kind, const std::string& path) {
+  std::string text(claim_file_read_bytes(kind), '\0');
   const auto got = read_fully(fd, text.data(), text.size(), 0, path);
   if (!got) return got.error();
   text.resize(*got);
@@ -83,7 +83,7 @@ class DirectoryClaims final : public ClaimSteps {
   Result<SelfTest> self_test() override;
 
   Status write_member(const std::string& record) override {
-    if (Status status = check_record_bytes(record); !status.ok()) return status;
+    if (Status status = check_member_bytes(record); !status.ok()) return status;
     const auto places = current();
     if (!places) return places.error();
     const std::lock_guard<std::mutex> writing(member_mutex_);
@@ -118,7 +118,7 @@ class DirectoryClaims final : public ClaimSteps {
       const auto file = open_at((*places)->nodes.get(), name, O_RDONLY, path);
       if (!file && file.error().os_errno == ENOENT) continue;  // Removed meanwhile.
       if (!file) return file.error();
-      const auto text = read_claim_file(file->get(), path);
+      const auto text = read_claim_file(file->get(), ClaimFileKind::kMember, path);
       if (!text) return text.error();
       members.push_back(member_file_of(member, path, *text));
     }
@@ -273,7 +273,7 @@ class DirectoryClaims final : public ClaimSteps {
                         : Result<UniqueFd>(shard.error());
       if (file) {
         files[i] = std::move(*file);
-        texts.push_back(read_claim_file(files[i].get(), path));
+        texts.push_back(read_claim_file(files[i].get(), ClaimFileKind::kRecord, path));
       } else {
         texts.emplace_back(std::move(file).error());
       }

@@ -220,6 +220,12 @@ void FakeClaimNas::put_member_file(const std::string& node, std::uint64_t node_i
   state_->members[member_file_name(node, node_incarnation)] = std::move(text);
 }
 
+std::string FakeClaimNas::member_file(const std::string& node, std::uint64_t node_incarnation) const {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  const auto found = state_->members.find(member_file_name(node, node_incarnation));
+  return found == state_->members.end() ? std::string() : found->second;
+}
+
 void FakeClaimNas::put_stray_file(std::uint32_t log_shard, const std::string& name) {
   const std::lock_guard<std::mutex> lock(state_->mutex);
   state_->strays[log_shard].insert(name);
@@ -416,14 +422,14 @@ Result<LogLister> FakeClaims::list_shard(std::uint32_t log_shard) {
 }
 
 Status FakeClaims::write_member(const std::string& record) {
-  if (Status status = check_record_bytes(record); !status.ok()) return status;
+  if (Status status = check_member_bytes(record); !status.ok()) return status;
   const std::lock_guard<std::mutex> lock(state_->mutex);
   if (Status status = member_->check_open(*state_); !status.ok()) return status;
   const std::string name = member_file_name(member_->node, member_->node_incarnation);
   return member_->ask(
       *state_, FakeClaimCall::kWriteMember,
       [name, text = encode_claim_file(name, {ClaimFileKind::kMember, {}, record})](FakeClaimNas::State& nas) {
-        nas.members[name] = text;
+        nas.members[name].replace(0, text.size(), text);  // What is behind it stays.
         return ok_status();
       });
 }

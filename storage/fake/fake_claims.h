@@ -62,6 +62,7 @@ class FakeClaimNas {
   std::string slot_file(const LogId& log, Slot slot) const;
   void remove_slot_file(const LogId& log, Slot slot);
   void put_member_file(const std::string& node, std::uint64_t node_incarnation, std::string text);
+  std::string member_file(const std::string& node, std::uint64_t node_incarnation) const;
   // A file that is nobody's, in the directory of a shard of logs.
   void put_stray_file(std::uint32_t log_shard, const std::string& name);
   std::size_t draft_count() const;

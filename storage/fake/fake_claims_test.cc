@@ -30,6 +30,9 @@ class FakeClaimFixture final : public ClaimFixture {
                        const std::string& text) override {
     nas_.put_member_file(node, node_incarnation, text);
   }
+  std::string member_file(const std::string& node, std::uint64_t node_incarnation) override {
+    return nas_.member_file(node, node_incarnation);
+  }
   void put_stray_file(std::uint32_t log_shard, const std::string& name) override {
     nas_.put_stray_file(log_shard, name);
   }

@@ -78,7 +78,7 @@ class NfsClaims final : public ClaimSteps {
   }
 
   Status write_member(const std::string& record) override {
-    if (Status status = check_record_bytes(record); !status.ok()) return status;
+    if (Status status = check_member_bytes(record); !status.ok()) return status;
     const std::string name = member_file_name(node_, node_incarnation_);
     const std::string text = encode_claim_file(name, {ClaimFileKind::kMember, {}, record});
     const std::lock_guard<std::mutex> writing(member_mutex_);
@@ -116,7 +116,7 @@ class NfsClaims final : public ClaimSteps {
       paths.push_back(path_ + "/nodes/" + files.back());
     }
     const auto texts = read_files(
-        files, paths,
+        ClaimFileKind::kMember, files, paths,
         [](const NfsClaimPlaces& places, std::size_t) -> const NfsHandle& { return places.nodes; },
         Read::kAsSeen);
     std::vector<MemberFile> members;
@@ -313,7 +313,7 @@ class NfsClaims final : public ClaimSteps {
     std::vector<std::string> paths;
     for (const auto& [log, slot] : slots) paths.push_back(logs_path() + "/" + slot_path(log, slot));
     return read_files(
-        names_of(slots), paths,
+        ClaimFileKind::kRecord, names_of(slots), paths,
         [&](const NfsClaimPlaces& places, std::size_t i) -> const NfsHandle& {
           return places.shard_of(slots[i].log);
         },
@@ -394,18 +394,18 @@ class NfsClaims final : public ClaimSteps {
     return replies;
   }
 
-  // The first kClaimFileBytes + 1 bytes of each file, all of one by one connection: what was looked up, read
-  // and synced is so in one life of the server. `paths`: for people.
-  std::vector<Result<std::string>> read_files(const std::vector<std::string>& names,
+  // As much of each file as its decoder wants, all of one by one connection: what was looked up, read and synced
+  // is so in one life of the server. `paths`: for people.
+  std::vector<Result<std::string>> read_files(ClaimFileKind kind, const std::vector<std::string>& names,
                                               const std::vector<std::string>& paths,
                                               const DirectoryOfEach& directory_of, Read how) {
     std::vector<std::string> texts(names.size());
     const auto replies = each(
         names.size(), [&](NfsConnection& link, const NfsClaimPlaces& places, std::size_t i, NfsThen then) {
           nfs_lookup(link, {directory_of(places, i), names[i]},
-                     [&link, &text = texts[i], how, then = std::move(then)](const NfsReply& found) {
+                     [&link, kind, &text = texts[i], how, then = std::move(then)](const NfsReply& found) {
                        if (!found.ok()) return then(found);
-                       text.assign(kClaimFileBytes + 1, '\0');
+                       text.assign(claim_file_read_bytes(kind), '\0');
                        read_on(link, found.handle, 0, text, how, then);
                      });
         });

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "schemas/claim_record.h"
+#include "schemas/ecu_record.h"
 #include "schemas/member_record.h"
 #include "schemas/messages.h"
 #include "test/fuzz/fuzz.h"
@@ -52,11 +53,13 @@ inline bool fits(const wire::Beat&) { return true; }
 
 // ---- control
 inline bool fits(const wire::Hello& m) {
-  return ecu_fits(m.ecu_mac) && name_fits(m.advertise_host) && name_fits(m.software);
+  return ecu_fits(m.ecu_mac) && name_fits(m.advertise_host) && name_fits(m.software) &&
+         m.enforcer <= wire::Enforcer::kWatchdog && (!m.guarded || m.boot_id != Id128{});
 }
 inline bool fits(const wire::HelloAnswer& m) {
   return name_fits(m.cms_name) && m.heartbeat_interval_ms >= 1 &&
-         m.heartbeat_interval_ms <= wire::kHeartbeatIntervalMsMax && reason_fits(m.code, m.context);
+         m.heartbeat_interval_ms <= wire::kHeartbeatIntervalMsMax && reason_fits(m.code, m.context) &&
+         m.lease_ms <= wire::kHeartbeatIntervalMsMax;
 }
 inline bool fits(const wire::Heartbeat&) { return true; }
 inline bool fits(const wire::HeartbeatAnswer&) { return true; }
@@ -91,20 +94,33 @@ inline bool fits(const wire::Prepare& m) {
   return fits(m.claim) && ecu_fits(m.session.ecu_mac) && m.session.incarnation >= 1 && m.bulk_port != 0 &&
          fits(m.notification);
 }
-inline bool fits(const wire::Go& m) { return fits(m.claim) && m.act_slot > m.claim.slot && m.act_uid != 0; }
+inline bool fits(const wire::Go& m) {
+  return fits(m.claim) && m.act_slot > m.claim.slot && m.act_uid != 0 &&
+         m.on_isolation <= wire::OnIsolation::kStop;
+}
 inline bool fits(const wire::Discard& m) { return fits(m.claim); }
 inline bool fits(const wire::RestoreReport& m) {
   return fits(m.claim) && m.state <= wire::RestoreState::kDiscarded &&
          m.received_bytes <= wire::kBlobSizeBytesMax && reason_fits(m.code, m.context);
 }
 inline bool fits(const wire::Freeze& m) { return fits(m.claim); }
-inline bool fits(const wire::Thaw& m) { return fits(m.record); }
+inline bool fits(const wire::Thaw& m) {  // Of any record.
+  return m.record.lineage != Lineage{} && m.record.slot != 0 && m.record.uid != 0 &&
+         m.on_isolation <= wire::OnIsolation::kStop;
+}
 inline bool fits(const wire::FreezeReport& m) {
   return fits(m.claim) && m.state <= wire::FreezeState::kThawed && reason_fits(m.code, m.context) &&
          (m.state != wire::FreezeState::kFrozen || version_fits(m.last));
 }
 inline bool fits(const wire::Migrate& m) { return !m.has_to || ecu_fits(m.to_ecu_mac); }
 inline bool fits(const wire::MigrateAnswer& m) { return reason_fits(m.code, m.context); }
+inline bool fits(const wire::AskPrograms&) { return true; }
+inline bool fits(const wire::Programs& m) {
+  for (const wire::OwnedProgram& program : m.programs) {
+    if (program.lineage == Lineage{} || program.state > wire::ProgramState::kStopped) return false;
+  }
+  return m.programs.size() <= wire::kProgramsPageCountMax;
+}
 
 // ---- bulk
 inline bool fits(const wire::Fetch& m) {
@@ -129,7 +145,7 @@ inline bool fits(const wire::TransferError& m) {
 
 // ---- admin
 inline bool fits(const wire::AdminRequest& m) {
-  return m.method <= wire::AdminMethod::kEcuDrain && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
+  return m.method <= wire::AdminMethod::kEcuMaintenance && (!m.has_ecu_mac || ecu_fits(m.ecu_mac)) &&
          (!m.has_version || version_fits(m.version)) && name_fits(m.continue_after) &&
          (!m.has_to || ecu_fits(m.to_ecu_mac));
 }
@@ -236,10 +252,23 @@ inline bool fits(const wire::ClaimRecord& r) {
          (r.proof != wire::AbortProof::kNone) == (r.kind == ClaimKind::kAbort);
 }
 
+// ---- the logs of ECUs
+inline bool fits(const wire::EcuRecord& r) {
+  const bool hello = r.kind == wire::EcuRecordKind::kHello;
+  const bool ended = r.kind == wire::EcuRecordKind::kLost || r.kind == wire::EcuRecordKind::kBye;
+  return (hello || ended) && ecu_fits(r.ecu_mac) && r.slot >= (ended ? 2U : 1U) && r.uid != 0 &&
+         !r.writer.empty() && text_fits(r.writer, wire::kWriterBytesMax) && r.writer_incarnation != 0 &&
+         r.incarnation != 0 && r.enforcer <= wire::Enforcer::kWatchdog && hello == (r.boot_id != Id128{}) &&
+         (hello || r.nonce == 0) && r.lost_incarnation <= r.incarnation;
+}
+
 // ---- members
 inline bool fits(const wire::MemberRecord& r) {
-  return !r.node.empty() && text_fits(r.node, wire::kNodeBytesMax) && r.incarnation != 0 && r.counter != 0 &&
-         name_fits(r.software);
+  for (const SessionId& bar : r.bars) {
+    if (!ecu_fits(bar.ecu_mac) || bar.incarnation == 0) return false;
+  }
+  return r.bars.size() <= wire::kBarCountMax && !r.node.empty() && text_fits(r.node, wire::kNodeBytesMax) &&
+         r.incarnation != 0 && r.counter != 0 && name_fits(r.software);
 }
 
 }  // namespace cms::fuzz

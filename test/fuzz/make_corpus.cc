@@ -85,6 +85,9 @@ void put_wire() {
 
   put_messages("member_record", wire::member_records());
   put_messages("claim_record", wire::claim_records());
+  put_messages("ecu_record", wire::ecu_records());
+  put("ecu_record", "refused-control-character",
+      with(wire::encode(wire::ecu_records().front()), "cms-a", "cms\033a"));
   put("claim_record", "refused-control-character",
       with(wire::encode(wire::claim_records().front()), "cms-a", "cms\033a"));
 }
@@ -153,6 +156,11 @@ void put_store() {
       std::string("\r\nfleet_id=\"0123456789ABCDEF0123456789abcdef\"\nother = 1\n"
                   "shard_count=4096\n\tlayout_version = 1"));
   put("format", "refused-twice", format + "shard_count = 4096\n");
+  put("format", "ok-of-before", format.substr(0, format.find("member_self_ms")));
+  put("format", "refused-other-timer", [&] {
+    std::string other = format;
+    return other.replace(other.find("ecu_dead_ms = 8000"), 18, "ecu_dead_ms = 8001");
+  }());
   put("format", "refused-newer", "layout_version = 2\n" + format.substr(format.find("fleet_id")));
 }
 
@@ -167,6 +175,15 @@ void put_claims() {
       storage::encode_claim_file(name,
                                  {Kind::kRecord, Id128{3, 4}, std::string(storage::kRecordBytesMax, 'x')}));
   put("claim_file", "ok-member", storage::encode_claim_file(name, {Kind::kMember, {}, "alive"}));
+  // What a longer one left behind it is nothing; two sectors, of which one is missing or of another write.
+  put("claim_file", "ok-member-over-longer",
+      storage::encode_claim_file(name, {Kind::kMember, {}, "alive"}) + std::string(1024, 'x'));
+  const std::string member = storage::encode_claim_file(name, {Kind::kMember, {}, std::string(961, 'a')});
+  put("claim_file", "ok-member-of-two-sectors", member);
+  put("claim_file", "refused-member-of-one-of-two-sectors", member.substr(0, 1024));
+  put("claim_file", "refused-torn-member",
+      member.substr(0, 1024) +
+          storage::encode_claim_file(name, {Kind::kMember, {}, std::string(962, 'b')}).substr(1024));
   put("claim_file", "refused-cut", record.substr(0, 100));
   put("claim_file", "refused-longer", record + "x");
   put("claim_file", "refused-empty", std::string());

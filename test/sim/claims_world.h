@@ -168,6 +168,7 @@ class ClaimsWorld {
   }
   void carry_out(Cms& cms, core::RestoreEffects& effects);
   void carry_out_one(Cms& cms, const core::ScanLogs& effect);
+  void carry_out_one(Cms& cms, const core::ReadHeads& effect);
   void carry_out_one(Cms& cms, const core::ReadHead& effect);
   void carry_out_one(Cms& cms, const core::AppendRecord& effect);
   void carry_out_one(Cms& cms, const core::SettleAppend& effect);

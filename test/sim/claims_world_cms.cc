@@ -87,7 +87,11 @@ void ClaimsWorld::tick_at(Cms& cms, Duration delay) {
 void ClaimsWorld::tick(Cms& cms) {
   if (plant_ == ClaimsPlant::kSelfFenceIgnored) cms.members->on_written(local(cms));
   step_cms(cms, [&](RestoreCore& core, Instant now, core::RestoreEffects& effects) {
-    core.on_time(now, 1, candidates(cms), 0, effects);
+    std::vector<core::Present> present;
+    const std::vector<core::Candidate> targets = candidates(cms);
+    for (const core::Candidate& one : targets) present.push_back(core::Present{one.session, one.freezes});
+    core.on_time(now, 1, std::move(present), effects);
+    if (core.wants_targets(now)) core.on_targets(now, targets, 0, effects);
   });
   const Duration pace = std::max<Duration>(cms.core->pace(), 60ms);
   tick_at(cms, pace / 2 + random_delay(pace));
@@ -163,11 +167,11 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::ScanLogs& effect) {
       }
       answered = std::move(heads);
     }
-    if (plant_ == ClaimsPlant::kOwnerNotCompared && answered.ok() && effect.ecu_mac) {
+    if (plant_ == ClaimsPlant::kOwnerNotCompared && answered.ok() && !effect.ecu_macs.empty()) {
       // As from an index that does not know of moves: all that was ever begun there.
       for (ClaimRecord& head : *answered) {
         const ClaimRecord* first = nas_.record(head.lineage, 1);
-        if (first != nullptr && first->owner.program.ecu_mac == *effect.ecu_mac) head = *first;
+        if (first != nullptr && effect.ecu_macs.count(first->owner.program.ecu_mac) != 0) head = *first;
       }
     }
     if (plant_ == ClaimsPlant::kMoveTakenOverAsLoss && answered.ok()) {
@@ -182,6 +186,9 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::ScanLogs& effect) {
     });
   });
 }
+
+// This world has no guarded ECUs.
+void ClaimsWorld::carry_out_one(Cms&, const core::ReadHeads&) { CMS_ASSERT(false); }
 
 void ClaimsWorld::carry_out_one(Cms& cms, const core::ReadHead& effect) {
   const Lineage lineage = effect.lineage;

@@ -1,0 +1,363 @@
+#include "cms/core/leases.h"
+
+#include <algorithm>
+#include <functional>
+#include <tuple>
+#include <utility>
+
+namespace cms::core {
+namespace {
+
+using wire::EcuRecord;
+using wire::EcuRecordKind;
+
+// Two turns of the loop further apart than that: we stood still, and what was sent meanwhile is yet to be read.
+constexpr Duration kTurnGapMax = std::chrono::seconds(2);
+
+std::string seconds(Duration time) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
+}
+
+std::string name_of(const Members::Key& key) { return key.first; }
+
+}  // namespace
+
+Stamp Leases::stamp() {
+  std::uint64_t uid = prng_.next();
+  while (uid == 0) uid = prng_.next();
+  return Stamp{me_, uid, wall_us_};
+}
+
+const EcuRecord* Leases::head_of(EcuMac ecu_mac) const {
+  const auto found = ecus_.find(ecu_mac);
+  return found == ecus_.end() ? nullptr : &found->second.head;
+}
+
+bool Leases::in_maintenance(EcuMac ecu_mac) const {
+  const EcuRecord* head = head_of(ecu_mac);
+  return head != nullptr && head->maintenance;
+}
+
+// ---- granting
+
+// A record that was read while others could already have held us for dead says nothing of now.
+bool Leases::is_confirmed(const Ecu& ecu) const { return may_act_since_ && ecu.read_at >= *may_act_since_; }
+
+bool Leases::may_grant(Instant now, const Ecu& ecu) const {
+  return ecu.head.kind == EcuRecordKind::kHello && !ecu.barred && is_confirmed(ecu) && members_.may_act(now);
+}
+
+bool Leases::on_heartbeat(Instant now, const SessionId& session, LeaseEffects& effects) {
+  const auto found = ecus_.find(session.ecu_mac);
+  if (found == ecus_.end()) {
+    if (unknown_.size() < kGuardedCountMax) unknown_.emplace(session.ecu_mac, false);
+    read_wanted(now, effects);
+    return false;
+  }
+  Ecu& ecu = found->second;
+  if (session_of(ecu.head) != session) {
+    if (session.incarnation > ecu.head.incarnation) ecu.stale = true;
+    read_wanted(now, effects);
+    return false;
+  }
+  if (ecu.head.kind != EcuRecordKind::kHello) return false;
+  ecu.heard_at = now;
+  ecu.heartbeat_at = now;
+  ecu.heard = true;
+  if (may_grant(now, ecu)) return true;
+  if (!ecu.barred && !is_confirmed(ecu)) {
+    ecu.stale = true;
+    read_wanted(now, effects);
+  }
+  return false;
+}
+
+void Leases::on_bye(Instant now, const SessionId& session, LeaseEffects& effects) {
+  const auto found = ecus_.find(session.ecu_mac);
+  if (found == ecus_.end()) return;
+  Ecu& ecu = found->second;
+  if (session_of(ecu.head) != session || ecu.head.kind != EcuRecordKind::kHello) return;
+  ecu.said_bye = true;
+  say_byes(now, effects);
+}
+
+void Leases::say_byes(Instant now, LeaseEffects& effects) {
+  for (auto& [ecu_mac, ecu] : ecus_) {
+    if (!ecu.said_bye || !is_free(ecu) || now < ecu.next_at) continue;
+    if (ecu.head.kind == EcuRecordKind::kHello) append(ecu, bye(stamp(), ecu.head), effects);
+  }
+}
+
+Status Leases::on_hello(Instant now, const wire::Hello& hello, bool same_client) {
+  const auto found = ecus_.find(hello.ecu_mac);
+  if (found == ecus_.end() || found->second.head.nonce == hello.nonce) return ok_status();
+  Ecu& ecu = found->second;
+  const bool lives =
+      ecu.head.kind == EcuRecordKind::kHello && ecu.heard && now - ecu.heartbeat_at < kGuardedHeardLately;
+  if (!lives || same_client) {
+    ecu.heard_at = now;  // It lives, even if its HELLO cannot be written: the store may be away.
+    return ok_status();
+  }
+  return make_error(Code::kAlreadyExists, "another guarded session of " + to_string(hello.ecu_mac) + " (" +
+                                              std::to_string(ecu.head.incarnation) +
+                                              ") was heard just now; an ECU has one at a time");
+}
+
+bool Leases::is_leased(Instant now, const SessionId& session) const {
+  const auto found = ecus_.find(session.ecu_mac);
+  if (found == ecus_.end() || session_of(found->second.head) != session) return false;
+  const Ecu& ecu = found->second;
+  return ecu.heard && may_grant(now, ecu) && now - ecu.heartbeat_at < timers_.ecu_fence;
+}
+
+// ---- the logs
+
+void Leases::read_wanted(Instant now, LeaseEffects& effects) {
+  ReadEcuLogs read;
+  for (auto& [ecu_mac, asked] : unknown_) {
+    if (!std::exchange(asked, true)) read.ecu_macs.push_back(ecu_mac);
+  }
+  for (auto& [ecu_mac, ecu] : ecus_) {
+    if (!ecu.stale || ecu.asked || now < ecu.next_at) continue;
+    ecu.asked = true;
+    ecu.stale = false;
+    read.ecu_macs.push_back(ecu_mac);
+  }
+  if (!read.ecu_macs.empty()) effects.push_back(std::move(read));
+}
+
+void Leases::on_head(Instant asked_at, Instant now, EcuMac ecu_mac,
+                     const Result<std::optional<EcuRecord>>& head, LeaseEffects& effects) {
+  unknown_.erase(ecu_mac);
+  const auto found = ecus_.find(ecu_mac);
+  if (found != ecus_.end() && found->second.unresolved == 0 && !found->second.appending)
+    found->second.asked = false;
+  if (!head.ok()) {
+    if (found == ecus_.end()) return;
+    found->second.stale = true;
+    found->second.next_at = now + kEcuLogRetry;
+    return;
+  }
+  if (*head) take_head(asked_at, now, **head, effects);
+}
+
+void Leases::take_head(Instant asked_at, Instant now, const EcuRecord& record, LeaseEffects& effects) {
+  auto found = ecus_.find(record.ecu_mac);
+  if (found == ecus_.end()) {
+    if (ecus_.size() >= kGuardedCountMax) return;
+    found = ecus_.emplace(record.ecu_mac, Ecu{}).first;
+    found->second.heard_at = now;
+  } else if (record.slot < found->second.head.slot) {
+    return;  // Read before what we know was written.
+  } else if (record.slot == found->second.head.slot) {
+    found->second.read_at = std::max(found->second.read_at, asked_at);
+    return;
+  }
+  Ecu& ecu = found->second;
+  const SessionId former = session_of(ecu.head);
+  const bool another = former != session_of(record);
+  ecu.head = record;
+  ecu.read_at = asked_at;
+  ecu.stale = false;
+  if (another) {
+    ecu.heard_at = now;
+    ecu.heard = false;
+    ecu.barred = false;
+    ecu.bar_durable_at.reset();
+    ecu.lost_known_at.reset();
+    ecu.handed_over = false;
+    ecu.said_bye = false;
+    if (former.incarnation != 0)
+      effects.push_back(
+          GuardedEnded{former, "session " + std::to_string(record.incarnation) + " of this ECU has begun"});
+  }
+  if (record.kind == EcuRecordKind::kHello) return;
+  if (record.kind == EcuRecordKind::kBye) {
+    effects.push_back(GuardedEnded{session_of(record), "it said BYE"});
+    return;
+  }
+  if (ecu.lost_known_at) return;
+  ecu.barred = true;
+  ecu.lost_known_at = now;
+  effects.push_back(GuardedEnded{session_of(record), "it is LOST, says " + record.writer});
+  effects.push_back(RenewMember{});
+}
+
+void Leases::on_listed(Instant asked_at, Instant now, const Result<std::vector<EcuRecord>>& heads,
+                       LeaseEffects& effects) {
+  listing_ = false;
+  if (!heads.ok()) {
+    next_list_at_ = now + kEcuLogRetry;
+    return;
+  }
+  for (const EcuRecord& head : *heads) take_head(asked_at, now, head, effects);
+}
+
+bool Leases::is_free(const Ecu& ecu) { return !ecu.asked && !ecu.appending && ecu.unresolved == 0; }
+
+void Leases::append(Ecu& ecu, EcuRecord record, LeaseEffects& effects) {
+  CMS_ASSERT(is_free(ecu));
+  ecu.asked = true;
+  ecu.appending = record;
+  effects.push_back(AppendEcuRecord{std::move(record)});
+}
+
+void Leases::on_appended(Instant now, EcuMac ecu_mac, const Result<AppendEnd>& end, std::uint64_t attempt,
+                         LeaseEffects& effects) {
+  const auto found = ecus_.find(ecu_mac);
+  if (found == ecus_.end() || !found->second.appending) return;
+  Ecu& ecu = found->second;
+  ecu.asked = false;
+  if (end.ok() && *end == AppendEnd::kUnresolved) {
+    ecu.unresolved = attempt;
+    ecu.next_at = now + kEcuLogRetry;
+    return;
+  }
+  ecu.unresolved = 0;
+  const EcuRecord record = *std::exchange(ecu.appending, std::nullopt);
+  if (end.ok() && *end == AppendEnd::kWon) {
+    if (record.kind == EcuRecordKind::kLost && ecu.head.kind == EcuRecordKind::kHello) {
+      effects.push_back(
+          LeaseEvent{true, "ECU " + to_string(ecu_mac) + " is LOST: nobody has heard its session " +
+                               std::to_string(record.incarnation) + " for " + seconds(timers_.ecu_dead)});
+    }
+    // Read since our record was renewed: the head that it followed was.
+    return take_head(ecu.read_at, now, record, effects);
+  }
+  ecu.stale = true;
+  ecu.next_at = end.ok() ? now : now + kEcuLogRetry;
+  read_wanted(now, effects);
+}
+
+// ---- the members
+
+std::vector<SessionId> Leases::bars() const {
+  std::vector<SessionId> urgent;
+  std::vector<std::tuple<Instant, std::uint64_t, SessionId>> lost;
+  for (const auto& [ecu_mac, ecu] : ecus_) {
+    if (!ecu.barred) continue;
+    if (ecu.lost_known_at) {
+      lost.emplace_back(*ecu.lost_known_at, ecu.head.written_at_us, session_of(ecu.head));
+    } else {
+      urgent.push_back(session_of(ecu.head));
+    }
+  }
+  // The newest losses: who acts on them looks for our bar.
+  std::sort(lost.begin(), lost.end(), std::greater<>());
+  for (const auto& [known_at, written_at_us, session] : lost) urgent.push_back(session);
+  if (urgent.size() > wire::kBarCountMax) urgent.resize(wire::kBarCountMax);
+  return urgent;
+}
+
+void Leases::on_member_written(Instant sent_at, Instant durable_at, Instant now,
+                               const std::vector<SessionId>& bars) {
+  // Was there a time in which others may have held us for dead? Then what we knew has to be read anew.
+  const Duration self_fence = members_.timers().self_fence;
+  if (!written_at_ || now - *written_at_ >= self_fence) may_act_since_ = now;
+  if (!written_at_ || *written_at_ < sent_at) written_at_ = sent_at;
+  for (const SessionId& bar : bars) {
+    const auto found = ecus_.find(bar.ecu_mac);
+    if (found == ecus_.end() || session_of(found->second.head) != bar) continue;
+    if (!found->second.bar_durable_at) found->second.bar_durable_at = durable_at;
+  }
+}
+
+std::vector<std::string> Leases::kept_by(Instant now, const SessionId& session) const {
+  std::vector<std::string> keepers;
+  for (const auto& [key, member] : members_.members()) {
+    const auto& bars = member.record.bars;
+    if (std::find(bars.begin(), bars.end(), session) != bars.end()) continue;
+    if (!members_.is_stale(Writer{key.first, key.second}, now)) keepers.push_back(name_of(key));
+  }
+  return keepers;
+}
+
+void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effects) {
+  // What others bar and we do not know of.
+  for (const auto& [key, member] : members_.members()) {
+    for (const SessionId& bar : member.record.bars) {
+      const auto found = ecus_.find(bar.ecu_mac);
+      if (found == ecus_.end()) {
+        if (unknown_.size() < kGuardedCountMax) unknown_.emplace(bar.ecu_mac, false);
+      } else if (found->second.head.incarnation < bar.incarnation) {
+        found->second.stale = true;
+      }
+    }
+  }
+  read_wanted(now, effects);
+  if (!members_.may_act(now) || members_.overlooked()) return;
+  const std::optional<Instant> looking = members_.looking_since();
+  const bool seen_long = looking && begun_at - *looking >= members_.timers().member_dead;
+  for (auto& [ecu_mac, ecu] : ecus_) {
+    if (!ecu.barred || ecu.handed_over || ecu.head.maintenance) continue;
+    const SessionId session = session_of(ecu.head);
+    if (ecu.lost_known_at) {
+      if (!(begun_at >= *ecu.lost_known_at) || !kept_by(now, session).empty()) continue;
+      ecu.handed_over = true;
+      effects.push_back(SessionLost{ecu.head});
+      continue;
+    }
+    if (!seen_long || !is_free(ecu)) continue;
+    if (!ecu.bar_durable_at || begun_at < *ecu.bar_durable_at) continue;
+    if (!kept_by(now, session).empty()) continue;
+    append(ecu, lost(stamp(), ecu.head), effects);
+  }
+}
+
+// ---- people and time
+
+Status Leases::set_maintenance(Instant now, EcuMac ecu_mac, bool maintenance, LeaseEffects& effects) {
+  const auto found = ecus_.find(ecu_mac);
+  if (found == ecus_.end()) {
+    return make_error(Code::kNotFound, to_string(ecu_mac) + " has never had a guarded session");
+  }
+  Ecu& ecu = found->second;
+  if (ecu.head.maintenance == maintenance) return ok_status();
+  if (!is_free(ecu) || !members_.may_act(now)) {
+    return make_error(Code::kUnavailable,
+                      "the log of " + to_string(ecu_mac) + " cannot be written just now; try again");
+  }
+  append(ecu, with_maintenance(stamp(), ecu.head, maintenance), effects);
+  return ok_status();
+}
+
+void Leases::bar_silent(Instant now, LeaseEffects& effects) {
+  bool changed = false;
+  for (auto& [ecu_mac, ecu] : ecus_) {
+    if (ecu.barred || ecu.said_bye || ecu.head.kind != EcuRecordKind::kHello) continue;
+    if (now - ecu.heard_at < timers_.ecu_dead) continue;
+    ecu.barred = true;
+    ecu.bar_durable_at.reset();
+    changed = true;
+    effects.push_back(LeaseEvent{true, "session " + to_string(session_of(ecu.head)) + " was silent for " +
+                                           seconds(timers_.ecu_dead) + " and is barred here" +
+                                           (ecu.head.maintenance ? " (in maintenance: no loss)" : "")});
+    effects.push_back(GuardedEnded{session_of(ecu.head), "it was silent and is barred"});
+  }
+  if (changed) effects.push_back(RenewMember{});
+}
+
+void Leases::on_time(Instant now, std::uint64_t wall_us, LeaseEffects& effects) {
+  wall_us_ = wall_us;
+  // While we stood still nobody could be heard.
+  if (time_at_ && now - *time_at_ > kTurnGapMax) {
+    const Duration gap = now - *time_at_;
+    for (auto& [ecu_mac, ecu] : ecus_) ecu.heard_at += gap;
+  }
+  time_at_ = now;
+  bar_silent(now, effects);
+  for (auto& [ecu_mac, ecu] : ecus_) {
+    if (ecu.unresolved == 0 || ecu.asked || now < ecu.next_at) continue;
+    ecu.asked = true;  // Cleared by on_appended.
+    effects.push_back(SettleEcuAppend{ecu_mac, ecu.unresolved});
+  }
+  say_byes(now, effects);
+  read_wanted(now, effects);
+  if (!listing_ && now >= next_list_at_ && written_at_) {
+    listing_ = true;
+    next_list_at_ = now + kEcuLogsListedEvery;
+    effects.push_back(ListEcuLogs{});
+  }
+}
+
+}  // namespace cms::core
