@@ -289,6 +289,7 @@ void EcuCore::on_control(Instant now, CmsIndex cms, const wire::ControlMessage& 
   } else if (target_) {
     on_restore_command(now, cms, message.body, effects);
   }  // The rest is what ECUs send; a CMS that sends it is ignored.
+  tell_lease({}, effects);
 }
 
 void EcuCore::on_list(CmsIndex cms, const wire::List& list, Effects& effects) {
@@ -445,6 +446,7 @@ Status EcuCore::withdraw(Instant now, std::uint64_t request_id, ProgramId progra
   lives_.erase(program_id);
   if (target_) target_->on_program_ended(program_id);
   programs_.on_ended(program_id);
+  tell_lease({}, effects);
   Withdrawal& withdrawal = withdrawals_[request_id];
   withdrawal.program_id = program_id;
   withdrawal.seq = last_seq_;

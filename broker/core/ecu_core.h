@@ -139,8 +139,9 @@ struct AskMetrics {
 struct LeaseChanged {
   bool lives = false;
   Instant ends_at = kNever;  // While it lives, unless it is prolonged.
-  // From this instant on what has on_isolation = stop must stand still, and does not for certain: kNever, nothing has
-  // to. An earlier one than ends_at: of a former lease, after whose end the RTCR has not confirmed all stops yet.
+  // From this instant on, unless it is told anew, something that has on_isolation = stop runs and must not. kNever: there
+  // is nothing that could. An earlier one than ends_at: of a former lease, after whose end the RTCR has not confirmed all
+  // stops yet.
   Instant enforce_at = kNever;
   std::string text{};  // Why it ended; else empty.
 };
@@ -286,6 +287,7 @@ class EcuCore {
   bool take_guarded(Instant now, const wire::Notification& notification, Effects& effects);
   void stop_unless_leased(Instant now, ProgramId program_id, Effects& effects);
   bool stands_still() const;
+  bool any_to_stop() const;
   void note_restored(Instant now, RestoreId id, Effects& effects);
   void on_thaw(Instant now, CmsIndex cms, const wire::Thaw& thaw, Effects& effects);
   void resume_if_free(ProgramId program_id, Effects& effects);

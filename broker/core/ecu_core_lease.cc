@@ -71,6 +71,16 @@ bool EcuCore::stands_still() const {
   });
 }
 
+// What the end of the present lease would stop.
+bool EcuCore::any_to_stop() const {
+  if (programs_.any_to_stop() || programs_.stopping_count() > 0) return true;
+  if (going_count() == 0) return false;
+  const auto going = target_->going();
+  return std::any_of(going.begin(), going.end(), [this](RestoreId id) {
+    return target_->find_restored(id)->on_isolation == wire::OnIsolation::kStop;
+  });
+}
+
 void EcuCore::on_stopped(Instant now, ProgramId program_id, const Status& status, Effects& effects) {
   if (stopped_ || !config_.guarded) return;
   watch_lease(now, effects);
@@ -128,7 +138,7 @@ void EcuCore::tell_lease(std::string text, Effects& effects) {
   LeaseChanged changed;
   changed.lives = lease_.lives();
   if (changed.lives) changed.ends_at = lease_.ends_at();
-  changed.enforce_at = std::min(stopped_from_, changed.ends_at);
+  changed.enforce_at = std::min(stopped_from_, any_to_stop() ? changed.ends_at : kNever);
   const bool same = changed.lives == lease_told_.lives && changed.ends_at == lease_told_.ends_at &&
                     changed.enforce_at == lease_told_.enforce_at;
   if (same && text.empty()) return;
@@ -191,6 +201,7 @@ void EcuCore::program_ended(Instant now, ProgramId program_id, Effects& effects)
   for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {
     if (cms_[cms].state == CmsState::kLive) send_heartbeat(now, cms, effects);
   }
+  tell_lease({}, effects);
 }
 
 void EcuCore::programs_told(Effects& effects) {

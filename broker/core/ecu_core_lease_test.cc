@@ -26,7 +26,7 @@ TEST_F(EcuCoreLeaseTest, ItIsCountedFromTheSendingAndTheDeadlineIsItsEnd) {
   say(0, wire::HeartbeatAnswer{number, 0, true});
   EXPECT_TRUE(changed().lives);
   EXPECT_EQ(changed().ends_at, sent_at + kLease);
-  EXPECT_EQ(changed().enforce_at, sent_at + kLease);
+  EXPECT_EQ(changed().enforce_at, kNever) << "nothing runs that is to stop";
   now_ = sent_at + seconds(4);
   call([&](Effects& effects) { core_->on_time(now_, effects); });
   EXPECT_EQ(core_->next_deadline(), sent_at + kLease);
@@ -156,6 +156,21 @@ TEST_F(EcuCoreLeaseTest, WhatIsToStopIsStoppedAndTheRestRunsOn) {
   EXPECT_EQ(changed().enforce_at, kNever) << "all stand still";
 }
 
+TEST_F(EcuCoreLeaseTest, OnlyWhereSomethingIsToStopThereIsSomethingToEnforce) {
+  make_leased();
+  const Instant end = now_ + kLease;
+  publish_policy(OnIsolation::kKeep, 8);
+  EXPECT_TRUE(all<LeaseChanged>().empty());
+  publish_policy(OnIsolation::kStop);
+  EXPECT_EQ(changed().enforce_at, end);
+  call([&](Effects& effects) { core_->program_ended(now_, kProgram, effects); });
+  EXPECT_EQ(changed().enforce_at, kNever);
+  say(0, wire::Thaw{at(1, 8), 8, OnIsolation::kStop});
+  EXPECT_EQ(changed().enforce_at, end);
+  receipt(0, 1, ReceiptLevel::kFenced, Code::kFenced, 8);
+  EXPECT_EQ(changed().enforce_at, kNever);
+}
+
 TEST_F(EcuCoreLeaseTest, ANewLeaseDoesNotExcuseWhatHasNotStopped) {
   make_leased();
   publish_policy(OnIsolation::kStop);
@@ -167,7 +182,9 @@ TEST_F(EcuCoreLeaseTest, ANewLeaseDoesNotExcuseWhatHasNotStopped) {
   EXPECT_TRUE(changed().lives);
   EXPECT_EQ(changed().enforce_at, end);
   stopped();
-  EXPECT_EQ(changed().enforce_at, now_ + kLease);
+  EXPECT_EQ(changed().enforce_at, kNever) << "it stands still";
+  thaw(1);
+  EXPECT_EQ(changed().enforce_at, now_ + kLease) << "it runs";
 }
 
 TEST_F(EcuCoreLeaseTest, OnlyThawWithinALeaseLetsItGoOn) {
@@ -296,7 +313,7 @@ TEST_F(EcuCoreLeaseTest, WhatIsFencedOrWithdrawnMeanwhileIsNeverResumed) {
   tell_programs();
   EXPECT_TRUE(programs().empty());
   stopped(8);
-  EXPECT_EQ(changed().enforce_at, now_ + kLease) << "until then it may have run";
+  EXPECT_EQ(changed().enforce_at, kNever) << "until then it may have run";
 }
 
 }  // namespace

@@ -14,12 +14,27 @@ void GuardedPrograms::note(ProgramId program_id, Lineage lineage, OwnerEpoch own
   program.lineage = lineage;
   program.owner_epoch = owner_epoch;
   program.stops = program.stops || on_isolation == wire::OnIsolation::kStop;
+  sort_in(program_id, program);
+}
+
+void GuardedPrograms::on_ended(ProgramId program_id) {
+  programs_.erase(program_id);
+  to_stop_.erase(program_id);
+}
+
+void GuardedPrograms::sort_in(ProgramId program_id, const Program& program) {
+  if (program.stops && !program.stopped) {
+    to_stop_.insert(program_id);
+  } else {
+    to_stop_.erase(program_id);
+  }
 }
 
 void GuardedPrograms::note_policy(ProgramId program_id, Lineage lineage, wire::OnIsolation on_isolation) {
   const auto it = programs_.find(program_id);
   if (it == programs_.end() || it->second.lineage != lineage) return;
   it->second.stops = it->second.stops || on_isolation == wire::OnIsolation::kStop;
+  sort_in(program_id, it->second);
 }
 
 void GuardedPrograms::stop(ProgramId program_id, StopEffects& effects) {
@@ -28,6 +43,7 @@ void GuardedPrograms::stop(ProgramId program_id, StopEffects& effects) {
   program.resumes = false;
   if (program.stopped) return;
   program.stopped = true;
+  sort_in(program_id, program);
   ++stopping_[program_id].unanswered_count;
   effects.push_back(StopProgram{program_id});
 }
@@ -81,6 +97,7 @@ void GuardedPrograms::resume(ProgramId program_id, StopEffects& effects) {
   Program& program = programs_.at(program_id);
   program.stopped = false;
   program.resumes = false;
+  sort_in(program_id, program);
   if (program.thaw) effects.push_back(*program.thaw);
   program.thaw.reset();
   effects.push_back(ResumeProgram{program_id});

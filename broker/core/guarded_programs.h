@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <map>
 #include <optional>
+#include <set>
 #include <variant>
 #include <vector>
 
@@ -55,7 +56,7 @@ class GuardedPrograms {
   // What the log says. Not of a program that is not here.
   void note_policy(ProgramId program_id, Lineage lineage, wire::OnIsolation on_isolation);
   // It is here no more. Whether it has stopped is still waited for.
-  void on_ended(ProgramId program_id) { programs_.erase(program_id); }
+  void on_ended(ProgramId program_id);
 
   // Stops it if its policy says so.
   void stop(ProgramId program_id, StopEffects& effects);
@@ -75,6 +76,8 @@ class GuardedPrograms {
   bool is_stopped(ProgramId program_id) const;
   // Told to stop, and the RTCR has not said that it has.
   std::size_t stopping_count() const { return stopping_.size(); }
+  // Whether there is one that stops when the lease ends, and has not been told to.
+  bool any_to_stop() const { return !to_stop_.empty(); }
   const std::map<ProgramId, Program>& all() const { return programs_; }
 
  private:
@@ -83,8 +86,11 @@ class GuardedPrograms {
     Instant retry_at = kNever;
   };
 
+  void sort_in(ProgramId program_id, const Program& program);
+
   std::map<ProgramId, Program> programs_{};
   std::map<ProgramId, Stopping> stopping_{};
+  std::set<ProgramId> to_stop_{};
 };
 
 }  // namespace cms::broker

@@ -163,10 +163,26 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
   add_value(app, "--memory-budget", ecu.memory_budget_bytes, parse_size,
             "How much memory restored blobs may take with --restore-command (256MiB)")
       ->type_name("SIZE");
+  add_choice<wire::OnIsolation>(app, "--on-isolation", ecu.on_isolation,
+                                {{"keep", wire::OnIsolation::kKeep}, {"stop", wire::OnIsolation::kStop}},
+                                "What becomes of each --program when the run lease ends (keep)");
+  add_choice<wire::OnLoss>(app, "--on-loss", ecu.on_loss,
+                           {{"ask", wire::OnLoss::kAsk}, {"restore", wire::OnLoss::kRestore}},
+                           "What becomes of each --program when the ECU is lost (ask an operator)");
+  auto* guarded = app->add_flag("--guarded", ecu.guarded, "Hold a run lease, and vouch for the programs");
+  add_choice<wire::Enforcer>(
+      app, "--enforcer", ecu.enforcer, {{"none", wire::Enforcer::kNone}, {"guard", wire::Enforcer::kGuard}},
+      "Who ends the programs when this command cannot stop them (guard: a process of its own)")
+      ->needs(guarded);
+  app->add_option("--boot-id", ecu.boot_id,
+                  "Another text at each boot of what runs the programs (the kernel's)")
+      ->type_name("TEXT")
+      ->needs(guarded);
   app->footer(
       "Runs until SIGTERM or SIGINT, then says goodbye to every CMS and ends with 0. Prints a JSON\n"
       "object per line: published, receipt, cms_live, cms_silent, cms_refused, prepare, prepared,\n"
-      "running, discarded, refused, frozen, freeze_refused, thawed, fenced; ready, when all was\n"
+      "running, discarded, refused, frozen, freeze_refused, thawed, stopped, resumed, lease, fenced; ready, "
+      "when all was\n"
       "published and every CMS knows the ECU, or one does and the others are silent; lost, when lines\n"
       "were not read in time.\n"
       "A restored blob appears as DIR/NEW_ID-ECU_MAC-ID of the program it was; NEW_ID is the smallest\n"
@@ -176,7 +192,12 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
       "When a program is moved from here its file is published once more, as it is then; or CMD is\n"
       "run with the word freeze, and what it prints is published (nothing: it refuses, and is\n"
       "thawed). It stays so until fenced, and is never published again, or thawed, with CMD run with\n"
-      "that word.\n" +
+      "that word.\n"
+      "With --guarded it holds a run lease. When that ends, what has --on-isolation stop (or came here\n"
+      "with it) is stopped: CMD is run with the word stop, and with the word resume when it goes on.\n"
+      "The same at the end of this command. With --enforcer guard the command is two processes: the\n"
+      "one that was started kills the other and all that it has started, if that does not stop it in\n"
+      "time, or dies; then it ends with 1.\n" +
       std::string(kExitCodes));
 }
 

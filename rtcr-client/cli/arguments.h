@@ -68,7 +68,12 @@ struct EcuArguments {
   std::string bulk_ports{};
   std::string bulk_host{};
   std::string advertise_host{};
-  std::uint64_t memory_budget_bytes = 0;  // 0: the library's default
+  std::uint64_t memory_budget_bytes = 0;                      // 0: the library's default
+  wire::OnIsolation on_isolation = wire::OnIsolation::kKeep;  // Of `programs`.
+  wire::OnLoss on_loss = wire::OnLoss::kAsk;                  // The same.
+  bool guarded = false;
+  wire::Enforcer enforcer = wire::Enforcer::kGuard;  // Guarded; kNone or kGuard. So is the next.
+  std::string boot_id{};                             // Empty: the kernel's.
 };
 struct Exit {  // Help was asked for and printed, or the usage was wrong and the error printed.
   int code = kExitDone;

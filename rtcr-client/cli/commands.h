@@ -9,6 +9,7 @@ int run_publish(const PublishArguments& arguments, int end_fd);
 int run_get(const GetArguments& arguments, int end_fd);
 int run_withdraw(const WithdrawArguments& arguments, int end_fd);
 int run_request_migration(const RequestMigrationArguments& arguments, int end_fd);
-int run_ecu(const EcuArguments& arguments, int end_fd);
+// With a guard of its own where that is asked for; it waits for signals itself.
+int run_ecu(const EcuArguments& arguments);
 
 }  // namespace cms::cli

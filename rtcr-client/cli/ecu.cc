@@ -18,6 +18,7 @@
 #include "base/time.h"
 #include "net/socket.h"
 #include "rtcr-client/cli/commands.h"
+#include "rtcr-client/cli/guard.h"
 #include "rtcr-client/cli/json_lines.h"
 #include "rtcr-client/cli/restore_site.h"
 #include "rtcr-client/cli/terminal.h"
@@ -99,8 +100,10 @@ void allow_many_files() {
 
 class Ecu {
  public:
-  explicit Ecu(const EcuArguments& arguments)
+  // `guard`: nullptr, there is none.
+  Ecu(const EcuArguments& arguments, GuardLink* guard)
       : arguments_(arguments),
+        guard_(guard),
         site_(
             arguments, [this](std::string line) { lines_.add(std::move(line)); },
             [this](const rtcr::Facts& facts, int fd) { return opened_client().publish_file(facts, fd); }) {}
@@ -120,6 +123,10 @@ class Ecu {
     if (!arguments_.restore_dir.empty() || !arguments_.restore_command.empty())
       options.target = site_.target();
     options.source = site_.source();
+    if (arguments_.guarded) {
+      options.lease = site_.lease_handler();
+      options.lease->on_lease = [this](const rtcr::Lease& lease) { on_lease(lease); };
+    }
     {
       const std::lock_guard<std::mutex> lock(opening_);
       auto opened = rtcr::Client::open(options);
@@ -129,6 +136,9 @@ class Ecu {
     for (const auto& [program_id, file] : arguments_.programs) {
       if (const rtcr::Status published = publish(program_id, file); !published.ok())
         return failed(published.error());
+    }
+    if (arguments_.guarded) {
+      if (const rtcr::Status told = client_->programs_told(); !told.ok()) return failed(told.error());
     }
     const Instant opened_at = BootClock::now();
     bool printed = true;
@@ -167,6 +177,12 @@ class Ecu {
     lines_.add(json_of_event(event));
   }
 
+  void on_lease(const rtcr::Lease& lease) {
+    if (guard_ != nullptr) guard_->enforce_from(lease.enforce_at_ns);
+    if (std::exchange(lease_lives_, lease.lives) == lease.lives && lease.reason.empty()) return;  // Renewed.
+    lines_.add(json_of_lease(arguments_.common.ecu_mac, lease));
+  }
+
   Status check_folder() const {
     const std::string& folder = arguments_.restore_dir;
     if (folder.empty()) return ok_status();
@@ -182,6 +198,8 @@ class Ecu {
     if (!fd.ok()) return fd.error();
     rtcr::Facts facts;
     facts.program_id = program_id;
+    facts.on_isolation = static_cast<rtcr_on_isolation>(arguments_.on_isolation);
+    facts.on_loss = static_cast<rtcr_on_loss>(arguments_.on_loss);
     const auto seq = client_->publish_file(facts, fd.value());
     ::close(fd.value());
     if (!seq.ok()) return rtcr::Error{seq.status(), file + ": " + seq.error().detail};
@@ -209,6 +227,8 @@ class Ecu {
   }
 
   const EcuArguments& arguments_;
+  GuardLink* const guard_;
+  bool lease_lives_ = false;  // On the client's thread.
   Lines lines_{};
   std::mutex opening_{};
   std::mutex answers_{};  // Guards the next two.
@@ -220,6 +240,13 @@ class Ecu {
 
 }  // namespace
 
-int run_ecu(const EcuArguments& arguments, int end_fd) { return Ecu(arguments).run(end_fd); }
+int run_ecu(const EcuArguments& arguments) {
+  const auto run = [&arguments](GuardLink* guard) {
+    const EndSignals signals;
+    return Ecu(arguments, guard).run(signals.fd());
+  };
+  if (!arguments.guarded || arguments.enforcer != wire::Enforcer::kGuard) return run(nullptr);
+  return run_with_guard([&run](GuardLink& guard) { return run(&guard); });
+}
 
 }  // namespace cms::cli

@@ -32,6 +32,14 @@ Json move_json(std::string_view event, EcuMac ecu_mac, const rtcr::Move& move) {
   return json;
 }
 
+Json program_json(std::string_view event, EcuMac ecu_mac, ProgramId program_id) {
+  Json json;
+  json["event"] = event;
+  json["ecu_mac"] = to_string(ecu_mac);
+  json["program_id"] = program_id;
+  return json;
+}
+
 }  // namespace
 
 std::string json_of_event(const rtcr::Event& event) {
@@ -104,6 +112,29 @@ std::string json_of_freeze_refused(EcuMac ecu_mac, const rtcr::Move& move, const
 
 std::string json_of_thawed(EcuMac ecu_mac, const rtcr::Move& move) {
   return line_of(move_json("thawed", ecu_mac, move));
+}
+
+std::string json_of_stopped(EcuMac ecu_mac, ProgramId program_id) {
+  return line_of(program_json("stopped", ecu_mac, program_id));
+}
+
+std::string json_of_stop_failed(EcuMac ecu_mac, ProgramId program_id, const std::string& reason) {
+  Json json = program_json("stop_failed", ecu_mac, program_id);
+  json["reason"] = reason;
+  return line_of(json);
+}
+
+std::string json_of_resumed(EcuMac ecu_mac, ProgramId program_id) {
+  return line_of(program_json("resumed", ecu_mac, program_id));
+}
+
+std::string json_of_lease(EcuMac ecu_mac, const rtcr::Lease& lease) {
+  Json json;
+  json["event"] = "lease";
+  json["ecu_mac"] = to_string(ecu_mac);
+  json["lives"] = lease.lives;
+  if (!lease.lives) json["reason"] = lease.reason;
+  return line_of(json);
 }
 
 std::string json_of_lost(std::uint64_t line_count) {

@@ -28,6 +28,10 @@ std::string json_of_fenced(EcuMac ecu_mac, const rtcr::Receipt& receipt);
 std::string json_of_frozen(EcuMac ecu_mac, const rtcr::Move& move, std::uint64_t seq);
 std::string json_of_freeze_refused(EcuMac ecu_mac, const rtcr::Move& move, const std::string& reason);
 std::string json_of_thawed(EcuMac ecu_mac, const rtcr::Move& move);
+std::string json_of_stopped(EcuMac ecu_mac, ProgramId program_id);
+std::string json_of_stop_failed(EcuMac ecu_mac, ProgramId program_id, const std::string& reason);
+std::string json_of_resumed(EcuMac ecu_mac, ProgramId program_id);
+std::string json_of_lease(EcuMac ecu_mac, const rtcr::Lease& lease);
 std::string json_of_lost(std::uint64_t line_count);
 std::string json_of_error(std::string_view code, std::string_view context);
 

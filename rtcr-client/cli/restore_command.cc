@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <mutex>
 
 #include "base/result.h"
 
@@ -27,6 +28,10 @@ std::string lineage_text(const rtcr::Lineage& lineage) {
   }
   return text;
 }
+
+std::mutex commands_mutex;  // Guards the next two.
+std::set<pid_t> commands;
+bool commands_ended = false;
 
 // Ours, and what it is about.
 std::vector<char*> environment_with(std::vector<std::string>& variables) {
@@ -58,6 +63,16 @@ void add_new_program(const rtcr::Restore& restore, ProgramId program_id,
                      std::vector<std::string>& variables) {
   variables.push_back("RESTORE_OWNER_EPOCH=" + std::to_string(restore.owner_epoch));
   variables.push_back("RESTORE_NEW_PROGRAM_ID=" + std::to_string(program_id));
+}
+
+std::set<pid_t> running_commands() {
+  const std::lock_guard<std::mutex> lock(commands_mutex);
+  return commands;
+}
+
+void end_commands() {
+  const std::lock_guard<std::mutex> lock(commands_mutex);
+  commands_ended = true;
 }
 
 rtcr::Status run_restore_command(const std::string& command, const char* verb,
@@ -92,15 +107,29 @@ rtcr::Status run_restore_command(const std::string& command, const char* verb,
   posix_spawnattr_setsigdefault(&attributes, &pipe);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   pid_t child = -1;
-  const int failure = ::posix_spawn(&child, "/bin/sh", &actions, &attributes, words, environment.data());
+  int failure = 0;
+  {
+    // Whoever looks for children that nobody waits for does not meet it before it is known.
+    const std::lock_guard<std::mutex> lock(commands_mutex);
+    failure = commands_ended
+                  ? ECANCELED
+                  : ::posix_spawn(&child, "/bin/sh", &actions, &attributes, words, environment.data());
+    if (failure == 0) commands.insert(child);
+  }
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   const std::string what = "'" + command + " " + verb + "'";
   if (failure != 0) return error_of(failure, "run " + what);
   int ended = 0;
-  while (::waitpid(child, &ended, 0) < 0) {
-    if (errno != EINTR) return error_of(errno, "wait for " + what);
+  int wait_errno = 0;
+  while (::waitpid(child, &ended, 0) < 0 && wait_errno == 0) {
+    if (errno != EINTR) wait_errno = errno;
   }
+  {
+    const std::lock_guard<std::mutex> lock(commands_mutex);
+    commands.erase(child);
+  }
+  if (wait_errno != 0) return error_of(wait_errno, "wait for " + what);
   if (WIFEXITED(ended) && WEXITSTATUS(ended) == 0) return rtcr::Status();
   return rtcr::Error{RTCR_E_IO,
                      what + (WIFEXITED(ended) ? " ended with exit code " + std::to_string(WEXITSTATUS(ended))

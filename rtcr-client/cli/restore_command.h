@@ -3,6 +3,8 @@
 // variables in its environment that say what it is about.
 //
 // Threads: any, several at once. Calls block until the command has ended.
+#include <sys/types.h>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,12 @@ struct CommandFiles {
   int stdin_fd = -1;   // Read from its beginning. -1: there is nothing to read.
   int stdout_fd = -1;  // -1: what it prints goes to standard error.
 };
+
+// Those that run and are waited for here.
+std::set<pid_t> running_commands();
+
+// From now on none is begun.
+void end_commands();
 
 // An Error says what it ended with, unless that was 0.
 rtcr::Status run_restore_command(const std::string& command, const char* verb,

@@ -42,6 +42,8 @@ RestoreSite::RestoreSite(const EcuArguments& arguments, Say say, Publish publish
   for (const auto& [program_id, file] : arguments.programs) {
     Program& program = programs_[program_id];
     program.facts.program_id = program_id;
+    program.facts.on_isolation = static_cast<rtcr_on_isolation>(arguments.on_isolation);
+    program.facts.on_loss = static_cast<rtcr_on_loss>(arguments.on_loss);
     program.file = file;
   }
 }
@@ -63,6 +65,15 @@ rtcr::Source RestoreSite::source() {
   source.freeze = [this](const rtcr::Move& move) { return freeze(move); };
   source.thaw = [this](const rtcr::Move& move) { thaw(move); };
   return source;
+}
+
+rtcr::LeaseHandler RestoreSite::lease_handler() {
+  rtcr::LeaseHandler handler;
+  handler.stop = [this](ProgramId program_id) { return stop(program_id); };
+  handler.resume = [this](ProgramId program_id) { resume(program_id); };
+  handler.boot_id = arguments_.boot_id;
+  handler.enforcer = static_cast<rtcr_enforcer>(arguments_.enforcer);
+  return handler;
 }
 
 // ---- program_ids
@@ -281,6 +292,33 @@ void RestoreSite::thaw(const rtcr::Move& move) {
   const auto program = find(move.program_id);
   if (program && program->file.empty()) run_thaw(*program);
   say_(json_of_thawed(arguments_.common.ecu_mac, move));
+}
+
+// ---- the run lease
+
+rtcr::Status RestoreSite::stop(ProgramId program_id) const {
+  const auto program = find(program_id);
+  if (program && program->file.empty()) {
+    const rtcr::Status status =
+        run_restore_command(arguments_.restore_command, "stop", program->variables, CommandFiles{});
+    if (!status.ok()) {
+      say_(json_of_stop_failed(arguments_.common.ecu_mac, program_id, status.error().detail));
+      return status;
+    }
+  }
+  say_(json_of_stopped(arguments_.common.ecu_mac, program_id));
+  return rtcr::Status();
+}
+
+void RestoreSite::resume(ProgramId program_id) const {
+  const auto program = find(program_id);
+  if (!program) return;  // It was fenced just now.
+  if (program->file.empty()) {
+    const rtcr::Status status =
+        run_restore_command(arguments_.restore_command, "resume", program->variables, CommandFiles{});
+    if (!status.ok()) say_(json_of_error(rtcr_error_string(status.status()), status.error().detail));
+  }
+  say_(json_of_resumed(arguments_.common.ecu_mac, program_id));
 }
 
 }  // namespace cms::cli

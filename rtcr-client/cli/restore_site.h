@@ -1,9 +1,9 @@
 #pragma once
 // RestoreSite has the programs of `rtcr ecu`: those that it publishes, and those that it restores, with a
 // directory in which blobs appear or by a command. It gives them their program_ids, freezes and thaws them
-// for moves, and says what happens as events.
+// for moves, stops and resumes them for want of a run lease, and says what happens as events.
 //
-// Threads: prepare, go, discard, freeze and thaw on those of the client, several at once; the rest on any.
+// Threads: prepare, go, discard, freeze, thaw, stop and resume on those of the client, several at once; the rest on any.
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -35,6 +35,8 @@ class RestoreSite {
 
   rtcr::Target target();
   rtcr::Source source();
+  // Of a guarded session; without on_lease.
+  rtcr::LeaseHandler lease_handler();
   // The program was published; its receipts have seqs from this one on.
   void note_published(ProgramId program_id, std::uint64_t seq);
   // Whether the program was ours; it is not any more, and the program_id of a restored one is free.
@@ -60,6 +62,8 @@ class RestoreSite {
   // What the command prints, in a sealed memfd; the caller closes it.
   rtcr::Result<int> run_freeze(const Program& program) const;
   void run_thaw(const Program& program) const;
+  rtcr::Status stop(ProgramId program_id) const;
+  void resume(ProgramId program_id) const;
   // nullopt: it is not here, or no more.
   std::optional<Program> find(ProgramId program_id) const;
   // Gives the blob its name; returns that.
