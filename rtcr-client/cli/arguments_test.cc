@@ -163,5 +163,26 @@ TEST(ArgumentsTest, AnEcuRefusesWhatItCannotMean) {
   names("16 labels", std::vector<const char*>(34, "--label=x"));
 }
 
+TEST(ArgumentsTest, AnEcuMayBeGuarded) {
+  const Parsed plain = parse_ecu({});
+  EXPECT_FALSE(std::get<EcuArguments>(plain).guarded);
+  const Parsed guarded =
+      parse_ecu({"--guarded", "--boot-id", "one", "--on-isolation", "stop", "--on-loss", "restore"});
+  const auto* ecu = std::get_if<EcuArguments>(&guarded);
+  ASSERT_NE(ecu, nullptr);
+  EXPECT_TRUE(ecu->guarded);
+  EXPECT_EQ(ecu->enforcer, wire::Enforcer::kGuard);
+  EXPECT_EQ(ecu->boot_id, "one");
+  EXPECT_EQ(ecu->on_isolation, wire::OnIsolation::kStop);
+  EXPECT_EQ(ecu->on_loss, wire::OnLoss::kRestore);
+  const Parsed bare = parse_ecu({"--guarded", "--enforcer", "none"});
+  EXPECT_EQ(std::get<EcuArguments>(bare).enforcer, wire::Enforcer::kNone);
+  // Without a lease there is nothing to enforce, and no boot to tell.
+  for (const std::vector<const char*>& words :
+       {std::vector<const char*>{"--enforcer", "guard"}, std::vector<const char*>{"--boot-id", "one"},
+        std::vector<const char*>{"--guarded", "--enforcer", "watchdog"}})
+    EXPECT_NE(refusal([&] { return parse_ecu(words); }), "");
+}
+
 }  // namespace
 }  // namespace cms::cli

@@ -107,9 +107,10 @@ class GuardedClient {
  private:
   static GuardedClient& self_of(void* context) { return *static_cast<GuardedClient*>(context); }
   static int on_stop(void* context, std::uint64_t program_id, char*) {
+    const int answer = self_of(context).answer;  // As it is before the test hears of the call.
     self_of(context).calls.enter("stop " + std::to_string(program_id));
     EXPECT_EQ(rtcr_wait(self_of(context).client_->get(), 1, RTCR_STORED, 0), RTCR_E_CALLBACK);
-    return self_of(context).answer;
+    return answer;
   }
   static void on_resume(void* context, std::uint64_t program_id) {
     self_of(context).calls.enter("resume " + std::to_string(program_id));
@@ -117,7 +118,7 @@ class GuardedClient {
   static void on_lease(void* context, const rtcr_lease* lease) {
     if (lease->lives != 0) {
       EXPECT_GT(lease->ends_at_ns, 0U);
-      EXPECT_GT(lease->enforce_at_ns, 0U);
+      EXPECT_LE(lease->enforce_at_ns, lease->ends_at_ns);
       EXPECT_STREQ(lease->reason, "");
     }
     self_of(context).calls.enter(lease->lives != 0           ? "lease"
