@@ -189,7 +189,10 @@ Status check(const Thaw& thaw, Side side) {
 
 Status check(const FreezeReport& report, Side side) {
   Checker checker("FreezeReport", side);
-  check_claim(checker, report.claim);
+  // Thawed by whatever record is the head: by GENESIS, too.
+  checker.that(report.claim.lineage != Lineage{}, "lineage", 0, "not zero");
+  checker.in_range("slot", report.claim.slot, report.state == FreezeState::kThawed ? 1 : 2, kNoLimit);
+  checker.in_range("uid", report.claim.uid, 1, kNoLimit);
   checker.enumerator("state", report.state, FreezeState::kThawed);
   if (report.state == FreezeState::kFrozen) {
     checker.in_range("incarnation", report.last.incarnation, 1, kNoLimit);

@@ -66,6 +66,10 @@ class EcuCoreTest : public ::testing::Test {
   void call(Call call) {
     effects_.clear();
     call(effects_);
+    for (const SendControl& sent : all<SendControl>()) {  // Whatever it says can be said.
+      const wire::Bytes bytes = wire::encode(sent.message);
+      EXPECT_TRUE(wire::decode_control(bytes.data(), bytes.size()).ok()) << sent.message.body.index();
+    }
   }
   void say(CmsIndex cms, wire::ControlBody body) {
     call([&](Effects& effects) {

@@ -73,6 +73,37 @@ TEST_F(EcuCoreLeaseTest, AFreezeThatEndsAfterTheLeaseDoesNotThawWhatIsStopped) {
   EXPECT_EQ(resumes(), Ids{kProgram});
 }
 
+TEST_F(EcuCoreLeaseTest, TheEndOfItsMoveDoesNotResumeWhatIsStillFreezing) {
+  make_leased();
+  publish_policy(OnIsolation::kStop);
+  say(0, wire::Freeze{at(2), kProgram});
+  const FreezeId id = all<FreezeProgram>().at(0).id;
+  expire();
+  begin_next();
+  stopped();
+  thaw(3);
+  EXPECT_TRUE(resumes().empty()) << "the RTCR has not answered yet";
+  publish_policy(OnIsolation::kStop);
+  frozen(id, 2);
+  EXPECT_EQ(all<ThawProgram>().size(), 1U);
+  EXPECT_EQ(resumes(), Ids{kProgram});
+}
+
+TEST_F(EcuCoreLeaseTest, AThawOfBeforeItsFreezeDoesNotResumeItLaterEither) {
+  make_leased();
+  publish_policy(OnIsolation::kStop);
+  say(0, wire::Freeze{at(2), kProgram});
+  const FreezeId id = all<FreezeProgram>().at(0).id;
+  expire();
+  begin_next();
+  stopped();
+  thaw(1);
+  call([&](Effects& effects) { core_->on_frozen(id, make_error(Code::kIo, "it cannot"), effects); });
+  EXPECT_TRUE(resumes().empty());
+  thaw(1);
+  EXPECT_EQ(resumes(), Ids{kProgram}) << "now it is";
+}
+
 TEST_F(EcuCoreLeaseTest, FreezeIsObeyedOnlyWithinALease) {
   make_guarded();
   answer(0, kIncarnation);

@@ -74,8 +74,17 @@ struct MigrateCommand {
 struct CancelMigrationCommand {
   std::uint64_t request_id = 0;
 };
+struct StoppedCommand {
+  ProgramId program_id = 0;
+  Status status{};
+};
+struct ProgramsToldCommand {};
+struct ProgramEndedCommand {
+  ProgramId program_id = 0;
+};
 using Command = std::variant<PublishCommand, WithdrawCommand, CancelWithdrawCommand, PreparedCommand,
-                             RunningCommand, FrozenCommand, MigrateCommand, CancelMigrationCommand>;
+                             RunningCommand, FrozenCommand, MigrateCommand, CancelMigrationCommand,
+                             StoppedCommand, ProgramsToldCommand, ProgramEndedCommand>;
 
 // The last reference to a chunk may go on a ZeroMQ I/O thread, when its bytes have been sent.
 void free_chunk(void*, void* owner) { delete static_cast<std::shared_ptr<const void>*>(owner); }
@@ -104,7 +113,13 @@ class EcuLoop::Impl {
     EcuCoreConfig core;
     core.ecu_mac = config_.ecu_mac;
     core.nonce = random_u64();
-    core.guarded = config_.guarded;
+    if (config_.lease_handler != nullptr) {
+      core.guarded = true;
+      core.enforcer = config_.enforcer;
+      core.boot_id = net::boot_id_of(config_.boot_id);
+      if (core.boot_id == Id128{})
+        return make_error(Code::kUnsupported, "the kernel tells no boot id: a guarded session needs one");
+    }
     core.host_id = net::this_host_id();
     core.bulk_port = bulk_port_;
     core.advertise_host = config_.advertise_host;
@@ -126,7 +141,7 @@ class EcuLoop::Impl {
       if (take_commands()) {
         core_->prepare_stop(effects);
         carry_out(effects);
-        // Whoever was told to run a program must hear how that ended; it is soon.
+        // Whoever was told to run a program must hear how that ended, and what is told to stop must have; it is soon.
         if (core_->is_stoppable()) break;
       }
       wait(more_to_serve);
@@ -266,6 +281,12 @@ class EcuLoop::Impl {
         }
       } else if (const auto* cancelled = std::get_if<CancelMigrationCommand>(&command)) {
         core_->cancel_migration(cancelled->request_id);
+      } else if (const auto* stopped = std::get_if<StoppedCommand>(&command)) {
+        core_->on_stopped(now, stopped->program_id, stopped->status, effects);
+      } else if (std::holds_alternative<ProgramsToldCommand>(command)) {
+        core_->programs_told(effects);
+      } else if (const auto* ended = std::get_if<ProgramEndedCommand>(&command)) {
+        core_->program_ended(now, ended->program_id, effects);
       } else {
         const auto& running = std::get<RunningCommand>(command);
         core_->on_running(now, running.id, running.program_id, effects);
@@ -381,6 +402,12 @@ class EcuLoop::Impl {
         config_.move_handler->freeze(*freeze);  // None comes without one.
       } else if (const auto* thaw = std::get_if<ThawProgram>(&effect)) {
         config_.move_handler->thaw(*thaw);
+      } else if (const auto* stop = std::get_if<StopProgram>(&effect)) {
+        config_.lease_handler->stop(stop->program_id);  // None comes without one.
+      } else if (const auto* resume = std::get_if<ResumeProgram>(&effect)) {
+        config_.lease_handler->resume(resume->program_id);
+      } else if (const auto* lease = std::get_if<LeaseChanged>(&effect)) {
+        config_.lease_handler->lease_changed(*lease);
       } else {
         listener_.on_cms_event(std::get<CmsEvent>(effect));
       }
@@ -506,6 +533,11 @@ void EcuLoop::running(RestoreId id, Result<ProgramId> program_id) {
 void EcuLoop::frozen(FreezeId id, Result<Seq> last_seq) {
   impl_->push_answer(FrozenCommand{id, std::move(last_seq)});
 }
+void EcuLoop::stopped(ProgramId program_id, Status status) {
+  impl_->push_answer(StoppedCommand{program_id, std::move(status)});
+}
+Status EcuLoop::programs_told() { return impl_->push(ProgramsToldCommand{}); }
+Status EcuLoop::program_ended(ProgramId program_id) { return impl_->push(ProgramEndedCommand{program_id}); }
 Status EcuLoop::request_migration(std::uint64_t request_id, ProgramId program_id,
                                   const std::optional<EcuMac>& to) {
   return impl_->push(MigrateCommand{request_id, program_id, to});

@@ -58,6 +58,23 @@ class MoveHandler {
   MoveHandler& operator=(const MoveHandler&) = default;
 };
 
+// Who stops programs when the run lease of a guarded session ends, and lets them go on: the RTCR. Called on the loop's
+// thread; must return soon, and must not call back into EcuLoop but for publish, withdraw, program_ended and stopped.
+class LeaseHandler {
+ public:
+  virtual ~LeaseHandler() = default;
+  // The program must stand still within T_stop; ends with EcuLoop::stopped(). It may be freezing, or have ended.
+  virtual void stop(ProgramId program_id) = 0;
+  // It goes on. Only after its stop was answered.
+  virtual void resume(ProgramId program_id) = 0;
+  virtual void lease_changed(const LeaseChanged& lease) = 0;
+
+ protected:
+  LeaseHandler() = default;
+  LeaseHandler(const LeaseHandler&) = default;
+  LeaseHandler& operator=(const LeaseHandler&) = default;
+};
+
 struct EcuLoopConfig {
   EcuMac ecu_mac{};
   std::vector<net::Endpoint> cms{};  // 1..kCmsCountMax
@@ -65,11 +82,13 @@ struct EcuLoopConfig {
   net::PortRange bulk_ports{};
   std::string advertise_host{};
   std::string software{};
-  bool guarded = false;
   std::uint64_t memory_budget_bytes = 0;
-  RestoreHandler* restore_handler = nullptr;  // nullptr: this ECU is no target. Outlives the loop.
-  std::uint64_t received_bytes_max = 0;       // Of blobs that were received and do not run yet.
-  MoveHandler* move_handler = nullptr;        // nullptr: nothing is frozen. Outlives the loop.
+  RestoreHandler* restore_handler = nullptr;        // nullptr: this ECU is no target. Outlives the loop.
+  std::uint64_t received_bytes_max = 0;             // Of blobs that were received and do not run yet.
+  MoveHandler* move_handler = nullptr;              // nullptr: nothing is frozen. Outlives the loop.
+  LeaseHandler* lease_handler = nullptr;            // Given: the session is guarded. Outlives the loop.
+  wire::Enforcer enforcer = wire::Enforcer::kNone;  // Guarded.
+  std::string boot_id{};  // Guarded: any text that is another one at each boot; empty: the kernel's boot id.
 };
 
 struct EcuLoopStats {
@@ -99,14 +118,15 @@ class EcuLoopListener {
 class EcuLoop {
  public:
   // Opens the sockets. `listener` outlives the loop. kAlreadyExists: no free bulk port.
-  // kLimit: out of descriptors.
+  // kLimit: out of descriptors. kUnsupported: guarded, and the kernel tells no boot id.
   static Result<std::unique_ptr<EcuLoop>> create(const EcuLoopConfig& config, EcuLoopListener& listener);
   EcuLoop(const EcuLoop&) = delete;
   EcuLoop& operator=(const EcuLoop&) = delete;
   ~EcuLoop();
 
   // Runs until stop(); then says BYE, frees all blobs and returns. What was prepared is discarded first,
-  // and what was told to run is waited for; what is frozen stays so. Signals should be blocked in the calling thread.
+  // and what was told to run is waited for; what is frozen stays so. Of a guarded session what has on_isolation = stop
+  // is stopped, and that is waited for. Signals should be blocked in the calling thread.
   void run();
   void stop();
 
@@ -127,6 +147,15 @@ class EcuLoop {
   void running(RestoreId id, Result<ProgramId> program_id);
   // The MoveHandler's: the seq that publish() gave to the program's last checkpoint. Else as those above.
   void frozen(FreezeId id, Result<Seq> last_seq);
+
+  // The LeaseHandler's: it stands still, or an error: it may not.
+  void stopped(ProgramId program_id, Status status);
+
+  // Of a guarded session; without one they do nothing. All programs that the RTCR runs were published before this call,
+  // or were restored here: a CMS that asks for them is answered from now on. Errors as publish.
+  Status programs_told();
+  // It has ended by itself. Errors as publish.
+  Status program_ended(ProgramId program_id);
 
   std::uint16_t bulk_port() const;
   // As of the loop's last turn; inside a listener's call, as of this moment. Any thread.

@@ -288,4 +288,47 @@ Result<MoveOptions> move_options_of(const rtcr_move_handler& given) {
   return options;
 }
 
+// ---- being guarded
+
+namespace {
+
+// 0: never.
+std::uint64_t boot_time_ns_of(Instant at) {
+  return at == kNever ? 0 : static_cast<std::uint64_t>(at.time_since_epoch().count());
+}
+
+}  // namespace
+
+Result<LeaseOptions> lease_options_of(const rtcr_lease_handler& given) {
+  LeaseOptions options;
+  if (given.stop == nullptr || given.resume == nullptr)
+    return not_allowed("lease.stop, lease.resume", "one is NULL", "both are given");
+  if (given.thread_count > kCallThreadCountMax)
+    return not_allowed("lease.thread_count", std::to_string(given.thread_count), "0 (for 4) to 64");
+  if (given.thread_count != 0) options.thread_count = given.thread_count;
+  if (given.enforcer > RTCR_ENFORCER_WATCHDOG)
+    return not_allowed("lease.enforcer", std::to_string(given.enforcer), "an rtcr_enforcer, 0 to 2");
+  options.enforcer = static_cast<wire::Enforcer>(given.enforcer);
+  options.boot_id = text_of(given.boot_id);
+  options.stop = [call = given.stop, context = given.context](ProgramId program_id) {
+    char reason[RTCR_REASON_SIZE] = "";
+    const int answer = call(context, program_id, reason);
+    return status_of_answer(answer, reason, "stop");
+  };
+  options.resume = [call = given.resume, context = given.context](ProgramId program_id) {
+    call(context, program_id);
+  };
+  if (given.on_lease != nullptr) {
+    options.on_lease = [call = given.on_lease, context = given.context](const broker::LeaseChanged& changed) {
+      rtcr_lease lease = rtcr_lease_init();
+      lease.lives = changed.lives ? 1 : 0;
+      lease.ends_at_ns = boot_time_ns_of(changed.ends_at);
+      lease.enforce_at_ns = boot_time_ns_of(changed.enforce_at);
+      copy_text(lease.reason, sizeof(lease.reason), changed.text);
+      call(context, &lease);
+    };
+  }
+  return options;
+}
+
 }  // namespace cms::client

@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "rtcr-client/src/mover.h"
 #include "rtcr-client/src/restorer.h"
+#include "rtcr-client/src/stopper.h"
 #include "rtcr/rtcr.h"
 #include "schemas/messages.h"
 
@@ -84,5 +85,6 @@ rtcr_checkpoint checkpoint_of(const wire::Notification& notification, std::vecto
 // kInvalidArgument, kUnsupported: as rtcr_open says.
 Result<TargetOptions> target_options_of(const rtcr_restore_handler& given);
 Result<MoveOptions> move_options_of(const rtcr_move_handler& given);
+Result<LeaseOptions> lease_options_of(const rtcr_lease_handler& given);
 
 }  // namespace cms::client

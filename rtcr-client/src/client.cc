@@ -61,6 +61,8 @@ Client::~Client() {
   if (mover_ != nullptr) mover_->end_freezing();  // Nobody would thaw it.
   if (loop_ != nullptr) loop_->stop();
   if (thread_.joinable()) thread_.join();
+  if (calls_ != nullptr) calls_->finish();
+  stopper_.reset();
   mover_.reset();
   restorer_.reset();
   loop_.reset();  // Frees the blobs still held by a loop that failed, and what ZeroMQ has not sent.
@@ -84,11 +86,23 @@ Status Client::start() {
       config.received_bytes_max =
           options_.target->folder.empty() ? options_.loop.memory_budget_bytes : UINT64_MAX;
   }
+  if (options_.move || options_.lease) {
+    calls_ = std::make_unique<ProgramCalls>(options_.move ? options_.move->thread_count : kCallThreadCount,
+                                            options_.lease ? options_.lease->thread_count : kCallThreadCount);
+  }
   if (options_.move) {
     mover_ = std::make_unique<Mover>(
-        *options_.move,
+        *options_.move, *calls_,
         [this](broker::FreezeId id, const Result<Seq>& last_seq) { loop_->frozen(id, last_seq); });
     config.move_handler = mover_.get();
+  }
+  if (options_.lease) {
+    stopper_ = std::make_unique<Stopper>(
+        *options_.lease, *calls_,
+        [this](ProgramId program_id, const Status& status) { loop_->stopped(program_id, status); });
+    config.lease_handler = stopper_.get();
+    config.enforcer = options_.lease->enforcer;
+    config.boot_id = options_.lease->boot_id;
   }
   std::promise<Status> started;
   std::future<Status> result = started.get_future();
@@ -351,6 +365,21 @@ Status Client::request_migration(ProgramId program_id, const std::optional<EcuMa
   return ask([&](std::uint64_t request_id) { return loop_->request_migration(request_id, program_id, to); },
              [&](std::uint64_t request_id) { loop_->cancel_migration(request_id); }, timeout,
              "no CMS has answered whether program " + std::to_string(program_id) + " will be moved");
+}
+
+Status Client::check_guarded() const {
+  if (options_.lease) return ok_status();
+  return make_error(Code::kInvalidArgument, "client: it was opened without rtcr_options.lease");
+}
+
+Status Client::programs_told() {
+  if (Status guarded = check_guarded(); !guarded.ok()) return guarded;
+  return loop_->programs_told();
+}
+
+Status Client::program_ended(ProgramId program_id) {
+  if (Status guarded = check_guarded(); !guarded.ok()) return guarded;
+  return loop_->program_ended(program_id);
 }
 
 Status Client::ask(const std::function<Status(std::uint64_t request_id)>& give,

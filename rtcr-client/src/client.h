@@ -25,8 +25,10 @@
 #include "net/endpoint.h"
 #include "rtcr-client/src/memory.h"
 #include "rtcr-client/src/mover.h"
+#include "rtcr-client/src/program_calls.h"
 #include "rtcr-client/src/receipt_book.h"
 #include "rtcr-client/src/restorer.h"
+#include "rtcr-client/src/stopper.h"
 #include "rtcr/rtcr.h"
 #include "schemas/messages.h"
 
@@ -44,6 +46,7 @@ struct ClientOptions {
   bool lock_memory = false;
   std::optional<TargetOptions> target{};  // Given: programs can be restored here.
   std::optional<MoveOptions> move{};      // Given: programs can be moved from here.
+  std::optional<LeaseOptions> lease{};    // Given: the session is guarded.
   // On the client's thread; must not throw.
   std::function<void(const Receipt&)> on_receipt{};
   std::function<void(const broker::CmsEvent&)> on_event{};
@@ -75,6 +78,10 @@ class Client final : private broker::EcuLoopListener, private Restorer::Answers 
   // The same.
   Status request_migration(ProgramId program_id, const std::optional<EcuMac>& to,
                            std::chrono::milliseconds timeout);
+
+  // Of a guarded session. kInvalidArgument: it is not; kLimit.
+  Status programs_told();
+  Status program_ended(ProgramId program_id);
 
   std::optional<Receipt> next_receipt() { return book_.next(); }
   int poll_fd() const { return book_.poll_fd(); }
@@ -111,6 +118,7 @@ class Client final : private broker::EcuLoopListener, private Restorer::Answers 
              const std::string& not_answered);
   void note_answer(std::uint64_t request_id, Code code, const std::string& context);
   Status start();
+  Status check_guarded() const;
   Status set_up_thread() const;
   void run_loop() noexcept;
   void on_receipt(const broker::ReceiptEvent& event) override;
@@ -138,8 +146,10 @@ class Client final : private broker::EcuLoopListener, private Restorer::Answers 
   std::map<ProgramId, Owned> restored_{};
   std::atomic<bool> any_restored_{false};
 
-  std::unique_ptr<Restorer> restorer_{};  // Ends before the loop, which it answers; so does the next.
+  std::unique_ptr<Restorer> restorer_{};  // Ends before the loop, which it answers; so do the next.
+  std::unique_ptr<ProgramCalls> calls_{};
   std::unique_ptr<Mover> mover_{};
+  std::unique_ptr<Stopper> stopper_{};
   std::unique_ptr<broker::EcuLoop> loop_{};
   std::thread thread_{};
 };

@@ -51,6 +51,7 @@ static_assert(RTCR_E_PUBLISHER_GONE == static_cast<int>(Code::kPublisherGone));
 static_assert(RTCR_E_LIMIT == static_cast<int>(Code::kLimit));
 static_assert(RTCR_E_TIMEOUT == static_cast<int>(Code::kTimeout));
 static_assert(RTCR_FENCED == static_cast<int>(cms::wire::ReceiptLevel::kFenced));
+static_assert(RTCR_ENFORCER_WATCHDOG == static_cast<int>(cms::wire::Enforcer::kWatchdog));
 static_assert(RTCR_STORED == static_cast<int>(cms::wire::ReceiptLevel::kStored));
 static_assert(RTCR_REASON_SIZE > cms::wire::kReasonBytesMax);
 
@@ -203,6 +204,13 @@ Result<cms::client::ClientOptions> options_of(const rtcr_options& given) {
     auto move = cms::client::move_options_of(*handler);
     if (!move.ok()) return std::move(move).error();
     options.move = std::move(move).value();
+  }
+  if (given.lease != nullptr) {
+    const auto handler = read_struct(given.lease, "rtcr_lease_handler");
+    if (!handler.ok()) return handler.error();
+    auto lease = cms::client::lease_options_of(*handler);
+    if (!lease.ok()) return std::move(lease).error();
+    options.lease = std::move(lease).value();
   }
   return options;
 }
@@ -486,6 +494,20 @@ int rtcr_request_migration(rtcr_client* client, uint64_t program_id, const char*
     }
     const Status begun = opened.request_migration(program_id, to, timeout_of(timeout_ms));
     return begun.ok() ? static_cast<int>(RTCR_OK) : fail(begun.error());
+  });
+}
+
+int rtcr_programs_told(rtcr_client* client) {
+  return with_client(client, Blocking::kNo, [&](Client& opened) {
+    const Status told = opened.programs_told();
+    return told.ok() ? static_cast<int>(RTCR_OK) : fail(told.error());
+  });
+}
+
+int rtcr_program_ended(rtcr_client* client, uint64_t program_id) {
+  return with_client(client, Blocking::kNo, [&](Client& opened) {
+    const Status told = opened.program_ended(program_id);
+    return told.ok() ? static_cast<int>(RTCR_OK) : fail(told.error());
   });
 }
 

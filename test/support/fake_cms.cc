@@ -70,6 +70,16 @@ class FakeCms::Impl {
     });
   }
 
+  void end_session() {
+    post([this] {
+      wire::HelloAnswer answer;
+      answer.nonce = nonce_;
+      answer.code = Code::kFenced;
+      answer.context = "it was lost";
+      send_control(answer);
+    });
+  }
+
   void command(const wire::ControlBody& body) {
     post([this, body] { send_control(body); });
   }
@@ -158,12 +168,15 @@ class FakeCms::Impl {
     CMS_ASSERT(message.ok());
     if (const auto* hello = std::get_if<wire::Hello>(&message->body)) {
       ++state_.hello_count;
+      state_.hello = *hello;
       if (plan_.silent) return;
       peer_ = frames[0].to_string();
       on_hello(*hello);
     } else if (const auto* heartbeat = std::get_if<wire::Heartbeat>(&message->body)) {
-      if (plan_.silent) return;
-      send_control(wire::HeartbeatAnswer{heartbeat->number, notify_count_});
+      state_.ended = heartbeat->ended;
+      if (plan_.silent || !plan_.answers_beats) return;
+      send_control(
+          wire::HeartbeatAnswer{heartbeat->number, notify_count_, plan_.grants && plan_.lease_ms != 0});
       const Seq last_heard = state_.heard.empty() ? 0 : state_.heard.rbegin()->first;
       if (heartbeat->last_seq > last_heard) send_control(wire::List{last_heard + 1});
     } else if (const auto* page = std::get_if<wire::ListPage>(&message->body)) {
@@ -178,6 +191,8 @@ class FakeCms::Impl {
         send_control(wire::MigrateAnswer{migrate->request_id, *plan_.migrate_code, "as planned"});
     } else if (const auto* frozen = std::get_if<wire::FreezeReport>(&message->body)) {
       state_.freeze_reports.push_back(*frozen);
+    } else if (const auto* told = std::get_if<wire::Programs>(&message->body)) {
+      state_.programs.push_back(*told);
     } else if (const auto* report = std::get_if<wire::RestoreReport>(&message->body)) {
       state_.reports.push_back(*report);
     } else if (const auto* metrics = std::get_if<wire::Metrics>(&message->body)) {
@@ -204,6 +219,7 @@ class FakeCms::Impl {
       ecu_mac_ = hello.ecu_mac;
       bulk_port_ = hello.bulk_port;
       state_.features = hello.features;
+      if (hello.guarded) answer.lease_ms = plan_.lease_ms;
     }
     send_control(answer);
     if (plan_.refusal.empty()) send_control(wire::List{1});
@@ -211,6 +227,7 @@ class FakeCms::Impl {
 
   // Seqs begin anew.
   void begin_session() {
+    ++state_.session_count;
     state_.incarnation += 65536;
     pulls_.clear();
     state_.heard.clear();
@@ -386,6 +403,7 @@ void FakeCms::set_plan(FakePlan plan) { impl_->set_plan(std::move(plan)); }
 void FakeCms::say(ProgramId program_id, Seq seq, wire::ReceiptLevel level, Code code, std::string reason) {
   impl_->say(program_id, seq, level, code, std::move(reason));
 }
+void FakeCms::end_session() { impl_->end_session(); }
 void FakeCms::command(const wire::ControlBody& body) { impl_->command(body); }
 std::uint16_t FakeCms::bulk_port() const { return impl_->bulk_port(); }
 void FakeCms::offer(const CheckpointId& checkpoint, std::string bytes) {

@@ -29,6 +29,9 @@ struct FakePlan {
   bool store = true;                              // Says STORED when a pull is whole.
   std::optional<Code> withdraw_code = Code::kOk;  // nullopt: no answer.
   std::optional<Code> migrate_code = Code::kOk;   // The same.
+  bool answers_beats = true;                      // Heartbeats.
+  std::uint32_t lease_ms = 0;                     // Of a guarded session; 0: it has none.
+  bool grants = true;                             // With each answer to its heartbeats, where it has one.
   // For Fetch of an offered blob, each until it is used up:
   int unavailable_count = 0;                          // so often "not yet",
   int damage_count = 0;                               // so many chunks damaged,
@@ -46,6 +49,11 @@ struct FakeState {
   std::vector<ProgramId> withdrawn{};
   std::vector<wire::Migrate> migrations{};
   std::vector<wire::FreezeReport> freeze_reports{};
+  // Of a guarded session:
+  wire::Hello hello{};  // The last one.
+  int session_count = 0;
+  std::vector<wire::Programs> programs{};
+  std::uint64_t ended = 0;
   int fetch_count = 0;  // Of offered blobs.
   // Of a target:
   std::uint64_t features = 0;
@@ -71,6 +79,8 @@ class FakeCms {
            std::string reason = {});
   // Says anything to the last session: a Prepare, Go, Discard, Freeze, Thaw, MetricsAsk.
   void command(const wire::ControlBody& body);
+  // Tells the last session that it has ended.
+  void end_session();
   std::uint16_t bulk_port() const;
   // Gives it to whoever fetches it, or (the last one offered of its program) the newest.
   void offer(const CheckpointId& checkpoint, std::string bytes);

@@ -14,8 +14,8 @@
  * Threads   Every function may be called from any thread, several at once, on one client; but
  *           rtcr_close must be the last call on it. The client has one thread of its own, and
  *           ZeroMQ one more for its I/O; a target or a source of moves has more. All have all signals blocked.
- * Callbacks on_receipt, on_event and on_metrics run on the client's thread; a release callback runs
- *           there, on ZeroMQ's thread, or in rtcr_close; those of a restore and of a move run on threads of
+ * Callbacks on_receipt, on_event, on_lease and on_metrics run on the client's thread; a release callback runs
+ *           there, on ZeroMQ's thread, or in rtcr_close; those of a restore, move or stop run on threads of
  *           their own, made when they are first needed, or in rtcr_close. All but the latter must return
  *           soon. None may throw, or call anything of this header that blocks (rtcr_wait, rtcr_withdraw,
  *           rtcr_request_migration, rtcr_fetch_newest, rtcr_close answer RTCR_E_CALLBACK there).
@@ -269,6 +269,70 @@ typedef struct rtcr_move_handler {
   void* context; /* For both. */
 } rtcr_move_handler;
 
+/* ---- Being guarded: the ECU's run lease.
+ *
+ * A guarded session vouches for the programs of its ECU: when the ECU is lost they go on elsewhere without a person
+ * who says so. For that nothing that is to be restored so may run on when nobody can reach the ECU. So the session
+ * holds a lease, which every answer of a CMS to its heartbeat renews, and which ends by itself some seconds after the
+ * last one was sent (the CMS says how many). Then stop is called for each program of which the checkpoints, or the log
+ * on the store, say RTCR_ON_ISOLATION_STOP, and all of them must stand still within 1 s of the end. Those with
+ * RTCR_ON_ISOLATION_KEEP run on, and wait for an operator when the ECU is lost.
+ * A new session begins then by itself, under a larger incarnation, with everything that was held; the first at once,
+ * then ever more seldom while leases live for less than a minute. When it has a lease, and a CMS has read that the
+ * program still belongs to this ECU, resume is called; or the receipt RTCR_FENCED comes: it runs elsewhere, kill it.
+ *
+ * - At most one guarded session per ecu_mac; a second one is refused while the first is heard.
+ * - Start no program with RTCR_ON_ISOLATION_STOP by yourself while the lease does not live.
+ * - Publish what runs, then call rtcr_programs_told; say rtcr_program_ended of what dies.
+ * - rtcr_close stops the same programs, and waits for that: nobody holds a lease for them afterwards. */
+
+/* Who stops the programs if this process does not, because it is stopped itself, or gone. Without one nothing of the
+   ECU is restored by itself. */
+typedef enum rtcr_enforcer {
+  RTCR_ENFORCER_NONE = 0,
+  RTCR_ENFORCER_GUARD = 1, /* A process of its own: see rtcr_lease.enforce_at_ns. The programs die with it. */
+  RTCR_ENFORCER_WATCHDOG = 2 /* Of the hardware, kicked only while nothing is to be enforced. */
+} rtcr_enforcer;
+
+/* How the lease stands. Instants are of CLOCK_BOOTTIME, in ns. */
+typedef struct rtcr_lease {
+  uint32_t struct_size;
+  uint32_t lives;
+  uint64_t ends_at_ns; /* While it lives, unless it is renewed; else 0. */
+  /* From then on what is to stop must stand still, unless this is told anew: half a second later the enforcer ends
+     all programs, and this process. 0: nothing is to be enforced. It is earlier than ends_at_ns when it is the end of a
+     former lease, after which not every stop has returned yet. */
+  uint64_t enforce_at_ns;
+  char reason[RTCR_REASON_SIZE]; /* Why it has ended; else empty. */
+} rtcr_lease;
+
+/* Stops the program where it stands, so that resume can let it go on; returns RTCR_OK when it stands still for
+   certain, also when there is no such program (any more). Or an rtcr_status: it may still run; it is called again after
+   1 s. It must be quick (1 s from the end of the lease is for all programs together), and is not called twice for what
+   stands still. A freeze of the same program may be running at that time, and goes on. What is published of a stopped
+   program ends as RTCR_DROPPED with RTCR_E_PERMISSION. `reason` has room for RTCR_REASON_SIZE bytes of text for
+   people; it is empty. */
+typedef int (*rtcr_stop_fn)(void* context, uint64_t program_id, char* reason);
+/* Lets it go on. Only after its stop returned RTCR_OK. */
+typedef void (*rtcr_resume_fn)(void* context, uint64_t program_id);
+/* Something of it has changed: about once a second while it is renewed. On the client's thread. */
+typedef void (*rtcr_lease_fn)(void* context, const rtcr_lease* lease);
+
+/* Copied by rtcr_open. Required: stop and resume. */
+typedef struct rtcr_lease_handler {
+  uint32_t struct_size;
+  uint32_t thread_count; /* How many stops and resumes run at once; 0: 4; at most 64. */
+  rtcr_stop_fn stop;
+  rtcr_resume_fn resume;
+  rtcr_lease_fn on_lease; /* Or NULL. */
+  void* context;          /* For all of them. */
+  /* Another text at each boot of what runs the programs, where that is not the kernel (a container that is thrown away
+     with them); NULL: the kernel's boot id. */
+  const char* boot_id;
+  uint32_t enforcer; /* rtcr_enforcer */
+  uint32_t reserved;
+} rtcr_lease_handler;
+
 #define RTCR_LOCK_MEMORY 1U /* mlock copies and allocations. */
 #define RTCR_PIN_THREAD 2U  /* Run the client's threads on thread_cpu only. */
 
@@ -294,17 +358,19 @@ typedef struct rtcr_options {
   void* event_context;
   const rtcr_restore_handler* restore; /* Given: this ECU is a target. */
   const rtcr_move_handler* move;       /* Given: programs can be moved from this ECU. */
+  const rtcr_lease_handler* lease;     /* Given: the session is guarded. */
 } rtcr_options;
 
 /* Opens a client: checks the options, opens its sockets and starts its thread. Does not wait for any
    CMS. Blocks for milliseconds; host names are looked up later, by ZeroMQ.
+   RTCR_E_UNSUPPORTED: also, lease is given and the kernel tells no boot id.
    RTCR_E_ALREADY_EXISTS: no bulk port of the range is free. RTCR_E_PERMISSION: thread_priority needs
    CAP_SYS_NICE or RLIMIT_RTPRIO. RTCR_E_LIMIT: out of threads or descriptors. */
 RTCR_API int rtcr_open(const rtcr_options* options, rtcr_client** client);
 
 /* Says goodbye to every CMS, ends the client's thread, releases all that is held (with a last receipt
    each) and frees the client. What was prepared is discarded, and a go that has begun is waited for. So is
-   a freeze or thaw; what is frozen stays so.
+   a freeze or thaw; what is frozen stays so. With a lease, what has RTCR_ON_ISOLATION_STOP is stopped.
    Blocks until that is done: at most a second, and as long as a callback takes. What is not STORED by then is lost: rtcr_wait first. NULL is allowed.
    RTCR_E_CALLBACK, RTCR_E_FORKED: nothing happened, the client lives on. */
 RTCR_API int rtcr_close(rtcr_client* client);
@@ -452,6 +518,16 @@ RTCR_API int rtcr_withdraw(rtcr_client* client, uint64_t program_id, int64_t tim
 RTCR_API int rtcr_request_migration(rtcr_client* client, uint64_t program_id, const char* to_ecu_mac,
                                     int64_t timeout_ms);
 
+/* Of a guarded session (rtcr_options.lease): all programs that this ECU runs, and was not told to restore, were
+   published on this client before this call. A CMS that asks what runs here is answered from now on. Until then nothing
+   that was stopped goes on, and nothing that has died meanwhile is restored. Does not block.
+   RTCR_E_INVALID_ARGUMENT: it was opened without a lease. RTCR_E_LIMIT: as rtcr_publish. */
+RTCR_API int rtcr_programs_told(rtcr_client* client);
+/* The program has ended by itself: it runs here no more, and is restored if its on_loss says so, here or elsewhere. Do not
+   start it again by yourself then. What is held of it goes on to be held. (One that has ended for good is withdrawn
+   instead.) Does not block. Errors as rtcr_programs_told. */
+RTCR_API int rtcr_program_ended(rtcr_client* client, uint64_t program_id);
+
 typedef enum rtcr_target {
   RTCR_TARGET_MEMORY = 0,  /* buffer[0..capacity_bytes) */
   RTCR_TARGET_FD = 1,      /* Written in order from where the descriptor stands. */
@@ -525,6 +601,18 @@ static inline rtcr_move_handler rtcr_move_handler_init(void) {
 }
 static inline rtcr_move rtcr_move_init(void) {
   rtcr_move value;
+  memset(&value, 0, sizeof(value));
+  value.struct_size = sizeof(value);
+  return value;
+}
+static inline rtcr_lease_handler rtcr_lease_handler_init(void) {
+  rtcr_lease_handler value;
+  memset(&value, 0, sizeof(value));
+  value.struct_size = sizeof(value);
+  return value;
+}
+static inline rtcr_lease rtcr_lease_init(void) {
+  rtcr_lease value;
   memset(&value, 0, sizeof(value));
   value.struct_size = sizeof(value);
   return value;

@@ -122,6 +122,24 @@ struct Source {
   unsigned thread_count = 0;
 };
 
+// How the run lease stands; see rtcr_lease.
+struct Lease {
+  bool lives = false;
+  std::uint64_t ends_at_ns = 0;
+  std::uint64_t enforce_at_ns = 0;
+  std::string reason{};
+};
+
+// That the session is guarded; see rtcr_lease_handler.
+struct LeaseHandler {
+  std::function<Status(std::uint64_t program_id)> stop{};  // An Error: it may still run.
+  std::function<void(std::uint64_t program_id)> resume{};
+  std::function<void(const Lease&)> on_lease{};  // On the client's thread.
+  unsigned thread_count = 0;
+  std::string boot_id{};
+  rtcr_enforcer enforcer = RTCR_ENFORCER_NONE;
+};
+
 struct Options {
   std::string cms{};
   std::string ecu_mac{};
@@ -137,6 +155,7 @@ struct Options {
   std::function<void(const Event&)> on_event{};      // On the client's thread.
   std::optional<Target> target{};
   std::optional<Source> source{};
+  std::optional<LeaseHandler> lease{};
 };
 
 // What is known about a checkpoint; all but program_id is optional.
@@ -282,6 +301,18 @@ class Client {
       given.restore = &handler;
     }
     rtcr_move_handler mover = rtcr_move_handler_init();
+    rtcr_lease_handler stopper = rtcr_lease_handler_init();
+    if (options.lease) {
+      callbacks->lease = *options.lease;
+      stopper.thread_count = callbacks->lease.thread_count;
+      if (callbacks->lease.stop) stopper.stop = call_stop;
+      if (callbacks->lease.resume) stopper.resume = call_resume;
+      if (callbacks->lease.on_lease) stopper.on_lease = tell_lease;
+      stopper.context = callbacks.get();
+      stopper.boot_id = text_or_null(callbacks->lease.boot_id);
+      stopper.enforcer = callbacks->lease.enforcer;
+      given.lease = &stopper;
+    }
     if (options.source) {
       callbacks->source = *options.source;
       mover.thread_count = callbacks->source.thread_count;
@@ -377,6 +408,11 @@ class Client {
     return status_of(rtcr_request_migration(client_, program_id, text_or_null(to_ecu_mac), timeout.count()));
   }
 
+  Status programs_told() { return status_of(rtcr_programs_told(client_)); }
+  Status program_ended(std::uint64_t program_id) {
+    return status_of(rtcr_program_ended(client_, program_id));
+  }
+
   int poll_fd() const { return rtcr_poll_fd(client_); }
   std::optional<Receipt> next_receipt() {
     rtcr_receipt receipt = rtcr_receipt_init();
@@ -424,6 +460,7 @@ class Client {
     std::function<void(const Event&)> on_event{};
     Target target{};
     Source source{};
+    LeaseHandler lease{};
   };
 
   Client(rtcr_client* client, std::unique_ptr<Callbacks> callbacks)
@@ -499,6 +536,17 @@ class Client {
   }
   static void call_thaw(void* context, const rtcr_move* move) noexcept {
     static_cast<Callbacks*>(context)->source.thaw(move_of(*move));
+  }
+  static int call_stop(void* context, std::uint64_t program_id, char* reason) noexcept {
+    const Status stopped = static_cast<Callbacks*>(context)->lease.stop(program_id);
+    return stopped.ok() ? static_cast<int>(RTCR_OK) : refusal_of(stopped.error(), reason);
+  }
+  static void call_resume(void* context, std::uint64_t program_id) noexcept {
+    static_cast<Callbacks*>(context)->lease.resume(program_id);
+  }
+  static void tell_lease(void* context, const rtcr_lease* lease) noexcept {
+    static_cast<Callbacks*>(context)->lease.on_lease(
+        Lease{lease->lives != 0, lease->ends_at_ns, lease->enforce_at_ns, lease->reason});
   }
   static void call_release(void* context, const void*, std::uint64_t) noexcept {
     const std::unique_ptr<std::function<void()>> release(static_cast<std::function<void()>*>(context));
