@@ -336,9 +336,9 @@ TEST(HostileFrameTest, AdminLimitsAreCheckedAtTheLimitAndOver) {
   };
   expect_taken(decode_admin, request(4, kEcuMac, {1, 1}, 128));
   for (const std::uint8_t known :
-       std::initializer_list<std::uint8_t>{5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19})
+       std::initializer_list<std::uint8_t>{5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20})
     expect_taken(decode_admin, request(known, kEcuMac, {1, 1}, 0));
-  for (const std::uint8_t unknown : std::initializer_list<std::uint8_t>{20, 255}) {
+  for (const std::uint8_t unknown : std::initializer_list<std::uint8_t>{21, 255}) {
     expect_refused(decode_admin, request(unknown, kEcuMac, {1, 1}, 0), "AdminRequest.method");
   }
   expect_refused(decode_admin, request(0, 0, {1, 1}, 0), "AdminRequest.ecu_mac");

@@ -295,6 +295,7 @@ class EcuCore {
   void pass_on(const StopEffects& stop_effects, Effects& effects);
   void tell_lease(std::string text, Effects& effects);
   void on_ask_programs(CmsIndex cms, const wire::AskPrograms& ask, Effects& effects);
+  void answer_pending_asks(Effects& effects);
   void tell_programs(CmsIndex cms, const wire::AskPrograms& ask, Effects& effects);
   void note_life(const wire::Notification& notification);
   Lineage lineage_of_life(ProgramId program_id, const Life& life) const;

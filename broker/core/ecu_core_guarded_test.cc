@@ -200,6 +200,20 @@ TEST_F(EcuCoreLeaseTest, ProgramsAreToldWhenTheRtcrHasToldAll) {
   EXPECT_EQ(control<wire::Programs>(0).size(), 1U) << "now at once";
 }
 
+// Who is missing has died, says who reads it.
+TEST_F(EcuCoreLeaseTest, ProgramsAreNotToldWhileItIsOpenWhetherOneRuns) {
+  make_leased();
+  tell_programs();
+  const RestoreId id = make_prepared();
+  say(0, go());
+  say(0, wire::AskPrograms{1, 0});
+  EXPECT_TRUE(control<wire::Programs>(0).empty());
+  running(id, 30);
+  ASSERT_EQ(control<wire::Programs>(0).size(), 1U);
+  ASSERT_EQ(control<wire::Programs>(0)[0].programs.size(), 1U);
+  EXPECT_EQ(control<wire::Programs>(0)[0].programs[0].program_id, 30U);
+}
+
 TEST_F(EcuCoreLeaseTest, AQuestionOfAFormerSessionIsNotAnswered) {
   make_leased();
   say(0, wire::AskPrograms{1, 0});

@@ -207,16 +207,19 @@ void EcuCore::program_ended(Instant now, ProgramId program_id, Effects& effects)
 void EcuCore::programs_told(Effects& effects) {
   if (stopped_ || !config_.guarded) return;
   programs_told_ = true;
+  answer_pending_asks(effects);
+}
+
+// Not while it is open whether something runs: what is missing has died.
+void EcuCore::answer_pending_asks(Effects& effects) {
+  if (!programs_told_ || going_count() > 0) return;
   for (const auto& [cms, ask] : std::exchange(pending_asks_, {})) tell_programs(cms, ask, effects);
 }
 
 void EcuCore::on_ask_programs(CmsIndex cms, const wire::AskPrograms& ask, Effects& effects) {
   if (!config_.guarded) return;
-  if (programs_told_) {
-    tell_programs(cms, ask, effects);
-  } else {
-    pending_asks_[cms] = ask;
-  }
+  pending_asks_[cms] = ask;
+  answer_pending_asks(effects);
 }
 
 void EcuCore::tell_programs(CmsIndex cms, const wire::AskPrograms& ask, Effects& effects) {

@@ -76,6 +76,7 @@ void EcuCore::on_running(Instant now, RestoreId id, const Result<ProgramId>& pro
   note_restored(now, id, effects);
   pass_on(restore_effects, effects);
   tell_lease({}, effects);
+  if (config_.guarded) answer_pending_asks(effects);
 }
 
 void EcuCore::on_sink_failed(Instant now, RestoreId id, const Error& error, Effects& effects) {
