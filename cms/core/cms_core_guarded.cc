@@ -29,6 +29,14 @@ void CmsCore::on_hello_recorded(Instant now, const RecordHello& asked, const Res
     return;
   }
   const SessionId id = session_of(*head);
+  // The log has gone on since it was read there.
+  const wire::EcuRecord* newest = leases_->head_of(id.ecu_mac);
+  if (newest != nullptr && newest->slot > head->slot &&
+      (session_of(*newest) != id || newest->kind != wire::EcuRecordKind::kHello)) {
+    refuse_hello(now, hello.peer, hello.hello, Code::kFenced,
+                 "session " + to_string(id) + " has ended meanwhile; begin a new one", effects);
+    return;
+  }
   if (const auto known = sessions_.find(id); known != sessions_.end()) {
     if (known->second.nonce == hello.hello.nonce) {  // It said Hello on two connections.
       rebind(known->second, hello.peer, hello.peer_address, hello.hello);

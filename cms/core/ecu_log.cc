@@ -24,13 +24,18 @@ EcuRecord next_of(const Stamp& stamp, const EcuRecord* head, EcuMac ecu_mac) {
   return record;
 }
 
+// The newest session that was LOST with an enforcer, once that of `head` has ended so.
+Incarnation lost_after(const EcuRecord& head, EcuRecordKind kind) {
+  const bool counts = kind == EcuRecordKind::kLost && head.enforcer != wire::Enforcer::kNone;
+  return counts ? head.incarnation : head.lost_incarnation;
+}
+
 EcuRecord ended(const Stamp& stamp, const EcuRecord& head, EcuRecordKind kind) {
   EcuRecord record = next_of(stamp, &head, head.ecu_mac);
   record.kind = kind;
   record.nonce = 0;
   record.boot_id = Id128{};
-  if (kind == EcuRecordKind::kLost && head.enforcer != wire::Enforcer::kNone)
-    record.lost_incarnation = head.incarnation;
+  record.lost_incarnation = lost_after(head, kind);
   CMS_ASSERT(check_successor(&head, record).ok());
   return record;
 }
@@ -61,6 +66,9 @@ Status check_successor(const EcuRecord* head, const EcuRecord& next) {
       if (next.maintenance != head->maintenance) return refused("LOST and BYE say nothing of maintenance");
       if (next.kind == EcuRecordKind::kLost && head->maintenance)
         return refused("silence is no loss in maintenance");
+      if (next.enforcer != head->enforcer) return refused("a session has one enforcer");
+      if (next.lost_incarnation != lost_after(*head, next.kind))
+        return refused("what is restored by itself was LOST with an enforcer");
       return ok_status();
   }
   const bool same = next.kind == head->kind && next.nonce == head->nonce && next.boot_id == head->boot_id &&

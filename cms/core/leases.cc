@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -13,6 +14,8 @@ using wire::EcuRecordKind;
 
 // Two turns of the loop further apart than that: we stood still, and what was sent meanwhile is yet to be read.
 constexpr Duration kTurnGapMax = std::chrono::seconds(2);
+// The log of a session that others bar and we do not.
+constexpr Duration kBarredByOthersReadEvery = std::chrono::seconds(5);
 
 std::string seconds(Duration time) {
   return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
@@ -118,7 +121,7 @@ void Leases::read_wanted(Instant now, LeaseEffects& effects) {
     if (!std::exchange(asked, true)) read.ecu_macs.push_back(ecu_mac);
   }
   for (auto& [ecu_mac, ecu] : ecus_) {
-    if (!ecu.stale || ecu.asked || now < ecu.next_at) continue;
+    if (!ecu.stale || !is_free(ecu) || now < ecu.next_at) continue;  // What is not resolved is settled first.
     ecu.asked = true;
     ecu.stale = false;
     read.ecu_macs.push_back(ecu_mac);
@@ -173,6 +176,8 @@ void Leases::take_head(Instant asked_at, Instant now, const EcuRecord& record, L
   }
   if (record.kind == EcuRecordKind::kHello) return;
   if (record.kind == EcuRecordKind::kBye) {
+    ecu.barred = false;  // It went while we did not hear it: that is no loss any more.
+    ecu.bar_durable_at.reset();
     effects.push_back(GuardedEnded{session_of(record), "it said BYE"});
     return;
   }
@@ -232,21 +237,28 @@ void Leases::on_appended(Instant now, EcuMac ecu_mac, const Result<AppendEnd>& e
 // ---- the members
 
 std::vector<SessionId> Leases::bars() const {
-  std::vector<SessionId> urgent;
+  std::vector<SessionId> bars;
   std::vector<std::tuple<Instant, std::uint64_t, SessionId>> lost;
   for (const auto& [ecu_mac, ecu] : ecus_) {
     if (!ecu.barred) continue;
     if (ecu.lost_known_at) {
       lost.emplace_back(*ecu.lost_known_at, ecu.head.written_at_us, session_of(ecu.head));
     } else {
-      urgent.push_back(session_of(ecu.head));
+      bars.push_back(session_of(ecu.head));
     }
   }
   // The newest losses: who acts on them looks for our bar.
   std::sort(lost.begin(), lost.end(), std::greater<>());
-  for (const auto& [known_at, written_at_us, session] : lost) urgent.push_back(session);
-  if (urgent.size() > wire::kBarCountMax) urgent.resize(wire::kBarCountMax);
-  return urgent;
+  for (const auto& [known_at, written_at_us, session] : lost) bars.push_back(session);
+  if (bars.size() <= wire::kBarCountMax) return bars;
+  // What others bar, too, is or becomes a loss. What only we do not hear must not be in its way: who hears nobody bars all.
+  std::set<SessionId> shared;
+  for (const auto& [key, member] : members_.members())
+    shared.insert(member.record.bars.begin(), member.record.bars.end());
+  std::stable_partition(bars.begin(), bars.end(),
+                        [&](const SessionId& session) { return shared.count(session) != 0; });
+  bars.resize(wire::kBarCountMax);
+  return bars;
 }
 
 void Leases::on_member_written(Instant sent_at, Instant durable_at, Instant now,
@@ -273,7 +285,7 @@ std::vector<std::string> Leases::kept_by(Instant now, const SessionId& session) 
 }
 
 void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effects) {
-  // What others bar and we do not know of.
+  // What others bar, and we do not.
   for (const auto& [key, member] : members_.members()) {
     for (const SessionId& bar : member.record.bars) {
       const auto found = ecus_.find(bar.ecu_mac);
@@ -281,6 +293,10 @@ void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effect
         if (unknown_.size() < kGuardedCountMax) unknown_.emplace(bar.ecu_mac, false);
       } else if (found->second.head.incarnation < bar.incarnation) {
         found->second.stale = true;
+      } else if (session_of(found->second.head) == bar && !found->second.barred && is_free(found->second) &&
+                 found->second.head.kind == EcuRecordKind::kHello &&
+                 now - found->second.read_at >= kBarredByOthersReadEvery) {
+        found->second.stale = true;  // It may be LOST by now; or we alone hear it, for long.
       }
     }
   }
@@ -342,7 +358,7 @@ void Leases::on_time(Instant now, std::uint64_t wall_us, LeaseEffects& effects) 
   // While we stood still nobody could be heard.
   if (time_at_ && now - *time_at_ > kTurnGapMax) {
     const Duration gap = now - *time_at_;
-    for (auto& [ecu_mac, ecu] : ecus_) ecu.heard_at += gap;
+    for (auto& [ecu_mac, ecu] : ecus_) ecu.heard_at = std::min(ecu.heard_at + gap, now);
   }
   time_at_ = now;
   bar_silent(now, effects);

@@ -61,6 +61,13 @@ TEST(PlacementTest, EachReasonIsNamed) {
       {Ineligible::kSilent, "it is not heard", [](Demand&, Candidate& c) { c.live = false; }},
       {Ineligible::kNoRestores, "its RTCR takes no restores",
        [](Demand&, Candidate& c) { c.takes_restores = false; }},
+      {Ineligible::kNotGuarded,
+       "it has no run lease that is enforced, and the program is one that restores by itself",
+       [](Demand& d, Candidate&) { d.needs_guard = true; }},
+      {Ineligible::kNo, "", [](Demand& d, Candidate& c) { d.needs_guard = c.enforced = true; }},
+      {Ineligible::kNo, "", [](Demand&, Candidate& c) { c.enforced = true; }},
+      {Ineligible::kFlapping, "it was LOST lately, and takes nothing for 1500 ms",
+       [](Demand&, Candidate& c) { c.shunned = milliseconds(1500); }},
       {Ineligible::kNoMetrics, "it has not said what it has free",
        [](Demand&, Candidate& c) { c.metrics.reset(); }},
       {Ineligible::kStaleMetrics, "its figures are 5001 ms old, the limit is 5000 ms",
@@ -230,6 +237,30 @@ TEST(PlacementTest, AnOwnerThatHasComeBackMayTakeIt) {
   EXPECT_EQ(rank(wanted, {owner})[0].ineligible, Ineligible::kOwner);
   wanted.owner_may_take = true;
   EXPECT_EQ(rank(wanted, {owner})[0].ineligible, Ineligible::kNo);
+}
+
+TEST(PlacementTest, AnOwnerThatHasComeBackComesFirstIfItCanTakeIt) {
+  Demand wanted = demand();
+  wanted.owner_may_take = true;
+  wanted.leaves_groups = {"front"};
+  Candidate owner = candidate_of(1), idle = candidate_of(2);
+  owner.metrics->cpu_load_permille = 900;
+  idle.metrics->cpu_load_permille = 0;
+  idle.metrics->labels = {"front", "gpu=b"};
+  PlacementPolicy policy;
+  policy.failure_groups = {"gpu"};
+  EXPECT_EQ(rank(wanted, {idle, owner}, policy)[0].session, session_of(1)) << "whatever the others have free";
+  idle.metrics->labels = {"front"};
+  owner.metrics->labels = {"front", "gpu=a"};
+  wanted.leaves_groups = {"gpu=a"};
+  EXPECT_EQ(rank(wanted, {idle, owner}, policy)[0].session, session_of(1)) << "and whatever fails with it";
+  owner.shunned = seconds(1);
+  EXPECT_EQ(rank(wanted, {idle, owner}, policy)[0].session, session_of(2));
+  EXPECT_EQ(rank(wanted, {idle, owner}, policy)[1].ineligible, Ineligible::kFlapping);
+  owner.shunned = Duration::zero();
+  wanted.needs_guard = true;
+  idle.enforced = true;
+  EXPECT_EQ(rank(wanted, {idle, owner}, policy)[0].session, session_of(2));
 }
 
 TEST(PlacementTest, ScoresAreWhatIsLeftWithTheProgramThere) {

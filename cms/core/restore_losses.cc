@@ -13,6 +13,16 @@ using wire::ClaimReason;
 using wire::ClaimRecord;
 using Stage = RestoreCore::Stage;
 
+namespace {
+
+// One of a session is so until a scan finds nothing of it: a slow CMS may yet have written that the session owns what an
+// ACT had told it to run. An operator's word is about what was there when it was said.
+bool is_open_loss(const RestoreCore::Loss& loss) {
+  return !loss.scanned || (loss.reason == ClaimReason::kLost && loss.next_scan_at != kNever);
+}
+
+}  // namespace
+
 RestoreCore::Loss& RestoreCore::renew_loss(Instant now, EcuMac ecu_mac, ClaimReason reason) {
   if (losses_.size() >= kLossCountMax && losses_.count(ecu_mac) == 0) {
     const auto oldest = std::min_element(losses_.begin(), losses_.end(), [](const auto& a, const auto& b) {
@@ -128,7 +138,8 @@ bool RestoreCore::is_scan_open(EcuMac ecu_mac) const {
 
 void RestoreCore::look_for_losses(Instant now, RestoreEffects& effects) {
   for (const auto& [ecu_mac, loss] : losses_) {
-    if (!loss.scanned && now >= loss.next_scan_at && !is_scan_open(ecu_mac)) ask_scan(now, ecu_mac, effects);
+    if (is_open_loss(loss) && now >= loss.next_scan_at && !is_scan_open(ecu_mac))
+      ask_scan(now, ecu_mac, effects);
   }
   // Open claims of those who have died: looked for when one does, and now and then.
   std::size_t stale = 0;
@@ -192,7 +203,7 @@ void RestoreCore::loss_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
                                RestoreEffects& effects) {
   const auto found = losses_.find(ecu_mac);
   // It was for something else: what the ECU owns by now is not what was told lost.
-  if (found == losses_.end() || found->second.scanned) return;
+  if (found == losses_.end() || !is_open_loss(found->second)) return;
   Loss& loss = found->second;
   if (!heads.ok()) {
     loss.trouble = heads.error().message();
@@ -200,12 +211,23 @@ void RestoreCore::loss_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
     return;
   }
   bool all_begun = true;
+  bool found_some = false;
   loss.waiting.clear();
   for (const ClaimRecord& head : *heads) {
     const bool owned = head.owner.program.ecu_mac == ecu_mac;
     const bool was_target = head.kind == ClaimKind::kAct && head.target.ecu_mac == ecu_mac;
     if (head.kind == ClaimKind::kRetire || (!owned && !was_target)) continue;
     if (loss.reason == ClaimReason::kLost) {
+      const bool by_itself = was_lost(head) || (head.kind == ClaimKind::kAct && proof_of_end(head));
+      const Incarnation of = owned ? head.owner.incarnation : head.target.incarnation;
+      if (!by_itself && of <= loss.session) loss.waiting.insert(head.lineage);
+      if (!by_itself) continue;
+      const auto known = restores_.find(head.lineage);
+      const bool again = loss.scanned && known != restores_.end() && known->second.replaces == head.owner;
+      if (again && (known->second.stage == Stage::kRefused || known->second.stage == Stage::kNoTarget))
+        continue;
+      found_some = true;
+      if (again && !known->second.has_ended()) continue;  // It is at work.
       if (!lost_head(now, loss, head, effects)) all_begun = false;
       continue;
     }
@@ -230,7 +252,8 @@ void RestoreCore::loss_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
     loss.next_scan_at = now + kRestoreRetry;
     return;
   }
-  loss.scanned = true;
+  loss.next_scan_at = found_some && loss.reason == ClaimReason::kLost ? now + kLogScanInterval : kNever;
+  if (std::exchange(loss.scanned, true)) return;
   std::string text = "ECU " + to_string(ecu_mac) + ": " + std::to_string(loss.lineages.size()) +
                      " programs are to go on elsewhere";
   if (!loss.waiting.empty()) {
@@ -239,19 +262,10 @@ void RestoreCore::loss_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
   effects.push_back(RestoreEvent{!loss.waiting.empty(), std::move(text)});
 }
 
-// Of a session that is LOST. False: not now.
+// Of a session that is LOST; nobody has to be asked. False: not now.
 bool RestoreCore::lost_head(Instant now, Loss& loss, const ClaimRecord& head, RestoreEffects& effects) {
-  const bool owned = was_lost(head);
-  if (!owned && head.kind == ClaimKind::kAct && proof_of_end(head)) {
-    loss.lineages.insert(head.lineage);
-    return begin(now, head, head.reason, effects);
-  }
-  if (owned) {
-    loss.lineages.insert(head.lineage);
-    return begin(now, head, ClaimReason::kLost, effects);
-  }
-  if (head.owner.incarnation <= loss.session) loss.waiting.insert(head.lineage);
-  return true;
+  loss.lineages.insert(head.lineage);
+  return begin(now, head, was_lost(head) ? ClaimReason::kLost : head.reason, effects);
 }
 
 RestoreCore::Progress RestoreCore::progress_of(EcuMac ecu_mac) const {

@@ -14,6 +14,17 @@ using wire::ClaimRecord;
 using Stage = RestoreCore::Stage;
 using Step = RestoreCore::Reconciling::Step;
 
+namespace {
+
+// What is left of a program that has moved away and come back, as another: that it is there says nothing of that one.
+bool is_former_copy(EcuMac ecu_mac, const wire::OwnedProgram& program,
+                    const std::optional<ClaimRecord>& head) {
+  return head && head->kind != ClaimKind::kRetire && head->owner.program.ecu_mac == ecu_mac &&
+         judge_epoch(&*head, ProgramKey{ecu_mac, program.program_id}, program.owner_epoch) == Epoch::kFenced;
+}
+
+}  // namespace
+
 void RestoreCore::reconcile(Instant now, const SessionId& session, const wire::EcuRecord& head,
                             RestoreEffects& effects) {
   const EcuMac ecu_mac = session.ecu_mac;
@@ -73,14 +84,24 @@ void RestoreCore::on_programs(Instant now, const SessionId& from, const wire::Pr
   Reconciling& reconciling = found->second;
   if (reconciling.step != Step::kAsking || reconciling.session != from || page.number != reconciling.number)
     return;
+  std::vector<wire::OwnedProgram>& programs = reconciling.programs;
   for (const wire::OwnedProgram& program : page.programs) {
-    const bool next =
-        reconciling.programs.empty() || program.program_id > reconciling.programs.back().program_id;
-    if (next)
-      reconciling.programs.push_back(program);  // Else a second answer to a question that was repeated.
+    const auto place = std::lower_bound(
+        programs.begin(), programs.end(), program.program_id,
+        [](const wire::OwnedProgram& one, ProgramId program_id) { return one.program_id < program_id; });
+    // Else a second answer to a question that was repeated.
+    if (place == programs.end() || place->program_id != program.program_id) programs.insert(place, program);
   }
-  if (!page.end && reconciling.programs.size() < kProgramsPerEcuMax) {
-    return ask_programs(now, reconciling, effects);
+  if (!page.end && programs.size() < kProgramsPerEcuMax) return ask_programs(now, reconciling, effects);
+  if (!page.end) {  // What it has not told of yet is not dead.
+    programs.clear();
+    reconciling.owned.clear();
+    reconciling.step = Step::kPausing;
+    reconciling.next_at = now + kLogScanInterval;
+    effects.push_back(RestoreEvent{true, "ECU " + to_string(from.ecu_mac) + " says that it runs more than " +
+                                             std::to_string(kProgramsPerEcuMax) +
+                                             " programs and is not reconciled"});
+    return;
   }
   reconciling.step = Step::kReading;
   read_programs(reconciling, effects);
@@ -111,7 +132,7 @@ void RestoreCore::on_heads(Instant now, const ReadHeads& asked,
   std::set<Lineage> there;
   for (std::size_t i = 0; i < heads->size(); ++i) {
     const wire::OwnedProgram& program = reconciling.programs[i];
-    there.insert(program.lineage);
+    if (!is_former_copy(reconciling.session.ecu_mac, program, (*heads)[i])) there.insert(program.lineage);
     if (!settle_program(now, reconciling, program, (*heads)[i], effects)) settled = false;
   }
   for (const ClaimRecord& head : reconciling.owned) {
