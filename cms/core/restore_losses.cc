@@ -52,6 +52,9 @@ void RestoreCore::fail_ecu(Instant now, EcuMac ecu_mac, RestoreEffects& effects)
 void RestoreCore::lose_session(Instant now, const wire::EcuRecord& lost, RestoreEffects& effects) {
   const EcuMac ecu_mac = lost.ecu_mac;
   note_lost(ecu_mac, lost.lost_incarnation);
+  const auto told = reconcilings_.find(ecu_mac);  // What it has told is of before.
+  if (told != reconcilings_.end() && told->second.session.incarnation <= lost.incarnation)
+    reconcilings_.erase(told);
   const auto known = losses_.find(ecu_mac);
   // What an operator has said goes further.
   if (known != losses_.end() && known->second.reason == ClaimReason::kVouched && !known->second.scanned)
