@@ -44,7 +44,8 @@ cd "$(dirname "$0")"
 echo "$1 $RESTORE_NEW_PROGRAM_ID" >>words
 case "$1" in
   go) (sleep 1000 >/dev/null 2>&1 & echo $! >program.new; mv program.new program) ;;
-  stop) kill -STOP "$(cat program)" ;;
+  stop) kill -STOP "$(cat program)"
+    until grep -q '^State:.T' "/proc/$(cat program)/status"; do :; done ;;  # It takes until it has the CPU.
   resume) kill -CONT "$(cat program)" ;;
 esac
 )sh";
