@@ -228,6 +228,8 @@ TEST_F(EcuCoreLeaseTest, AThawOfAFormerLeaseIsForgotten) {
   thaw(1);
   expire();  // Still not confirmed.
   EXPECT_TRUE(stops().empty());
+  pass(kSessionPauseMin);
+  begin_next(3 * kIncarnation);
   stopped();
   EXPECT_TRUE(resumes().empty());
 }

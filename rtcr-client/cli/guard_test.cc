@@ -44,7 +44,8 @@ cd "$(dirname "$0")"
 echo "$1 $RESTORE_NEW_PROGRAM_ID" >>words
 case "$1" in
   go) (sleep 1000 >/dev/null 2>&1 & echo $! >program.new; mv program.new program) ;;
-  stop) kill -STOP "$(cat program)" ;;
+  stop) kill -STOP "$(cat program)"
+    until grep -q '^State:.T' "/proc/$(cat program)/status"; do :; done ;;  # It takes until it has the CPU.
   resume) kill -CONT "$(cat program)" ;;
 esac
 )sh";
@@ -91,7 +92,7 @@ esac
     return content.str();
   }
   pid_t pid_in(const std::string& name) const { return std::atoi(text_in(name).c_str()); }
-  // 'R', 'S', 'T' of /proc; 0: there is no such process, or nobody has buried it yet.
+  // 'R', 'S', 'T' … of /proc; 0: there is no such process, or nobody has buried it yet.
   static char state_of(pid_t pid) {
     std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
     std::string line;
@@ -154,7 +155,7 @@ TEST_F(RtcrGuardTest, ItsProgramsStopWithTheLeaseAndGoOnByAThaw) {
   EXPECT_TRUE(hello.guarded);
   EXPECT_EQ(hello.enforcer, wire::Enforcer::kGuard);
   const pid_t program = restore(wire::OnIsolation::kStop);
-  EXPECT_EQ(state_of(program), 'S');
+  EXPECT_NE(state_of(program), 'T');
   cms_.end_session();
   // The next lease may live before the command has stopped it.
   std::vector<bool> leases;
@@ -220,8 +221,8 @@ TEST_F(RtcrGuardTest, WhatIsKeptOutlivesAnEndInOrder) {
   const pid_t program = restore(wire::OnIsolation::kKeep);
   ecu.signal(SIGTERM);
   EXPECT_EQ(ecu.wait(), 0);
-  EXPECT_EQ(state_of(program), 'S');
-  EXPECT_EQ(cms_.state().bye_count, 1);
+  EXPECT_NE(state_of(program), 0);
+  EXPECT_TRUE(cms_.wait_until([](const FakeState& state) { return state.bye_count == 1; }));
 }
 
 TEST_F(RtcrGuardTest, PassesOnWhatTheBrokerEndsWith) {

@@ -307,7 +307,7 @@ typedef struct rtcr_lease {
 } rtcr_lease;
 
 /* Stops the program where it stands, so that resume can let it go on; returns RTCR_OK when it stands still for
-   certain, also when there is no such program (any more). Or an rtcr_status: it may still run; it is called again after
+   certain (a signal that was sent is not yet that), also when there is no such program (any more). Or an rtcr_status: it may still run; it is called again after
    1 s. It must be quick (1 s from the end of the lease is for all programs together), and is not called twice for what
    stands still. A freeze of the same program may be running at that time, and goes on. What is published of a stopped
    program ends as RTCR_DROPPED with RTCR_E_PERMISSION. `reason` has room for RTCR_REASON_SIZE bytes of text for
