@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "cms/daemon/admin_json.h"
-#include "cms/daemon/admin_leases.h"
 #include "cms/daemon/admin_listing.h"
+#include "cms/daemon/admin_restores.h"
 #include "cms/daemon/admin_words.h"
 
 namespace cms::daemon {

@@ -186,4 +186,41 @@ std::string history_json(const std::vector<wire::ClaimRecord>& records, bool mor
   return dump(Json{{"records", std::move(list)}, {"more", more}});
 }
 
+// ---- run leases
+
+namespace {
+
+const char* state_of(const LeaseFacts::Ecu& ecu) {
+  switch (ecu.head.kind) {
+    case wire::EcuRecordKind::kLost: return "lost";
+    case wire::EcuRecordKind::kBye: return "ended";
+    case wire::EcuRecordKind::kHello: break;
+  }
+  if (ecu.leased) return "leased";
+  return ecu.barred ? "barred" : "no lease";
+}
+
+}  // namespace
+
+Json lease_json(const LeaseFacts::Ecu& ecu) {
+  return Json{{"state", state_of(ecu)},
+              {"incarnation", ecu.head.incarnation},
+              {"enforcer", to_string(ecu.head.enforcer)},
+              {"maintenance", ecu.head.maintenance},
+              {"heartbeat_ago_ms", ecu.heartbeat_ago ? Json(milliseconds(*ecu.heartbeat_ago)) : Json()},
+              {"kept_by", ecu.kept_by},
+              {"shunned_for_s", seconds_json(ecu.shunned_for)},
+              {"waiting", ecu.waiting}};
+}
+
+Result<std::string> ecu_lease_json(const LeaseFacts& leases, EcuMac ecu_mac) {
+  const auto found = leases.ecus.find(ecu_mac);
+  if (found == leases.ecus.end()) {
+    return make_error(Code::kNotFound, to_string(ecu_mac) + " has never had a guarded session");
+  }
+  Json json{{"ecu_mac", to_string(ecu_mac)}};
+  json["lease"] = lease_json(found->second);
+  return dump(json);
+}
+
 }  // namespace cms::daemon

@@ -1,5 +1,5 @@
 #pragma once
-// The JSON of what restores are asked for: a lost ECU, the restores of this cmsd, claim logs.
+// The JSON of what restores are asked for: a lost ECU, the restores of this cmsd, claim logs, run leases.
 //
 // Threads: pure functions.
 #include <cstdint>
@@ -10,6 +10,8 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "cms/core/restore.h"
+#include "cms/daemon/admin_json.h"
+#include "cms/daemon/lease_facts.h"
 #include "schemas/claim_record.h"
 
 namespace cms::daemon {
@@ -25,5 +27,10 @@ Result<std::string> drain_json(const core::RestoreCore& restores, EcuMac ecu_mac
 // All, or those of programs that this ECU lost.
 std::string restores_json(const core::RestoreCore& restores, std::optional<EcuMac> ecu_mac, Instant now);
 std::string history_json(const std::vector<wire::ClaimRecord>& records, bool more);
+
+// Of a guarded ECU's run lease.
+Json lease_json(const LeaseFacts::Ecu& ecu);
+// The same of one ECU. kNotFound: it has never had a guarded session.
+Result<std::string> ecu_lease_json(const LeaseFacts& leases, EcuMac ecu_mac);
 
 }  // namespace cms::daemon

@@ -5,7 +5,6 @@
 #include <optional>
 #include <utility>
 
-#include "cms/daemon/admin_leases.h"
 #include "cms/daemon/admin_plan.h"
 #include "cms/daemon/admin_restores.h"
 
