@@ -300,6 +300,7 @@ class EcuCore {
   void note_life(const wire::Notification& notification);
   Lineage lineage_of_life(ProgramId program_id, const Life& life) const;
   void on_fenced(const wire::Receipt& receipt, Effects& effects);
+  bool fence_guarded(const wire::Receipt& receipt, Effects& effects);
   void fence(ProgramId program_id, Life& life, const std::string& reason, Effects& effects);
   void on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects);
   void pass_on(RestoreEffects& restore_effects, Effects& effects);

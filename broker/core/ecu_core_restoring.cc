@@ -137,6 +137,7 @@ void EcuCore::note_life(const wire::Notification& notification) {
 // The program is somebody else's: the publisher must hear of it, also when the checkpoint was stored or
 // freed long ago; and what is held of it is of no use to anybody.
 void EcuCore::on_fenced(const wire::Receipt& receipt, Effects& effects) {
+  if (fence_guarded(receipt, effects)) return;
   if (receipt.seq == 0 || receipt.seq > last_seq_) return;  // Nothing that we published.
   const auto life = lives_.find(receipt.program_id);
   // Another program has the program_id since; or it was withdrawn.
@@ -147,6 +148,25 @@ void EcuCore::on_fenced(const wire::Receipt& receipt, Effects& effects) {
   if (receipt.owner_epoch != 0 && receipt.owner_epoch <= life->second.owner_epoch) return;
   if (target_) target_->on_program_ended(receipt.program_id);
   fence(receipt.program_id, life->second, receipt.reason, effects);
+}
+
+// What a guarded session has told that it has is known by its lineage, whether anything of it was published or not.
+bool EcuCore::fence_guarded(const wire::Receipt& receipt, Effects& effects) {
+  const GuardedPrograms::Program* const program = programs_.find(receipt.program_id);
+  if (program == nullptr || program->lineage != receipt.lineage ||
+      receipt.owner_epoch <= program->owner_epoch)
+    return false;
+  if (target_) target_->on_program_ended(receipt.program_id);
+  const auto life = lives_.find(receipt.program_id);
+  if (life != lives_.end() && lineage_of_life(receipt.program_id, life->second) == receipt.lineage) {
+    fence(receipt.program_id, life->second, receipt.reason, effects);
+    return true;
+  }
+  frozen_.on_program_ended(receipt.program_id);
+  programs_.on_ended(receipt.program_id);
+  effects.push_back(ReceiptEvent{receipt.program_id, last_seq_, ReceiptLevel::kFenced, Code::kFenced,
+                                 receipt.reason, true, incarnation_});
+  return true;
 }
 
 Lineage EcuCore::lineage_of_life(ProgramId program_id, const Life& life) const {

@@ -433,6 +433,8 @@ class RestoreCore {
   static void read_programs(Reconciling& reconciling, RestoreEffects& effects);
   bool settle_program(Instant now, Reconciling& reconciling, const wire::OwnedProgram& program,
                       const std::optional<wire::ClaimRecord>& head, RestoreEffects& effects);
+  static void fence_program(const Reconciling& reconciling, const wire::OwnedProgram& program,
+                            const wire::ClaimRecord& head, RestoreEffects& effects);
   static void thaw_program(Reconciling& reconciling, const wire::OwnedProgram& program,
                            const wire::ClaimRef& record, wire::OnIsolation on_isolation,
                            RestoreEffects& effects);

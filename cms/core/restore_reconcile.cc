@@ -167,15 +167,11 @@ bool RestoreCore::settle_program(Instant now, Reconciling& reconciling, const wi
     return program.state != wire::ProgramState::kStopped;
   }
   switch (judge_epoch(&*head, key, program.owner_epoch)) {
-    case Epoch::kReadLog: return false;  // It is being started there.
+    case Epoch::kReadLog:
+      if (head->slot < program.owner_epoch) return false;  // It is being started there.
+      [[fallthrough]];  // Its ACT ended with ABORT: else DONE would stand in the slot that is its epoch.
     case Epoch::kFenced:
-      if (head->kind != ClaimKind::kRetire) {
-        wire::ClaimOwner former;
-        former.program = key;
-        former.incarnation = reconciling.session.incarnation;
-        former.owner_epoch = program.owner_epoch;
-        effects.push_back(OwnerChanged{program.lineage, former, head->owner});
-      }
+      if (head->kind != ClaimKind::kRetire) fence_program(reconciling, program, *head, effects);
       return true;
     case Epoch::kCurrent: break;
   }
@@ -187,6 +183,27 @@ bool RestoreCore::settle_program(Instant now, Reconciling& reconciling, const wi
                head->on_isolation, effects);
   // It was told before it had a lease, or not at all? Then it is told again.
   return program.state != wire::ProgramState::kStopped;
+}
+
+void RestoreCore::fence_program(const Reconciling& reconciling, const wire::OwnedProgram& program,
+                                const ClaimRecord& head, RestoreEffects& effects) {
+  wire::ClaimOwner former;
+  former.program = ProgramKey{reconciling.session.ecu_mac, program.program_id};
+  former.incarnation = reconciling.session.incarnation;
+  former.owner_epoch = program.owner_epoch;
+  wire::ClaimOwner owner = head.owner;
+  owner.owner_epoch = std::max(owner.owner_epoch, program.owner_epoch + 1);  // Else it is not obeyed.
+  effects.push_back(OwnerChanged{program.lineage, former, owner});
+  // Also who has announced nothing to this cmsd since that began.
+  wire::Receipt fenced;
+  fenced.program_id = program.program_id;
+  fenced.seq = 1;
+  fenced.level = wire::ReceiptLevel::kFenced;
+  fenced.code = Code::kFenced;
+  fenced.lineage = program.lineage;
+  fenced.owner_epoch = owner.owner_epoch;
+  fenced.reason = "the program goes on as " + to_string(owner.program);
+  effects.push_back(SendToTarget{reconciling.session, std::move(fenced)});
 }
 
 void RestoreCore::thaw_program(Reconciling& reconciling, const wire::OwnedProgram& program,
@@ -201,7 +218,8 @@ bool RestoreCore::settle_owned(Instant now, Reconciling& reconciling, const Clai
                                const std::set<Lineage>& there, RestoreEffects& effects) {
   const SessionId& session = reconciling.session;
   if (head.kind == ClaimKind::kAct && head.target.ecu_mac == session.ecu_mac) {
-    return head.target == session || settle_started(now, reconciling, head, effects);
+    // Told to this session: it may have ended again before DONE, which nobody would look at then.
+    return head.target != session && settle_started(now, reconciling, head, effects);
   }
   if (there.count(head.lineage) != 0) return true;  // settle_program has judged it by a newer head.
   if (is_open(head.kind)) return false;
