@@ -8,6 +8,8 @@
 // | e cut off from a only, and healed                   | kept by b: nothing stops, nothing is restored                  |
 // | the same, then from b only                          | a bars that session; it begins another one, and resumes        |
 // | e cut off from both until it has stopped            | it says HELLO and resumes; nothing is restored                 |
+// | the same, healed when it is about to be LOST        | one or the other of these, the same for all its programs       |
+// | e with a torn from b with the targets               | kept by a: nothing stops, nothing is restored                  |
 // | a and b cut from each other, e dies                 | restored elsewhere, once                                       |
 // | a cut off from the targets with a CLAIM of its own  | restored elsewhere, once                                       |
 // | e cut off from a, then b dies                       | stopped on e, restored elsewhere by a; after healing FENCED    |
@@ -18,6 +20,7 @@
 #include <sys/stat.h>
 
 #include <csignal>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -113,6 +116,17 @@ Instant written_at(const std::string& path) {
   return BootClock::now() - since_written;
 }
 
+bool is_heard(const json& lease) {
+  return !lease.at("heartbeat_ago_ms").is_null() && lease.at("heartbeat_ago_ms") < 2000;
+}
+
+// Barred by who says so, but not LOST: that one hears it.
+std::function<bool(const json&)> kept_by(const char* name) {
+  return [name](const json& lease) {
+    return lease.value("state", "") == "barred" && lease.value("kept_by", json()) == json::array({name});
+  };
+}
+
 class NetnsTest : public testing::Test {
  protected:
   NetnsTest() : dir_(memory_or_tmp()) {}
@@ -166,7 +180,6 @@ class NetnsTest : public testing::Test {
   std::size_t restored_count() const {
     return first_->process().restored().size() + second_->process().restored().size();
   }
-  // Is also what shows that something was, in cases in which a program must stop before it is restored.
   testing::AssertionResult all_come_to_be_restored() {
     if (until([&] { return restored_count() >= kPrograms; })) return testing::AssertionSuccess();
     return testing::AssertionFailure() << restored_count() << " of " << kPrograms << "\n" << log();
@@ -197,8 +210,7 @@ class NetnsTest : public testing::Test {
   // After healing: none of what stopped goes on on `e`, neither before nor after it is told that it is not its own.
   void expect_fenced_for_good() {
     EXPECT_TRUE(all_come_to_be("fenced"));
-    EXPECT_TRUE(comes_to(*a_, kMac, [](const json& lease) { return lease.value("state", "") == "leased"; }))
-        << log();
+    EXPECT_TRUE(comes_to(*a_, kMac, "leased")) << log();
     e_->listen(milliseconds(0));
     EXPECT_EQ(e_->count("resumed"), 0U) << log();
     expect_once();
@@ -286,21 +298,46 @@ TEST_F(NetnsTest, CutOffUntilItHasStoppedItGoesOnByItself) {
   expect_nothing_restored();
 }
 
+// HELLO and LOST are on their way at once: which comes first is open, that both hold is not.
+class LastMomentTest : public NetnsTest, public testing::WithParamInterface<int> {};
+
+TEST_P(LastMomentTest, ItIsHereOrElsewhereAndNeverBoth) {
+  ASSERT_NO_FATAL_FAILURE(begin());
+  const auto cut_at = TestClock::now();
+  cut_off_from_both();
+  ASSERT_TRUE(until([&] { return since(cut_at) >= milliseconds(GetParam()); }));
+  net_->heal();
+  ASSERT_TRUE(until([&] { return e_->all_were("resumed") || e_->all_were("fenced"); })) << log();
+  EXPECT_TRUE(comes_to(*a_, kMac, "leased")) << log();
+  EXPECT_TRUE(comes_to(*b_, kMac, "leased")) << log();
+  e_->listen(milliseconds(0));
+  EXPECT_TRUE(e_->all_were("stopped")) << log();
+  EXPECT_TRUE(e_->count("resumed") == 0 || e_->count("fenced") == 0) << log();
+  if (e_->count("resumed") > 0) {
+    EXPECT_EQ(e_->count("resumed"), kPrograms) << log();
+    expect_nothing_restored();
+  } else {
+    expect_stopped_before_restored();
+    expect_once();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(HealedAfterMs, LastMomentTest, testing::Values(7500, 8500, 9500, 10500),
+                         [](const testing::TestParamInfo<int>& after) {
+                           return std::to_string(after.param);
+                         });
+
 // ---- one cmsd is enough
 
 TEST_F(NetnsTest, CutOffFromOneItIsKeptByTheOther) {
   ASSERT_NO_FATAL_FAILURE(begin());
   const std::uint64_t session = session_of_e();
   net_->cut("e", "a");
-  ASSERT_TRUE(comes_to(*a_, kMac, [](const json& lease) {
-    return lease.value("state", "") == "barred" && lease.value("kept_by", json()) == json{"b"};
-  })) << log();
+  ASSERT_TRUE(comes_to(*a_, kMac, kept_by("b"))) << log();
   EXPECT_TRUE(comes_to(*b_, kMac, "leased")) << log();
   net_->heal();
   // It is heard again, but that session gets nothing from `a` any more.
-  ASSERT_TRUE(comes_to(*a_, kMac, [](const json& lease) {
-    return !lease.at("heartbeat_ago_ms").is_null() && lease.at("heartbeat_ago_ms") < 2000;
-  })) << log();
+  ASSERT_TRUE(comes_to(*a_, kMac, is_heard)) << log();
   EXPECT_EQ(lease_of(*a_, kMac).value("state", ""), "barred") << log();
   EXPECT_TRUE(comes_to(*b_, kMac, "leased")) << log();
   EXPECT_EQ(session_of_e(), session) << log();
@@ -321,14 +358,30 @@ TEST_F(NetnsTest, CutOffFromOneItIsKeptByTheOther) {
 TEST_F(NetnsTest, CutOffFromOneAndTheOtherDies) {
   ASSERT_NO_FATAL_FAILURE(begin());
   net_->cut("e", "a");
-  ASSERT_TRUE(comes_to(*a_, kMac, [](const json& lease) {
-    return lease.value("state", "") == "barred" && lease.value("kept_by", json()) == json{"b"};
-  })) << log();
+  ASSERT_TRUE(comes_to(*a_, kMac, kept_by("b"))) << log();
   b_->kill();
   ASSERT_TRUE(all_come_to_be_restored());
   expect_stopped_before_restored();
   net_->heal();
   expect_fenced_for_good();
+}
+
+TEST_F(NetnsTest, TheNetworkIsTornInTwoAndEachCmsdKeepsWhatItHears) {
+  ASSERT_NO_FATAL_FAILURE(begin());
+  for (const char* here : {"a", "e"}) {
+    for (const char* there : {"b", "first", "second"}) net_->cut(here, there);
+  }
+  ASSERT_TRUE(comes_to(*b_, kMac, kept_by("a"))) << log();
+  ASSERT_TRUE(comes_to(*a_, kFirstMac, kept_by("b"))) << log();
+  ASSERT_TRUE(comes_to(*a_, kSecondMac, kept_by("b"))) << log();
+  EXPECT_TRUE(comes_to(*a_, kMac, "leased")) << log();
+  EXPECT_TRUE(comes_to(*b_, kFirstMac, "leased")) << log();
+  EXPECT_TRUE(comes_to(*b_, kSecondMac, "leased")) << log();
+  net_->heal();
+  ASSERT_TRUE(comes_to(*b_, kMac, is_heard)) << log();
+  e_->listen(milliseconds(0));
+  EXPECT_EQ(e_->count("stopped"), 0U) << log();
+  expect_nothing_restored();
 }
 
 // ---- other links
@@ -353,9 +406,7 @@ TEST_F(NetnsTest, TheOneWithAClaimIsCutOffFromTheTargets) {
   net_->heal();
   // Whoever is heard again has no part in it.
   for (const char* ecu_mac : {kFirstMac, kSecondMac}) {
-    EXPECT_TRUE(comes_to(*a_, ecu_mac, [](const json& lease) {
-      return !lease.at("heartbeat_ago_ms").is_null() && lease.at("heartbeat_ago_ms") < 2000;
-    })) << log();
+    EXPECT_TRUE(comes_to(*a_, ecu_mac, is_heard)) << log();
   }
   expect_once();
 }
