@@ -5,6 +5,7 @@
 // | --------------------------------------------------- | -------------------------------------------------------------- |
 // | e cut off from a and b: both ways, or either        | stopped on e, later restored elsewhere, once; after healing    |
 // |                                                     | FENCED on e, and never resumed                                 |
+// | the same, and both cmsd start anew before it heals  | the same: what they know of owners is in the logs              |
 // | e cut off from a only, and healed                   | kept by b: nothing stops, nothing is restored                  |
 // | the same, then from b only                          | a bars that session; it begins another one, and resumes        |
 // | e cut off from both until it has stopped            | it says HELLO and resumes; nothing is restored                 |
@@ -281,6 +282,19 @@ INSTANTIATE_TEST_SUITE_P(Netns, CutOffTest, testing::Values(Deaf::kBoth, Deaf::k
                                   : deaf.param == Deaf::kEcu ? "TheEcuHearsNothing"
                                                              : "TheCmsHearNothing";
                          });
+
+TEST_F(NetnsTest, CutOffAndBothCmsdStartAnewBeforeItIsBack) {
+  ASSERT_NO_FATAL_FAILURE(begin());
+  cut_off_from_both();
+  ASSERT_TRUE(all_come_to_be_restored());
+  expect_stopped_before_restored();
+  for (CmsdProcess* cmsd : {a_.get(), b_.get()}) {
+    cmsd->kill();
+    cmsd->start();
+  }
+  net_->heal();
+  expect_fenced_for_good();
+}
 
 TEST_F(NetnsTest, CutOffUntilItHasStoppedItGoesOnByItself) {
   ASSERT_NO_FATAL_FAILURE(begin());
