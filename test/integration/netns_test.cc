@@ -336,7 +336,7 @@ TEST_P(LastMomentTest, ItIsHereOrElsewhereAndNeverBoth) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(HealedAfterMs, LastMomentTest, testing::Values(7500, 8500, 9500, 10500),
+INSTANTIATE_TEST_SUITE_P(HealedAfterMs, LastMomentTest, testing::Values(7500, 8500, 9000, 10500),
                          [](const testing::TestParamInfo<int>& after) {
                            return std::to_string(after.param);
                          });
