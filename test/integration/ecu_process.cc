@@ -11,8 +11,9 @@ namespace cms::test {
 EcuProcess::EcuProcess(const TempDir& dir, const std::string& cms, const std::string& ecu_mac,
                        const Options& options)
     : ecu_mac_(ecu_mac), restore_dir_(dir / ("restored-" + ecu_mac)) {
-  std::vector<std::string> command{program_path("rtcr"), "ecu",   "--cms",       cms,
-                                   "--ecu-mac",          ecu_mac, "--bulk-host", "127.0.0.1"};
+  std::vector<std::string> command = options.launcher;
+  command.insert(command.end(), {program_path("rtcr"), "ecu", "--cms", cms, "--ecu-mac", ecu_mac,
+                                 "--bulk-host", options.bulk_host});
   const std::string programs = dir / ("programs-" + ecu_mac);
   std::filesystem::create_directories(programs);
   for (std::uint64_t id = 1; id <= options.program_count; ++id) {

@@ -25,6 +25,8 @@ class EcuProcess {
     std::size_t size_bytes = 4096;
     bool is_target = false;
     std::vector<std::string> arguments{};
+    std::string bulk_host = "127.0.0.1";
+    std::vector<std::string> launcher{};  // Stands before the program and becomes it: `ip netns exec NAME`.
   };
   // `cms`: for --cms. Files and directories are made in `dir`.
   EcuProcess(const TempDir& dir, const std::string& cms, const std::string& ecu_mac, const Options& options);

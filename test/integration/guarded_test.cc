@@ -10,6 +10,7 @@
 
 #include "test/integration/ecu_process.h"
 #include "test/integration/fleet.h"
+#include "test/integration/leases.h"
 #include "test/integration/restored_once.h"
 
 namespace cms::test {
@@ -39,32 +40,6 @@ std::unique_ptr<Process> admin(const CmsdProcess& cmsd, std::vector<std::string>
   arguments.insert(arguments.begin(), {program_path("cms-admin"), "--cms", cmsd.admin(), "--timeout", "60s",
                                        "--output", "json"});
   return std::make_unique<Process>(arguments);
-}
-json answer_of(const CmsdProcess& cmsd, std::vector<std::string> arguments) {
-  const auto process = admin(cmsd, std::move(arguments));
-  process->wait();
-  return json::parse(process->output(), nullptr, false);
-}
-
-// What a cmsd says of the ECU's lease; null: nothing.
-json lease_of(const CmsdProcess& cmsd, const std::string& ecu_mac) {
-  const json answer = answer_of(cmsd, {"ecus", "--ecu-mac", ecu_mac});
-  if (!answer.is_object() || answer.value("ecus", json::array()).empty()) return nullptr;
-  return answer.at("ecus").front().value("lease", json());
-}
-testing::AssertionResult comes_to(const CmsdProcess& cmsd, const std::string& ecu_mac,
-                                  const std::function<bool(const json& lease)>& wanted) {
-  const auto start = TestClock::now();
-  json lease;
-  while (since(start) < kPatience) {
-    lease = lease_of(cmsd, ecu_mac);
-    if (lease.is_object() && wanted(lease)) return testing::AssertionSuccess();
-  }
-  return testing::AssertionFailure() << lease.dump();
-}
-testing::AssertionResult comes_to(const CmsdProcess& cmsd, const std::string& ecu_mac,
-                                  const std::string& state) {
-  return comes_to(cmsd, ecu_mac, [&](const json& lease) { return lease.value("state", "") == state; });
 }
 
 class GuardedTest : public testing::Test {

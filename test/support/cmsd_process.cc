@@ -116,7 +116,8 @@ CmsdProcess::CmsdProcess(const TempDir& dir, const Options& options) : dir_(dir)
 CmsdProcess::~CmsdProcess() = default;
 
 void CmsdProcess::start(const std::string& crash_point) {
-  std::vector<std::string> command = {
+  std::vector<std::string> command = options_.launcher;
+  const std::vector<std::string> program = {
       program_path("cmsd"),
       "--name",
       options_.name,
@@ -130,6 +131,7 @@ void CmsdProcess::start(const std::string& crash_point) {
       options_.bind,
       "--admin",
       admin()};
+  command.insert(command.end(), program.begin(), program.end());
   command.insert(command.end(), options_.arguments.begin(), options_.arguments.end());
   const ReadySocket ready(dir_.path() + "/ready-" + files());
   Process::Options process;

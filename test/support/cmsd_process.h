@@ -28,9 +28,10 @@ class CmsdProcess {
     bool expect_ready = true;
     std::uint16_t port_base = 0;  // 0: one that is free.
     std::string bind = "127.0.0.1";
-    std::string files;            // What its log and its socket are called; empty: as itself.
-    std::string store = "store";  // In the directory.
-    std::string store_url;        // Instead of a directory.
+    std::string files;                    // What its log and its socket are called; empty: as itself.
+    std::string store = "store";          // In the directory.
+    std::string store_url;                // Instead of a directory.
+    std::vector<std::string> launcher{};  // Stands before the program and becomes it: `ip netns exec NAME`.
   };
   explicit CmsdProcess(const TempDir& dir) : CmsdProcess(dir, Options{}) {}
   CmsdProcess(const TempDir& dir, const Options& options);
