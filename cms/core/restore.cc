@@ -46,7 +46,7 @@ bool RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason 
   const auto known = restores_.find(head.lineage);
   if (known != restores_.end() && !known->second.has_ended() && known->second.replaces == head.owner) {
     Restore& restore = known->second;
-    restore.insisted = true;
+    restore.insisted = restore.insisted || reason == wire::ClaimReason::kVouched;
     if (restore.is_move() && reason != wire::ClaimReason::kRequest) {
       restore.lost_meanwhile = true;
       restore.lost_reason = reason;

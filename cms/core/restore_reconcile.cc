@@ -176,7 +176,10 @@ bool RestoreCore::settle_program(Instant now, Reconciling& reconciling, const wi
     case Epoch::kCurrent: break;
   }
   // Somebody may be restoring it by the word of the log.
-  if (was_lost(*head)) return restore_there(now, reconciling, *head, ClaimReason::kLost, effects);
+  if (was_lost(*head)) {
+    (void)restore_there(now, reconciling, *head, ClaimReason::kLost, effects);
+    return false;  // Until it is fenced here.
+  }
   // A move settles what it has frozen; what a claim was begun for by mistake goes on when that has ended.
   if (is_open(head->kind)) return program.state != wire::ProgramState::kStopped;
   thaw_program(reconciling, program, wire::ClaimRef{program.lineage, head->slot, head->uid},
@@ -238,7 +241,10 @@ bool RestoreCore::restore_there(Instant now, Reconciling& reconciling, const Cla
     return true;
   }
   ++reconciling.restored;
-  return begin(now, head, reason, effects);
+  const auto known = restores_.find(head.lineage);
+  const bool was_tried = known != restores_.end() && known->second.replaces == head.owner &&
+                         known->second.reason == reason && known->second.stage == Stage::kRefused;
+  return was_tried || begin(now, head, reason, effects);
 }
 
 // An earlier session of this ECU was told to run it: whether it does is known now.
