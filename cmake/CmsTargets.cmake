@@ -4,6 +4,7 @@
 option(CMS_WERROR "Treat warnings as errors (the presets turn it on)" OFF)
 option(CMS_FUZZ "Link the targets of test/fuzz with libFuzzer (the preset asan; needs clang)" OFF)
 option(CMS_UNIT_TESTS "Build the tests that are labelled unit" ON)
+option(CMS_INTEGRATION_TESTS "Build the tests that are labelled integration, nas or netns" ON)
 set(CMS_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined")
 
 # Flags for all our targets; nothing is global, so nothing of ours reaches other people's code.
@@ -77,6 +78,9 @@ function(cms_test name)
     set_property(GLOBAL APPEND PROPERTY CMS_TEST_SOURCES ${path})
   endforeach()
   if(arg_LABELS STREQUAL unit AND NOT CMS_UNIT_TESTS)
+    return()
+  endif()
+  if(arg_LABELS MATCHES "^(integration|nas|netns)$" AND NOT CMS_INTEGRATION_TESTS)
     return()
   endif()
   cms_program(${name} SOURCES ${arg_SOURCES} LINK ${arg_LINK} GTest::gtest GTest::gmock GTest::gtest_main)
