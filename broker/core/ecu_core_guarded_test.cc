@@ -240,6 +240,9 @@ TEST_F(EcuCoreLeaseTest, WhatRunsIsToldWithItsState) {
   EXPECT_EQ(restored.owner_epoch, 4U);
   expire();
   begin_next();
+  EXPECT_EQ(programs(), (Lines{"7 running", "8 frozen", "9 running", "30 running"}))
+      << "until it stands still";
+  stopped(7);
   EXPECT_EQ(programs(), (Lines{"7 stopped", "8 frozen", "9 running", "30 running"}));
 }
 

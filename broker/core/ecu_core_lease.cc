@@ -237,7 +237,7 @@ void EcuCore::tell_programs(CmsIndex cms, const wire::AskPrograms& ask, Effects&
     told.program_id = program_id;
     told.lineage = program.lineage;
     told.owner_epoch = program.owner_epoch;
-    if (program.stopped) told.state = wire::ProgramState::kStopped;
+    if (program.stopped && !programs_.is_stopping(program_id)) told.state = wire::ProgramState::kStopped;
     if (frozen_.is_frozen(program_id)) told.state = wire::ProgramState::kFrozen;
     page.programs.push_back(told);
   }

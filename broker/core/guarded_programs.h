@@ -74,6 +74,8 @@ class GuardedPrograms {
   // nullptr: not here.
   const Program* find(ProgramId program_id) const;
   bool is_stopped(ProgramId program_id) const;
+  // It was told to, and the RTCR has not said that it has.
+  bool is_stopping(ProgramId program_id) const { return stopping_.count(program_id) != 0; }
   // Told to stop, and the RTCR has not said that it has.
   std::size_t stopping_count() const { return stopping_.size(); }
   // Whether there is one that stops when the lease ends, and has not been told to.

@@ -67,7 +67,10 @@ bool Leases::on_heartbeat(Instant now, const SessionId& session, LeaseEffects& e
   ecu.heard_at = now;
   ecu.heartbeat_at = now;
   ecu.heard = true;
-  if (may_grant(now, ecu)) return true;
+  if (may_grant(now, ecu)) {
+    ecu.granted_at = now;
+    return true;
+  }
   if (!ecu.barred && !is_confirmed(ecu)) {
     ecu.stale = true;
     read_wanted(now, effects);
@@ -182,10 +185,14 @@ void Leases::take_head(Instant asked_at, Instant now, const EcuRecord& record, L
     return;
   }
   if (ecu.lost_known_at) return;
-  ecu.barred = true;
   ecu.lost_known_at = now;
+  if (may_bar(now, ecu)) ecu.barred = true;  // Else when what we granted is over.
   effects.push_back(GuardedEnded{session_of(record), "it is LOST, says " + record.writer});
   effects.push_back(RenewMember{});
+}
+
+bool Leases::may_bar(Instant now, const Ecu& ecu) const {
+  return !ecu.granted_at || now - *ecu.granted_at >= timers_.ecu_dead;
 }
 
 void Leases::on_listed(Instant asked_at, Instant now, const Result<std::vector<EcuRecord>>& heads,
@@ -308,7 +315,7 @@ void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effect
     if (!ecu.barred || ecu.handed_over || ecu.head.maintenance) continue;
     const SessionId session = session_of(ecu.head);
     if (ecu.lost_known_at) {
-      if (!(begun_at >= *ecu.lost_known_at) || !kept_by(now, session).empty()) continue;
+      if (!seen_long || begun_at < *ecu.lost_known_at || !kept_by(now, session).empty()) continue;
       ecu.handed_over = true;
       effects.push_back(SessionLost{ecu.head});
       continue;
@@ -340,7 +347,12 @@ Status Leases::set_maintenance(Instant now, EcuMac ecu_mac, bool maintenance, Le
 void Leases::bar_silent(Instant now, LeaseEffects& effects) {
   bool changed = false;
   for (auto& [ecu_mac, ecu] : ecus_) {
-    if (ecu.barred || ecu.said_bye || ecu.head.kind != EcuRecordKind::kHello) continue;
+    if (ecu.barred || ecu.said_bye || !may_bar(now, ecu)) continue;
+    if (ecu.lost_known_at) {
+      ecu.barred = changed = true;
+      continue;
+    }
+    if (ecu.head.kind != EcuRecordKind::kHello) continue;
     if (now - ecu.heard_at < timers_.ecu_dead) continue;
     ecu.barred = true;
     ecu.bar_durable_at.reset();

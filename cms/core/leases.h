@@ -119,6 +119,9 @@ class Leases {
     // of that session.
     Instant heard_at{};
     Instant heartbeat_at{};  // If `heard`.
+    // When a lease was last granted here, to whichever session: what that one lets run must have stopped before a bar is
+    // shown.
+    std::optional<Instant> granted_at{};
     bool heard = false;
     bool said_bye = false;
     bool barred = false;
@@ -147,6 +150,7 @@ class Leases {
   void take_head(Instant asked_at, Instant now, const wire::EcuRecord& record, LeaseEffects& effects);
   void read_wanted(Instant now, LeaseEffects& effects);
   void bar_silent(Instant now, LeaseEffects& effects);
+  bool may_bar(Instant now, const Ecu& ecu) const;
   void say_byes(Instant now, LeaseEffects& effects);
   static bool is_free(const Ecu& ecu);
   static void append(Ecu& ecu, wire::EcuRecord record, LeaseEffects& effects);

@@ -177,7 +177,9 @@ bool RestoreCore::settle_program(Instant now, Reconciling& reconciling, const wi
   }
   // Somebody may be restoring it by the word of the log.
   if (was_lost(*head)) {
-    (void)restore_there(now, reconciling, *head, ClaimReason::kLost, effects);
+    // What has not stopped yet is not to run elsewhere.
+    if (program.state != wire::ProgramState::kRunning)
+      (void)restore_there(now, reconciling, *head, ClaimReason::kLost, effects);
     return reconciling.maintenance;  // Else until it is fenced here.
   }
   // A move settles what it has frozen; what a claim was begun for by mistake goes on when that has ended.
