@@ -297,7 +297,7 @@ void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effect
       effects.push_back(SessionLost{ecu.head});
       continue;
     }
-    if (!seen_long || !is_free(ecu)) continue;
+    if (ecu.head.kind != EcuRecordKind::kHello || !seen_long || !is_free(ecu)) continue;
     if (!ecu.bar_durable_at || begun_at < *ecu.bar_durable_at) continue;
     if (!kept_by(now, session).empty()) continue;
     append(ecu, lost(stamp(), ecu.head), effects);
