@@ -118,7 +118,7 @@ void Leases::read_wanted(Instant now, LeaseEffects& effects) {
     if (!std::exchange(asked, true)) read.ecu_macs.push_back(ecu_mac);
   }
   for (auto& [ecu_mac, ecu] : ecus_) {
-    if (!ecu.stale || ecu.asked || now < ecu.next_at) continue;
+    if (!ecu.stale || !is_free(ecu) || now < ecu.next_at) continue;  // First an append is settled.
     ecu.asked = true;
     ecu.stale = false;
     read.ecu_macs.push_back(ecu_mac);
