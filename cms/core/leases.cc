@@ -237,6 +237,8 @@ std::vector<SessionId> Leases::bars() const {
   for (const auto& [ecu_mac, ecu] : ecus_) {
     if (!ecu.barred) continue;
     if (ecu.lost_known_at) {
+      // We granted until we read LOST: a bar says that nothing of ours lives any more.
+      if (ecu.heard && (!time_at_ || *time_at_ - ecu.heartbeat_at < timers_.ecu_dead)) continue;
       lost.emplace_back(*ecu.lost_known_at, ecu.head.written_at_us, session_of(ecu.head));
     } else {
       urgent.push_back(session_of(ecu.head));
@@ -292,6 +294,7 @@ void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effect
     if (!ecu.barred || ecu.handed_over || ecu.head.maintenance) continue;
     const SessionId session = session_of(ecu.head);
     if (ecu.lost_known_at) {
+      if (ecu.heard && now - ecu.heartbeat_at < timers_.ecu_dead) continue;  // As in bars().
       if (!(begun_at >= *ecu.lost_known_at) || !kept_by(now, session).empty()) continue;
       ecu.handed_over = true;
       effects.push_back(SessionLost{ecu.head});
