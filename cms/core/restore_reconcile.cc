@@ -143,7 +143,7 @@ bool RestoreCore::settle_program(Instant now, Reconciling& reconciling, const wi
   if (!head) {  // Nothing of it was ever STORED: nobody can have restored it.
     thaw_program(reconciling, program, wire::ClaimRef{program.lineage, 1, 1}, wire::OnIsolation::kKeep,
                  effects);
-    return true;
+    return program.state == wire::ProgramState::kRunning;
   }
   switch (judge_epoch(&*head, key, program.owner_epoch)) {
     case Epoch::kReadLog: return false;  // It is being started there.
@@ -164,7 +164,7 @@ bool RestoreCore::settle_program(Instant now, Reconciling& reconciling, const wi
   if (is_open(head->kind)) return program.state != wire::ProgramState::kStopped;
   thaw_program(reconciling, program, wire::ClaimRef{program.lineage, head->slot, head->uid},
                head->on_isolation, effects);
-  return true;
+  return program.state == wire::ProgramState::kRunning;  // Else it may get lost, or come before the lease.
 }
 
 void RestoreCore::thaw_program(Reconciling& reconciling, const wire::OwnedProgram& program,
