@@ -179,7 +179,8 @@ bool RestoreCore::settle_owned(Instant now, Reconciling& reconciling, const Clai
                                const std::set<Lineage>& there, RestoreEffects& effects) {
   const SessionId& session = reconciling.session;
   if (head.kind == ClaimKind::kAct && head.target.ecu_mac == session.ecu_mac) {
-    return head.target == session || settle_started(now, reconciling, head, effects);
+    // Told to this session: it may have ended again before DONE, which nobody would look at then.
+    return head.target != session && settle_started(now, reconciling, head, effects);
   }
   if (there.count(head.lineage) != 0) return true;  // settle_program has judged it by a newer head.
   if (is_open(head.kind)) return false;
