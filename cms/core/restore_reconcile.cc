@@ -111,8 +111,13 @@ void RestoreCore::on_heads(Instant now, const ReadHeads& asked,
   std::set<Lineage> there;
   for (std::size_t i = 0; i < heads->size(); ++i) {
     const wire::OwnedProgram& program = reconciling.programs[i];
-    there.insert(program.lineage);
-    if (!settle_program(now, reconciling, program, (*heads)[i], effects)) settled = false;
+    const std::optional<ClaimRecord>& head = (*heads)[i];
+    // A copy that is not the owner says nothing of whether the owner is there.
+    const ProgramKey key{asked.ecu_mac, program.program_id};
+    const bool other_owner_here = head && head->owner.program.ecu_mac == asked.ecu_mac &&
+                                  judge_epoch(&*head, key, program.owner_epoch) != Epoch::kCurrent;
+    if (!other_owner_here) there.insert(program.lineage);
+    if (!settle_program(now, reconciling, program, head, effects)) settled = false;
   }
   for (const ClaimRecord& head : reconciling.owned) {
     if (!settle_owned(now, reconciling, head, there, effects)) settled = false;
@@ -146,14 +151,18 @@ bool RestoreCore::settle_program(Instant now, Reconciling& reconciling, const wi
     return program.state == wire::ProgramState::kRunning;
   }
   switch (judge_epoch(&*head, key, program.owner_epoch)) {
-    case Epoch::kReadLog: return false;  // It is being started there.
+    case Epoch::kReadLog:
+      if (head->slot < program.owner_epoch) return false;  // It is being started there.
+      [[fallthrough]];  // Its ACT was ended by ABORT: its DONE would stand in the slot of its epoch.
     case Epoch::kFenced:
       if (head->kind != ClaimKind::kRetire) {
         wire::ClaimOwner former;
         former.program = key;
         former.incarnation = reconciling.session.incarnation;
         former.owner_epoch = program.owner_epoch;
-        effects.push_back(OwnerChanged{program.lineage, former, head->owner});
+        wire::ClaimOwner owner = head->owner;
+        owner.owner_epoch = std::max(owner.owner_epoch, program.owner_epoch + 1);  // Else it is not obeyed.
+        effects.push_back(OwnerChanged{program.lineage, former, owner});
       }
       return true;
     case Epoch::kCurrent: break;
