@@ -122,7 +122,8 @@ Copy& ClaimsLedger::start_restored(const SessionId& session, ProgramId program_i
 
 // Invariant: a session whose loss was acted upon is granted nothing.
 void ClaimsLedger::on_leased(const SessionId& session, Instant until) {
-  if (was_loss_acted_upon(session)) violated("a lease for " + to_string(session) + ", whose loss was acted upon");
+  if (was_loss_acted_upon(session))
+    violated("a lease for " + to_string(session) + ", whose loss was acted upon");
   Instant& leased_until = leased_[session];
   leased_until = std::max(leased_until, until);
 }

@@ -29,9 +29,9 @@ struct Copy {
   OwnerEpoch owner_epoch = 0;
   std::uint64_t state = 0;  // Grows by one with each checkpoint.
   bool running = true;
-  bool frozen = false;  // It stands still, for a move, in this state.
-  Seq last_seq = 0;     // Of its newest checkpoint; 0: none yet.
-  std::uint64_t boot = 0;  // Of its ECU.
+  bool frozen = false;        // It stands still, for a move, in this state.
+  Seq last_seq = 0;           // Of its newest checkpoint; 0: none yet.
+  std::uint64_t boot = 0;     // Of its ECU.
   wire::Policies policies{};  // As it publishes them.
   // ---- on a guarded ECU
   bool strict = false;     // on_isolation = stop, as was ever heard there.
@@ -65,8 +65,8 @@ class ClaimsLedger {
   // What is about to run went on from this state.
   void check_restored(const wire::ClaimRecord& act, std::uint64_t state) const;
   // `held`: it does not execute yet.
-  Copy& start_restored(const SessionId& session, ProgramId program_id, const wire::Go& go, std::uint64_t state,
-                       bool held = false);
+  Copy& start_restored(const SessionId& session, ProgramId program_id, const wire::Go& go,
+                       std::uint64_t state, bool held = false);
   // A frozen one goes on.
   void thaw(Copy& copy) const;
   // It executes again, or for the first time.

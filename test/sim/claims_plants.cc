@@ -51,12 +51,14 @@ const std::vector<ClaimsPlantInfo>& leases_plants() {
        "an ECU that has booted anew says that it runs what it ran before"},
       {ClaimsPlant::kPolicyLoosened, "policy_loosened", "an ECU goes by the policy that it heard last"},
       {ClaimsPlant::kBarsNotAwaited, "bars_not_awaited", "LOST is appended when oneself has barred"},
-      {ClaimsPlant::kBarsOverlooked, "bars_overlooked", "the bars of others are not seen, and kept by them for ever"},
+      {ClaimsPlant::kBarsOverlooked, "bars_overlooked",
+       "the bars of others are not seen, and kept by them for ever"},
       {ClaimsPlant::kTwinsAdmitted, "twins_admitted", "a second client with one ecu_mac is let in"},
       {ClaimsPlant::kHelloIsNoLife, "hello_is_no_life",
        "in an outage of the NAS an ECU counts as silent, and a look at the members as good"},
       {ClaimsPlant::kSleepingClock, "sleeping_clock", "an ECU's clock stands still while it is paused"},
-      {ClaimsPlant::kLossWithoutLook, "loss_without_look", "LOST is acted upon without a look at the members"},
+      {ClaimsPlant::kLossWithoutLook, "loss_without_look",
+       "LOST is acted upon without a look at the members"},
       {ClaimsPlant::kLostThawed, "lost_thawed", "what a LOST session owned is thawed"},
   };
   return all;

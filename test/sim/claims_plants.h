@@ -50,6 +50,7 @@ struct ClaimsPlantInfo {
 };
 const std::vector<ClaimsPlantInfo>& claims_plants();
 const std::vector<ClaimsPlantInfo>& leases_plants();  // Of the world with run leases.
-std::optional<ClaimsPlant> parse_claims_plant(const std::vector<ClaimsPlantInfo>& plants, std::string_view name);
+std::optional<ClaimsPlant> parse_claims_plant(const std::vector<ClaimsPlantInfo>& plants,
+                                              std::string_view name);
 
 }  // namespace cms::sim

@@ -6,8 +6,8 @@
 //
 // With run leases (ClaimsScenario::leases) all ECUs are guarded: claims_world_guarded.cc has their brokers,
 // claims_world_leases.cc what each cmsd does for them, claims_world_leases_end.cc faults and end.
-#include <cstdint>
 #include <array>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
@@ -97,7 +97,8 @@ class ClaimsWorld {
     std::map<Lineage, std::vector<storage::BlobName>> listed{};  // For kListedBeforeClaim.
     // ---- run leases
     std::unique_ptr<core::Leases> leases{};
-    std::unique_ptr<core::Members> renewed{};  // For kGrantsWithoutRecord: as if it were renewed all the time.
+    std::unique_ptr<core::Members>
+        renewed{};  // For kGrantsWithoutRecord: as if it were renewed all the time.
     std::map<EcuMac, GuardedSession> guarded{};
     std::map<std::pair<Peer, std::uint64_t>, Incarnation> hellos_in_work{};  // And nonces.
     struct Fence {
@@ -111,7 +112,7 @@ class ClaimsWorld {
     bool renew_wanted = false;
     std::uint64_t round = 0;  // The one that sleeping wakes up for.
     std::map<EcuMac, Good> good{};
-    Instant record_at{};  // When its record was written last.
+    Instant record_at{};                // When its record was written last.
     std::set<SessionId> handed_over{};  // For kLossWithoutLook.
   };
   struct Link {  // To one CMS.
@@ -149,9 +150,9 @@ class ClaimsWorld {
     Instant stopped_from = kNever;
     Instant wakes_at = kNever;
     Instant broker_paused_until{};
-    Instant paused_until{};    // The whole ECU.
-    bool had_lease = false;    // In this boot.
-    Instant leased_until{};    // By the world's time.
+    Instant paused_until{};  // The whole ECU.
+    bool had_lease = false;  // In this boot.
+    Instant leased_until{};  // By the world's time.
     // Who enforces it:
     Instant enforce_at = kNever;
   };
@@ -367,7 +368,8 @@ class ClaimsWorld {
   void send(Cms& cms, const Peer& peer, Incarnation incarnation, const wire::ControlBody& body);
   void to_ecu(std::size_t cms, const Peer& peer, std::function<void()> what);
   void tell_fenced(Cms& cms, const ProgramKey& program, const Lineage& lineage, OwnerEpoch owner_epoch);
-  void send_fenced(Cms& cms, const GuardedSession& session, const ProgramKey& program, const Cms::Fence& fence);
+  void send_fenced(Cms& cms, const GuardedSession& session, const ProgramKey& program,
+                   const Cms::Fence& fence);
   void note_good(Cms& cms, const SessionId& session);
 
   // ---- their workers on the logs of ECUs (claims_world_ecu_logs.cc)

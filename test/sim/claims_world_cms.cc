@@ -227,12 +227,13 @@ void ClaimsWorld::read_heads(Cms& cms, const core::ReadHeads& effect,
     return cms_after(cms, Duration::zero(), [tell, heads = std::move(heads)] { tell(heads); });
   }
   const Lineage lineage = effect.lineages[heads.size()];
-  read_head(cms, lineage, [this, &cms, effect, tell, heads = std::move(heads)](
-                              const Result<std::optional<ClaimRecord>>& head) mutable {
-    if (!head.ok()) return tell(head.error());
-    heads.push_back(*head);
-    read_heads(cms, effect, std::move(heads));
-  });
+  read_head(cms, lineage,
+            [this, &cms, effect, tell,
+             heads = std::move(heads)](const Result<std::optional<ClaimRecord>>& head) mutable {
+              if (!head.ok()) return tell(head.error());
+              heads.push_back(*head);
+              read_heads(cms, effect, std::move(heads));
+            });
 }
 
 void ClaimsWorld::carry_out_one(Cms& cms, const core::ReadHead& effect) {
@@ -324,8 +325,7 @@ void ClaimsWorld::carry_out_one(Cms&, const core::AskTargets&) {}
 
 // As CmsCore does it: whoever still sends under the former owner is told that it has moved on.
 void ClaimsWorld::carry_out_one(Cms& cms, const core::OwnerChanged& effect) {
-  if (scenario_.leases)
-    return tell_fenced(cms, effect.from.program, effect.lineage, effect.to.owner_epoch);
+  if (scenario_.leases) return tell_fenced(cms, effect.from.program, effect.lineage, effect.to.owner_epoch);
   const auto session = cms.sessions.find(effect.from.program.ecu_mac);
   if (session == cms.sessions.end() || session->second.incarnation != effect.from.incarnation) return;
   for (Copy& copy : ledger_.copies()) {

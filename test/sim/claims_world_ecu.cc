@@ -192,27 +192,28 @@ void ClaimsWorld::serve(Ecu& ecu, const broker::BulkLink& link, const wire::Fetc
             [this, &ecu, link, fetch, life = life_of(ecu)] {
               const StoredBlob* blob = nas_.find(fetch.checkpoint);
               const std::size_t size_bytes = blob == nullptr ? 0 : blob->name.size_bytes;
-              to_broker(ecu, life, random_delay(scenario_.net_delay_max), [this, &ecu, link, fetch, size_bytes,
-                                                                           found = blob != nullptr] {
-                step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
-                  if (!found) {
-                    return target.on_bulk(
-                        local(ecu), link,
-                        wire::TransferError{fetch.transfer_id, Code::kNotFound, "it has gone"}, {}, effects);
-                  }
-                  wire::Chunk chunk;
-                  chunk.transfer_id = fetch.transfer_id;
-                  chunk.size_bytes = static_cast<std::uint32_t>(size_bytes);
-                  chunk.digest = digest_of(kBytes, size_bytes);
-                  chunk.version = fetch.checkpoint.version;
-                  chunk.blob_size_bytes = size_bytes;
-                  chunk.chunk_size_bytes = wire::kChunkSizeBytes;
-                  chunk.last = true;
-                  chunk.blob_digest = blob_digest_of({chunk.digest});
-                  target.on_bulk(local(ecu), link, chunk, broker::ChunkView{kBytes, size_bytes, nullptr},
-                                 effects);
-                });
-              });
+              to_broker(ecu, life, random_delay(scenario_.net_delay_max),
+                        [this, &ecu, link, fetch, size_bytes, found = blob != nullptr] {
+                          step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
+                            if (!found) {
+                              return target.on_bulk(
+                                  local(ecu), link,
+                                  wire::TransferError{fetch.transfer_id, Code::kNotFound, "it has gone"}, {},
+                                  effects);
+                            }
+                            wire::Chunk chunk;
+                            chunk.transfer_id = fetch.transfer_id;
+                            chunk.size_bytes = static_cast<std::uint32_t>(size_bytes);
+                            chunk.digest = digest_of(kBytes, size_bytes);
+                            chunk.version = fetch.checkpoint.version;
+                            chunk.blob_size_bytes = size_bytes;
+                            chunk.chunk_size_bytes = wire::kChunkSizeBytes;
+                            chunk.last = true;
+                            chunk.blob_digest = blob_digest_of({chunk.digest});
+                            target.on_bulk(local(ecu), link, chunk,
+                                           broker::ChunkView{kBytes, size_bytes, nullptr}, effects);
+                          });
+                        });
             });
 }
 
@@ -236,29 +237,31 @@ void ClaimsWorld::run_program(Ecu& ecu, broker::RestoreId id) {
   const wire::Go go = ecu.goes.at(id);
   const broker::RestoreInfo info = ecu.restores.at(id);
   const std::uint64_t state = info.notification.taken_at_us;
-  in_rtcr(ecu, ecu.boots, random_delay(scenario_.ecu_delay_max), [this, &ecu, id, fails, go, info, state,
-                                                                  life = life_of(ecu), session = ecu.session] {
-    Result<ProgramId> program_id = make_error(Code::kIo, "does not run");
-    if (!fails) {
-      program_id = ecu.next_program++;
-      if (verbose_) {
-        trace("ecu " + to_string(session) + " runs " + std::to_string(*program_id) + " for the ACT in slot " +
-              std::to_string(go.act_slot) + ", from state " + std::to_string(state));
-      }
-      const wire::ClaimRecord* act = nas_.record(go.claim.lineage, go.act_slot);
-      if (act != nullptr && act->uid == go.act_uid) ledger_.check_restored(*act, state);
-      Copy& copy = ledger_.start_restored(session, *program_id, go, state, is_held(ecu, go.on_isolation));
-      copy.boot = ecu.boots;
-      if (ecu.guarded) begin_guarded_copy(ecu, copy, go, info, life);
-      publish_by_and_by(copy);
-    }
-    to_broker(ecu, life, random_delay(scenario_.ecu_delay_max / 4), [this, &ecu, id, program_id] {
-      step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
-        target.on_running(local(ecu), id, program_id, effects);
-        if (ecu.guarded) note_restored(ecu, id, program_id);
-      });
-    });
-  });
+  in_rtcr(ecu, ecu.boots, random_delay(scenario_.ecu_delay_max),
+          [this, &ecu, id, fails, go, info, state, life = life_of(ecu), session = ecu.session] {
+            Result<ProgramId> program_id = make_error(Code::kIo, "does not run");
+            if (!fails) {
+              program_id = ecu.next_program++;
+              if (verbose_) {
+                trace("ecu " + to_string(session) + " runs " + std::to_string(*program_id) +
+                      " for the ACT in slot " + std::to_string(go.act_slot) + ", from state " +
+                      std::to_string(state));
+              }
+              const wire::ClaimRecord* act = nas_.record(go.claim.lineage, go.act_slot);
+              if (act != nullptr && act->uid == go.act_uid) ledger_.check_restored(*act, state);
+              Copy& copy =
+                  ledger_.start_restored(session, *program_id, go, state, is_held(ecu, go.on_isolation));
+              copy.boot = ecu.boots;
+              if (ecu.guarded) begin_guarded_copy(ecu, copy, go, info, life);
+              publish_by_and_by(copy);
+            }
+            to_broker(ecu, life, random_delay(scenario_.ecu_delay_max / 4), [this, &ecu, id, program_id] {
+              step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
+                target.on_running(local(ecu), id, program_id, effects);
+                if (ecu.guarded) note_restored(ecu, id, program_id);
+              });
+            });
+          });
 }
 
 void ClaimsWorld::stop_copy(Ecu& ecu, ProgramId program_id) {

@@ -91,8 +91,7 @@ void ClaimsWorld::append_ecu(Cms& cms, const EcuRecord& record, EcuAppendThen th
       const bool linked = prng_.chance(1, 2) && link_ecu(record);
       return leave_unresolved_ecu(cms, record, !linked, then);
     }
-    if (!link_ecu(record))
-      return cms_after(cms, store_delay(), [then] { then(AppendEnd::kLost, 0); });
+    if (!link_ecu(record)) return cms_after(cms, store_delay(), [then] { then(AppendEnd::kLost, 0); });
     cms_after(cms, store_delay(), [this, &cms, record, then, life = nas_.life()] {
       if (life != nas_.life() && !nas_.holds(record)) return leave_unresolved_ecu(cms, record, true, then);
       (void)nas_.sync(record);
@@ -124,30 +123,32 @@ void ClaimsWorld::settle_ecu(Cms& cms, std::uint64_t attempt, EcuAppendThen then
 
 void ClaimsWorld::record_hello(Cms& cms, const wire::Hello& hello, Incarnation incarnation_min, int tries,
                                RecordedThen then) {
-  read_ecu_head(cms, hello.ecu_mac, [this, &cms, hello, incarnation_min, tries, then = std::move(then)](
-                                        Instant asked_at, const Result<std::optional<EcuRecord>>& head) {
-    if (!head.ok()) return then(asked_at, head.error());
-    const EcuRecord* record = *head ? &**head : nullptr;
-    switch (core::judge_hello(record, hello)) {
-      case core::HelloIs::kHead: return then(asked_at, *record);
-      case core::HelloIs::kOutdated: return then(asked_at, make_error(Code::kFenced, "it has ended"));
-      case core::HelloIs::kNew: break;
-    }
-    const core::Stamp stamp{cms.me, ++last_uid_, 1};
-    const auto next = core::hello(stamp, record, hello, incarnation_min);
-    if (!next.ok()) return then(asked_at, next.error());
-    append_ecu(cms, *next,
-               [this, &cms, hello, incarnation_min, tries, then, asked_at, next = *next](
-                   const Result<AppendEnd>& end, std::uint64_t attempt) {
-                 if (!end.ok()) return then(asked_at, end.error());
-                 if (*end == AppendEnd::kWon) return then(asked_at, next);
-                 if (*end == AppendEnd::kLost && tries + 1 < kHelloTriesMax)
-                   return record_hello(cms, hello, incarnation_min, tries + 1, then);
-                 // Nobody waits for it, but it is to end.
-                 if (attempt != 0) settle_hello(cms, attempt);
-                 then(asked_at, away());
-               });
-  });
+  read_ecu_head(cms, hello.ecu_mac,
+                [this, &cms, hello, incarnation_min, tries, then = std::move(then)](
+                    Instant asked_at, const Result<std::optional<EcuRecord>>& head) {
+                  if (!head.ok()) return then(asked_at, head.error());
+                  const EcuRecord* record = *head ? &**head : nullptr;
+                  switch (core::judge_hello(record, hello)) {
+                    case core::HelloIs::kHead: return then(asked_at, *record);
+                    case core::HelloIs::kOutdated:
+                      return then(asked_at, make_error(Code::kFenced, "it has ended"));
+                    case core::HelloIs::kNew: break;
+                  }
+                  const core::Stamp stamp{cms.me, ++last_uid_, 1};
+                  const auto next = core::hello(stamp, record, hello, incarnation_min);
+                  if (!next.ok()) return then(asked_at, next.error());
+                  append_ecu(cms, *next,
+                             [this, &cms, hello, incarnation_min, tries, then, asked_at, next = *next](
+                                 const Result<AppendEnd>& end, std::uint64_t attempt) {
+                               if (!end.ok()) return then(asked_at, end.error());
+                               if (*end == AppendEnd::kWon) return then(asked_at, next);
+                               if (*end == AppendEnd::kLost && tries + 1 < kHelloTriesMax)
+                                 return record_hello(cms, hello, incarnation_min, tries + 1, then);
+                               // Nobody waits for it, but it is to end.
+                               if (attempt != 0) settle_hello(cms, attempt);
+                               then(asked_at, away());
+                             });
+                });
 }
 
 void ClaimsWorld::settle_hello(Cms& cms, std::uint64_t attempt) {

@@ -80,21 +80,22 @@ void ClaimsWorld::renew_with_bars(Cms& cms) {
         const bool read = !store_fails(cms);
         const std::vector<core::Members::Seen> seen = members_seen(cms);
         const Instant ended_at = local(cms);
-        cms_after(cms, random_delay(20ms), [this, &cms, begun_at, sent_at, bars, written, durable_at, read_at, ended_at, read, seen] {
-          if (written) {
-            cms.members->on_written(sent_at);
-            cms.written_at = std::max(cms.written_at.value_or(sent_at), sent_at);
-            cms.leases->on_member_written(sent_at, durable_at, local(cms), bars);
-          }
-          if (read || plant_ == ClaimsPlant::kHelloIsNoLife) {
-            cms.members->on_read(read_at, ended_at, seen);
-            cms.renewed->on_read(read_at, ended_at, seen);
-            step_leases(cms, [&](Leases& leases, Instant now, core::LeaseEffects& effects) {
-              leases.on_members_read(read_at, now, effects);
-            });
-          }
-          end_round(cms, begun_at);
-        });
+        cms_after(cms, random_delay(20ms),
+                  [this, &cms, begun_at, sent_at, bars, written, durable_at, read_at, ended_at, read, seen] {
+                    if (written) {
+                      cms.members->on_written(sent_at);
+                      cms.written_at = std::max(cms.written_at.value_or(sent_at), sent_at);
+                      cms.leases->on_member_written(sent_at, durable_at, local(cms), bars);
+                    }
+                    if (read || plant_ == ClaimsPlant::kHelloIsNoLife) {
+                      cms.members->on_read(read_at, ended_at, seen);
+                      cms.renewed->on_read(read_at, ended_at, seen);
+                      step_leases(cms, [&](Leases& leases, Instant now, core::LeaseEffects& effects) {
+                        leases.on_members_read(read_at, now, effects);
+                      });
+                    }
+                    end_round(cms, begun_at);
+                  });
       });
     });
   });
@@ -114,9 +115,8 @@ std::vector<core::Members::Seen> ClaimsWorld::members_seen(const Cms& cms) const
   std::vector<core::Members::Seen> seen;
   for (const auto& [key, there] : nas_.members()) {
     wire::MemberRecord record = there;
-    const auto living = std::find_if(cms_.begin(), cms_.end(), [&, name = key.first](const Cms& one) {
-      return one.name == name;
-    });
+    const auto living = std::find_if(cms_.begin(), cms_.end(),
+                                     [&, name = key.first](const Cms& one) { return one.name == name; });
     const bool dead = living->core == nullptr || living->me.incarnation != key.second;
     const bool others = living->number != cms.number || dead;
     // For these it is as if they barred all that we bar.
@@ -176,7 +176,8 @@ ClaimsWorld::EcuAppendThen ClaimsWorld::when_appended(Cms& cms, EcuMac ecu_mac) 
     const EcuRecord* head = cms.leases->head_of(ecu_mac);
     if (end.ok() && *end == Leases::AppendEnd::kWon && head != nullptr) {
       const auto session = cms.guarded.find(ecu_mac);
-      if (session != cms.guarded.end() && session->second.id == core::session_of(*head)) reconcile(cms, ecu_mac);
+      if (session != cms.guarded.end() && session->second.id == core::session_of(*head))
+        reconcile(cms, ecu_mac);
     }
     lane_done(cms, ecu_mac);
   };
@@ -308,7 +309,8 @@ void ClaimsWorld::note_good(Cms& cms, const SessionId& session) {
   good.session = session;
   good.heard_at = queue_.now();
   const bool renewed = queue_.now() - cms.record_at < 3s;
-  if (!goes_on || !renewed || head == nullptr || core::session_of(*head) != session) good.since = queue_.now();
+  if (!goes_on || !renewed || head == nullptr || core::session_of(*head) != session)
+    good.since = queue_.now();
 }
 
 void ClaimsWorld::on_hello(Cms& cms, const Peer& peer, const wire::Hello& hello) {
@@ -402,7 +404,8 @@ void ClaimsWorld::end_guarded(Cms& cms, const SessionId& session) {
 void ClaimsWorld::reconcile(Cms& cms, EcuMac ecu_mac) {
   const auto session = cms.guarded.find(ecu_mac);
   const EcuRecord* head = cms.leases->head_of(ecu_mac);
-  if (session == cms.guarded.end() || head == nullptr || core::session_of(*head) != session->second.id) return;
+  if (session == cms.guarded.end() || head == nullptr || core::session_of(*head) != session->second.id)
+    return;
   const EcuRecord record = *head;
   answer(cms, [&](RestoreCore& core, Instant now, core::RestoreEffects& effects) {
     core.reconcile(now, core::session_of(record), record, effects);

@@ -14,11 +14,11 @@ using wire::EcuRecordKind;
 
 namespace {
 
-constexpr Duration kSettleTimeMax = 120s;  // An ECU that flapped waits for up to 60 s before it says Hello.
+constexpr Duration kSettleTimeMax = 120s;    // An ECU that flapped waits for up to 60 s before it says Hello.
 constexpr Duration kLostAfterMax = 11900ms;  // From an ECU's death to LOST;
 constexpr Duration kLostAfterRestartMax = 6s + kLostAfterMax;  // if a cmsd crashes, and comes back in 6 s.
 constexpr Duration kHangsMax = 25s;  // A WRITE that an outage has caught, and its round.
-constexpr Duration kAllLook = 16s;  // Then everybody has looked for T_member.
+constexpr Duration kAllLook = 16s;   // Then everybody has looked for T_member.
 constexpr Duration kTwinStays = 10s;
 constexpr Duration kWatchdogsBite = 7s;  // After the last cut or pause.
 
@@ -65,7 +65,8 @@ void ClaimsWorld::schedule_lease_faults() {
 
 void ClaimsWorld::boot_later(Ecu& ecu, Duration delay) {
   queue_.after(delay, [this, &ecu, boots = ecu.boots] {
-    if (ecu.boots != boots || ecu.state != Ecu::State::kDown || gone_for_good_.count(ecu.ecu_mac) != 0) return;
+    if (ecu.boots != boots || ecu.state != Ecu::State::kDown || gone_for_good_.count(ecu.ecu_mac) != 0)
+      return;
     boot(ecu);
   });
 }
@@ -125,7 +126,8 @@ void ClaimsWorld::cut_links() {
 
 // Who has given it its session hears it no more; who hears it has had no NAS, for about as long as makes it stale.
 void ClaimsWorld::cut_from_giver(Ecu& ecu, std::size_t giver) {
-  if (!faults_on_ || scenario_.kind != ClaimsScenario::Kind::kHalfBegun || ecu.guarded->session_count == 0) return;
+  if (!faults_on_ || scenario_.kind != ClaimsScenario::Kind::kHalfBegun || ecu.guarded->session_count == 0)
+    return;
   for (std::size_t cms = 0; cms < cms_.size(); ++cms) {
     Link& link = ecu.guarded->links[cms];
     if (cms == giver) {
@@ -204,7 +206,8 @@ void ClaimsWorld::die_once_more() {
   if (up.size() < 2) return;
   Ecu& ecu = *up[prng_.below(up.size())];
   const wire::EcuRecord* head = nas_.head(ecu.ecu_mac);
-  if (head == nullptr || head->kind != EcuRecordKind::kHello) violated("a session that lives is not in its log");
+  if (head == nullptr || head->kind != EcuRecordKind::kHello)
+    violated("a session that lives is not in its log");
   run_for(kHangsMax + kAllLook);
   if (verbose_) trace("once more, in peace");
   gone_for_good_.insert(ecu.ecu_mac);
@@ -217,7 +220,8 @@ void ClaimsWorld::die_once_more() {
   const Duration bound = known_after + 8 * scenario_.store_delay_max + scenario_.net_delay_max;
   while (nas_.head(ecu.ecu_mac)->kind != EcuRecordKind::kLost) {
     run_for(100ms);
-    if (queue_.now() - died_at > bound) violated("an ECU that died is not LOST in time: " + to_string(ecu.session) + why_not_lost(ecu.session));
+    if (queue_.now() - died_at > bound)
+      violated("an ECU that died is not LOST in time: " + to_string(ecu.session) + why_not_lost(ecu.session));
   }
   settle_leases("after an ECU has died in peace");
 }
@@ -247,7 +251,8 @@ void ClaimsWorld::settle_leases(const std::string& when) {
       if (cms.core == nullptr) continue;
       for (const Ecu& ecu : ecus_) {
         const Duration shunned = cms.core->shunned_for(local(cms), ecu.ecu_mac);
-        if (shunned > Duration::zero()) until = std::max(until, queue_.now() + 2 * shunned + kSettleTimeMax / 2);
+        if (shunned > Duration::zero())
+          until = std::max(until, queue_.now() + 2 * shunned + kSettleTimeMax / 2);
       }
     }
     trouble = unsettled_leases();

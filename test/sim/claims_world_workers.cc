@@ -285,7 +285,8 @@ void ClaimsWorld::judge(Cms& cms, const Publication& publication, const std::opt
       case StoredWord::kFenced:
         if (verbose_) trace("cms " + cms.name + " fences " + to_string(name.checkpoint));
         nas_.remove(name);
-        if (scenario_.leases) tell_fenced(cms, name.checkpoint.program, name.lineage, head->owner.owner_epoch);
+        if (scenario_.leases)
+          tell_fenced(cms, name.checkpoint.program, name.lineage, head->owner.owner_epoch);
         return fence(*publication.copy);
       case StoredWord::kSay: break;
     }

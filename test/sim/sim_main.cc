@@ -123,9 +123,10 @@ int run(int argc, char** argv) {
   CLI::Option* seed_option = app.add_option("--seed", one_seed, "Run this one seed");
   app.add_option("--seeds", count, "How many seeds to run")->excludes(seed_option);
   app.add_option("--start", start, "The first of them")->excludes(seed_option);
-  app.add_option("--world", world,
-                 "What is simulated: checkpoints on their way to the store, claims and restores, or these with "
-                 "guarded ECUs and their run leases")
+  app.add_option(
+         "--world", world,
+         "What is simulated: checkpoints on their way to the store, claims and restores, or these with "
+         "guarded ECUs and their run leases")
       ->check(CLI::IsMember({"checkpoints", "claims", "leases"}));
   app.add_option("--plant", plant_name, "Plant this bug; it must be found");
   app.add_option("--regressions", regressions, "A file of seeds to run first")->excludes(seed_option);
