@@ -16,6 +16,8 @@ namespace {
 constexpr Duration kDeadAfterMin = std::chrono::milliseconds(9500);
 constexpr Duration kComesBackUnseen = std::chrono::seconds(4);  // Two looks, and what was decided by them.
 
+constexpr Duration kStopTime = std::chrono::seconds(1);  // T_stop
+
 // From then on an older checkpoint than the newest is restored on purpose.
 bool takes_older(const ClaimRecord& record) { return record.attempts > core::kAttemptsBeforeOlder; }
 
@@ -27,6 +29,12 @@ std::string describe(const ClaimRecord& record) {
   return std::string(to_string(record.kind)) + " in slot " + number(record.slot) + " by " + record.writer +
          "." + number(record.writer_incarnation) + ", owner " + to_string(record.owner.program) + " (epoch " +
          number(record.owner.owner_epoch) + "), attempts " + number(record.attempts);
+}
+
+std::string describe(const wire::EcuRecord& record) {
+  return std::string(to_string(record.kind)) + " of " + to_string(record.ecu_mac) + " in slot " +
+         number(record.slot) + " by " + record.writer + "." + number(record.writer_incarnation) +
+         ", session " + number(record.incarnation);
 }
 
 // ---- ECUs
@@ -43,7 +51,7 @@ bool ClaimsLedger::is_vouched(const SessionId& session) const {
 
 const Copy* ClaimsLedger::running(const Lineage& lineage) const {
   for (const Copy& copy : copies_) {
-    if (copy.running && !copy.frozen && copy.lineage == lineage && !is_vouched(copy.session)) return &copy;
+    if (copy.executes() && copy.lineage == lineage && !is_vouched(copy.session)) return &copy;
   }
   return nullptr;
 }
@@ -52,8 +60,7 @@ const Copy* ClaimsLedger::running(const Lineage& lineage) const {
 void ClaimsLedger::check_single(const Copy& fresh) const {
   if (is_vouched(fresh.session)) return;
   for (const Copy& copy : copies_) {
-    if (&copy == &fresh || !copy.running || copy.frozen || copy.lineage != fresh.lineage ||
-        is_vouched(copy.session))
+    if (&copy == &fresh || !copy.executes() || copy.lineage != fresh.lineage || is_vouched(copy.session))
       continue;
     violated("two copies: " + to_string(fresh.key()) + " (epoch " + number(fresh.owner_epoch) +
              ") starts while " + to_string(copy.key()) + " (epoch " + number(copy.owner_epoch) + ") runs");
@@ -71,7 +78,7 @@ Copy& ClaimsLedger::start_first(const Lineage& lineage, const SessionId& session
 
 void ClaimsLedger::thaw(Copy& copy) const {
   copy.frozen = false;
-  if (copy.running) check_single(copy);
+  check_goes_on(copy);
 }
 
 // Invariants: Go is obeyed only for an ACT that stands in the log and has not been given up; once for each.
@@ -98,16 +105,35 @@ void ClaimsLedger::check_restored(const ClaimRecord& act, std::uint64_t state) c
 }
 
 Copy& ClaimsLedger::start_restored(const SessionId& session, ProgramId program_id, const wire::Go& go,
-                                   std::uint64_t state) {
+                                   std::uint64_t state, bool held) {
   Copy& copy = copies_.emplace_back();
   copy.lineage = go.claim.lineage;
   copy.session = session;
   copy.program_id = program_id;
   copy.owner_epoch = go.act_slot + 1;
   copy.state = state;
+  copy.held = held;
   started_[go.act_uid] = program_id;
-  check_single(copy);
+  check_goes_on(copy);
   return copy;
+}
+
+// ---- guarded ECUs
+
+// Invariant: a session whose loss was acted upon is granted nothing.
+void ClaimsLedger::on_leased(const SessionId& session, Instant until) {
+  if (was_loss_acted_upon(session))
+    violated("a lease for " + to_string(session) + ", whose loss was acted upon");
+  Instant& leased_until = leased_[session];
+  leased_until = std::max(leased_until, until);
+}
+
+// Invariant: a loss is acted upon when the lease has ended, and all had the time to stop.
+void ClaimsLedger::on_loss_acted_upon(const SessionId& session, Instant now) {
+  lost_.insert(session);
+  const auto leased = leased_.find(session);
+  if (leased != leased_.end() && now < leased->second + kStopTime)
+    violated("the loss of " + to_string(session) + " is acted upon while it may run");
 }
 
 // ---- the store
@@ -156,7 +182,7 @@ void ClaimsLedger::check_move(const ClaimRecord& act) const {
   const std::uint64_t state = state_of(*act.checkpoint);
   for (const Copy& copy : copies_) {
     if (copy.lineage != act.lineage || copy.owner_epoch != act.owner.owner_epoch) continue;
-    if (!copy.running || is_vouched(copy.session)) continue;
+    if (!copy.running || copy.stopped || copy.held || copy.suspended || is_vouched(copy.session)) continue;
     if (copy.frozen && copy.state == state) continue;
     violated("it goes on from state " + number(state) + ", but its source " + to_string(copy.key()) +
              (copy.frozen ? " is frozen in state " : " runs, in state ") + number(copy.state) + ": " +

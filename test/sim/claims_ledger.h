@@ -15,6 +15,7 @@
 #include "base/time.h"
 #include "cms/core/claim_log.h"
 #include "schemas/claim_record.h"
+#include "schemas/ecu_record.h"
 #include "storage/blob_store.h"
 #include "test/sim/ledger.h"
 
@@ -28,8 +29,16 @@ struct Copy {
   OwnerEpoch owner_epoch = 0;
   std::uint64_t state = 0;  // Grows by one with each checkpoint.
   bool running = true;
-  bool frozen = false;  // It stands still, for a move, in this state.
-  Seq last_seq = 0;     // Of its newest checkpoint; 0: none yet.
+  bool frozen = false;        // It stands still, for a move, in this state.
+  Seq last_seq = 0;           // Of its newest checkpoint; 0: none yet.
+  std::uint64_t boot = 0;     // Of its ECU.
+  wire::Policies policies{};  // As it publishes them.
+  // ---- on a guarded ECU
+  bool strict = false;     // on_isolation = stop, as was ever heard there.
+  bool stopped = false;    // By the RTCR, for want of a lease,
+  bool held = false;       //   or by who enforces that.
+  bool suspended = false;  // With the whole ECU.
+  bool executes() const { return running && !frozen && !stopped && !held && !suspended; }
   ProgramKey key() const { return ProgramKey{session.ecu_mac, program_id}; }
 };
 
@@ -55,10 +64,23 @@ class ClaimsLedger {
                     const wire::ClaimRecord* after);
   // What is about to run went on from this state.
   void check_restored(const wire::ClaimRecord& act, std::uint64_t state) const;
+  // `held`: it does not execute yet.
   Copy& start_restored(const SessionId& session, ProgramId program_id, const wire::Go& go,
-                       std::uint64_t state);
+                       std::uint64_t state, bool held = false);
   // A frozen one goes on.
   void thaw(Copy& copy) const;
+  // It executes again, or for the first time.
+  void check_goes_on(const Copy& copy) const {
+    if (copy.executes()) check_single(copy);
+  }
+
+  // ---- guarded ECUs
+  // An ECU has taken an answer with `leased`: its session may run until then.
+  void on_leased(const SessionId& session, Instant until);
+  // Somebody acts on the LOST of that session.
+  void on_loss_acted_upon(const SessionId& session, Instant now);
+  bool was_loss_acted_upon(const SessionId& session) const { return lost_.count(session) != 0; }
+
   std::deque<Copy>& copies() { return copies_; }
   const std::deque<Copy>& copies() const { return copies_; }
   const Copy* running(const Lineage& lineage) const;  // That counts.
@@ -85,6 +107,8 @@ class ClaimsLedger {
 
   std::deque<Copy> copies_;
   std::map<EcuMac, Incarnation> vouched_;
+  std::map<SessionId, Instant> leased_;
+  std::set<SessionId> lost_;
   std::map<std::uint64_t, StoredBlob> blobs_;                      // By uid: all that ever were.
   std::map<Lineage, std::map<OwnerEpoch, std::uint64_t>> stored_;  // The largest state of each owner.
   std::map<std::uint64_t, ProgramId> started_;                     // By the uid of ACT.
@@ -97,5 +121,6 @@ class ClaimsLedger {
 };
 
 std::string describe(const wire::ClaimRecord& record);
+std::string describe(const wire::EcuRecord& record);
 
 }  // namespace cms::sim

@@ -11,6 +11,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "schemas/claim_record.h"
+#include "schemas/ecu_record.h"
 #include "schemas/member_record.h"
 #include "test/sim/claims_ledger.h"
 
@@ -30,6 +31,14 @@ class ClaimsNas {
   bool sync(const wire::ClaimRecord& record);
   std::vector<Lineage> lineages() const;
 
+  // ---- logs of guarded ECUs, as those of lineages
+  const wire::EcuRecord* head(EcuMac ecu_mac) const;
+  const wire::EcuRecord* record(EcuMac ecu_mac, std::uint64_t slot) const;
+  bool holds(const wire::EcuRecord& record) const;
+  bool link(const wire::EcuRecord& record);
+  bool sync(const wire::EcuRecord& record);
+  std::vector<EcuMac> ecu_macs() const;
+
   // ---- blobs
   void rename(const StoredBlob& blob);
   bool sync(const storage::BlobName& name);  // False: it is not there any more.
@@ -47,14 +56,20 @@ class ClaimsNas {
   std::uint64_t life() const { return life_; }
 
  private:
+  template <typename Record>
   struct Slot {
-    wire::ClaimRecord record{};
+    Record record{};
     bool durable = false;
   };
+  template <typename Record>
+  using Log = std::vector<Slot<Record>>;
+  template <typename Record>
+  static void crash_log(Log<Record>& log);
   void check_kept(const Lineage& lineage) const;
 
   ClaimsLedger& ledger_;
-  std::map<Lineage, std::vector<Slot>> logs_;
+  std::map<Lineage, Log<wire::ClaimRecord>> logs_;
+  std::map<EcuMac, Log<wire::EcuRecord>> ecu_logs_;
   std::map<Lineage, std::map<std::uint64_t, StoredBlob>> blobs_;  // By uid.
   Members members_;
   std::uint64_t life_ = 1;

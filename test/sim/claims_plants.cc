@@ -39,8 +39,34 @@ const std::vector<ClaimsPlantInfo>& claims_plants() {
   return all;
 }
 
-std::optional<ClaimsPlant> parse_claims_plant(std::string_view name) {
-  for (const ClaimsPlantInfo& info : claims_plants()) {
+const std::vector<ClaimsPlantInfo>& leases_plants() {
+  static const std::vector<ClaimsPlantInfo> all = {
+      {ClaimsPlant::kLeaseFromReceipt, "lease_from_receipt",
+       "an ECU counts its lease from the receipt of an answer"},
+      {ClaimsPlant::kGrantsWithoutRecord, "grants_without_record",
+       "a CMS grants leases though it cannot renew its member record"},
+      {ClaimsPlant::kDeadAtOnce, "dead_at_once", "a CMS that ends or crashes is taken for dead at once"},
+      {ClaimsPlant::kNoGuard, "no_guard", "nobody stops programs while the broker stands still"},
+      {ClaimsPlant::kGoneProgramsTold, "gone_programs_told",
+       "an ECU that has booted anew says that it runs what it ran before"},
+      {ClaimsPlant::kPolicyLoosened, "policy_loosened", "an ECU goes by the policy that it heard last"},
+      {ClaimsPlant::kBarsNotAwaited, "bars_not_awaited", "LOST is appended when oneself has barred"},
+      {ClaimsPlant::kBarsOverlooked, "bars_overlooked",
+       "the bars of others are not seen, and kept by them for ever"},
+      {ClaimsPlant::kTwinsAdmitted, "twins_admitted", "a second client with one ecu_mac is let in"},
+      {ClaimsPlant::kHelloIsNoLife, "hello_is_no_life",
+       "in an outage of the NAS an ECU counts as silent, and a look at the members as good"},
+      {ClaimsPlant::kSleepingClock, "sleeping_clock", "an ECU's clock stands still while it is paused"},
+      {ClaimsPlant::kLossWithoutLook, "loss_without_look",
+       "LOST is acted upon without a look at the members"},
+      {ClaimsPlant::kLostThawed, "lost_thawed", "what a LOST session owned is thawed"},
+  };
+  return all;
+}
+
+std::optional<ClaimsPlant> parse_claims_plant(const std::vector<ClaimsPlantInfo>& plants,
+                                              std::string_view name) {
+  for (const ClaimsPlantInfo& info : plants) {
     if (info.name == name) return info.plant;
   }
   return std::nullopt;

@@ -27,6 +27,20 @@ enum class ClaimsPlant {
   kMovedFromOlder,
   kThawedByTime,
   kMoveTakenOverAsLoss,
+  // ---- of run leases
+  kLeaseFromReceipt,
+  kGrantsWithoutRecord,
+  kDeadAtOnce,
+  kNoGuard,
+  kGoneProgramsTold,
+  kPolicyLoosened,
+  kBarsNotAwaited,
+  kBarsOverlooked,
+  kTwinsAdmitted,
+  kHelloIsNoLife,
+  kSleepingClock,
+  kLossWithoutLook,
+  kLostThawed,
 };
 
 struct ClaimsPlantInfo {
@@ -35,6 +49,8 @@ struct ClaimsPlantInfo {
   std::string_view what;
 };
 const std::vector<ClaimsPlantInfo>& claims_plants();
-std::optional<ClaimsPlant> parse_claims_plant(std::string_view name);
+const std::vector<ClaimsPlantInfo>& leases_plants();  // Of the world with run leases.
+std::optional<ClaimsPlant> parse_claims_plant(const std::vector<ClaimsPlantInfo>& plants,
+                                              std::string_view name);
 
 }  // namespace cms::sim

@@ -38,8 +38,28 @@ struct ClaimsScenario {
   MeanTime store_away_every{};           // From one CMS.
   MeanTime nas_crash_every{};
   Duration fault_time{};
+
+  // ---- run leases: all ECUs are guarded, and nobody tells losses, or seldom
+  bool leases = false;
+  enum class Kind {
+    kAll,
+    kOutages,    // Nothing fails but the NAS, for all at once: nothing may be LOST.
+    kTwin,       // Nothing fails, but there is a second client with the ecu_mac of an ECU: it may not get in.
+    kHalfBegun,  // Sessions have begun at one cmsd and are cut from it, when another comes back to the NAS.
+  } kind = Kind::kAll;
+  std::uint32_t told_percent = 0;  // Of losses: an operator vouches.
+  MeanTime cut_every{};            // An ECU from some cmsd, in one direction or both.
+  Duration cut_max{};
+  MeanTime broker_pause_every{};  // The broker alone, or the whole ECU.
+  Duration broker_pause_max{};
+  MeanTime broker_restart_every{};
+  MeanTime program_end_every{};
+  MeanTime outage_every{};  // Of the NAS, for all.
+  Duration outage_max{};
+  MeanTime twin_every{};
 };
 
 ClaimsScenario make_claims_scenario(std::uint64_t seed);
+ClaimsScenario make_leases_scenario(std::uint64_t seed);
 
 }  // namespace cms::sim

@@ -28,8 +28,8 @@ bool is_open(const ClaimRecord& record) {
 
 }  // namespace
 
-ClaimsWorld::ClaimsWorld(std::uint64_t seed, ClaimsPlant plant, bool verbose)
-    : scenario_(make_claims_scenario(seed)),
+ClaimsWorld::ClaimsWorld(std::uint64_t seed, const ClaimsScenario& scenario, ClaimsPlant plant, bool verbose)
+    : scenario_(scenario),
       plant_(plant),
       verbose_(verbose),
       prng_(seed),
@@ -58,14 +58,24 @@ void ClaimsWorld::run() {
   for (std::size_t i = 0; i < scenario_.ecu_count; ++i) {
     Ecu& ecu = ecus_.emplace_back();
     ecu.ecu_mac = EcuMac{0x020000000001 + i};
+    ecu.number = i;
     boot(ecu);
   }
   for (Cms& cms : cms_) start_cms(cms);
   for (std::size_t i = 0; i < scenario_.program_count; ++i) {
-    const Ecu& ecu = ecus_[i % ecus_.size()];
+    Ecu& ecu = ecus_[i % ecus_.size()];
     const ProgramId program_id = i + 1;
     lineages_.push_back(lineage_of(ProgramKey{ecu.ecu_mac, program_id}));
-    publish_by_and_by(ledger_.start_first(lineages_.back(), ecu.session, program_id));
+    Copy& copy = ledger_.start_first(lineages_.back(), ecu.session, program_id);
+    copy.boot = ecu.boots;
+    if (scenario_.leases) begin_first_copy(ecu, copy);
+    publish_by_and_by(copy);
+  }
+  if (scenario_.leases) {
+    schedule_lease_faults();
+    check_leases();
+    run_for(scenario_.fault_time);
+    return heal_leases();
   }
   schedule_faults();
   run_for(scenario_.fault_time);

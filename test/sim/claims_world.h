@@ -3,6 +3,10 @@
 // to four ECUs (RestoreTarget) with programs that publish, one NAS, and an operator who tells which ECUs are lost.
 // After a time of faults everything heals, and then each program runs exactly once. Invariants are
 // checked after every event: in claims_ledger.h, claims_nas.h, and at the end here.
+//
+// With run leases (ClaimsScenario::leases) all ECUs are guarded: claims_world_guarded.cc has their brokers,
+// claims_world_leases.cc what each cmsd does for them, claims_world_leases_end.cc faults and end.
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -11,11 +15,16 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "base/prng.h"
 #include "broker/core/frozen_programs.h"
+#include "broker/core/guarded_programs.h"
 #include "broker/core/restore_target.h"
+#include "broker/core/run_lease.h"
+#include "cms/core/leases.h"
 #include "cms/core/members.h"
 #include "cms/core/restore.h"
 #include "test/sim/claims_ledger.h"
@@ -28,7 +37,7 @@ namespace cms::sim {
 
 class ClaimsWorld {
  public:
-  ClaimsWorld(std::uint64_t seed, ClaimsPlant plant, bool verbose);
+  ClaimsWorld(std::uint64_t seed, const ClaimsScenario& scenario, ClaimsPlant plant, bool verbose);
   ClaimsWorld(const ClaimsWorld&) = delete;
   ClaimsWorld& operator=(const ClaimsWorld&) = delete;
 
@@ -40,6 +49,34 @@ class ClaimsWorld {
   struct Pending {  // An append of which the outcome is not known.
     wire::ClaimRecord record{};
     bool draft_there = true;
+  };
+  // ---- of guarded ECUs
+  struct Peer {  // A connection: of the ECU of that number, or of its twin.
+    std::size_t ecu = 0;
+    bool twin = false;
+    std::uint64_t connection = 0;
+    friend bool operator<(const Peer& a, const Peer& b) {
+      return std::tie(a.ecu, a.twin, a.connection) < std::tie(b.ecu, b.twin, b.connection);
+    }
+    friend bool operator==(const Peer& a, const Peer& b) { return !(a < b) && !(b < a); }
+  };
+  struct GuardedSession {  // At a CMS.
+    SessionId id{};
+    std::uint64_t nonce = 0;
+    wire::Enforcer enforcer = wire::Enforcer::kNone;
+    Peer peer{};
+    Instant heard_at{};
+    std::uint64_t ended = 0;
+  };
+  struct PendingEcu {
+    wire::EcuRecord record{};
+    bool draft_there = true;
+  };
+  // How long a CMS has been good for a session: it renews its record, and hears it.
+  struct Good {
+    SessionId session{};
+    Instant since{};
+    Instant heard_at{};
   };
   struct Cms {
     std::size_t number = 0;
@@ -58,10 +95,76 @@ class ClaimsWorld {
     std::optional<Instant> written_at{};  // Its own time when its last good member record was sent.
     ClaimsNas::Members first_seen{};      // For kLivingClaimerOvertaken.
     std::map<Lineage, std::vector<storage::BlobName>> listed{};  // For kListedBeforeClaim.
+    // ---- run leases
+    std::unique_ptr<core::Leases> leases{};
+    std::unique_ptr<core::Members>
+        renewed{};  // For kGrantsWithoutRecord: as if it were renewed all the time.
+    std::map<EcuMac, GuardedSession> guarded{};
+    std::map<std::pair<Peer, std::uint64_t>, Incarnation> hellos_in_work{};  // And nonces.
+    struct Fence {
+      Lineage lineage{};
+      OwnerEpoch owner_epoch = 0;
+    };
+    std::map<ProgramKey, Fence> fences{};
+    std::map<std::uint64_t, std::shared_ptr<PendingEcu>> unresolved_ecu{};
+    std::array<std::deque<std::function<void()>>, 2> lanes{};
+    bool renewing = false;
+    bool renew_wanted = false;
+    std::uint64_t round = 0;  // The one that sleeping wakes up for.
+    std::map<EcuMac, Good> good{};
+    Instant record_at{};                // When its record was written last.
+    std::set<SessionId> handed_over{};  // For kLossWithoutLook.
+  };
+  struct Link {  // To one CMS.
+    bool live = false;
+    Instant said_at{};
+    Instant heard_at{};
+    Instant next_heartbeat_at{};
+    std::uint64_t number = 0;
+    std::uint64_t connection = 1;
+    std::map<std::uint64_t, Instant> sent{};  // Heartbeats; the time of the world.
+    std::uint64_t answered = 0;
+    Instant out_cut_until{};
+    Instant in_cut_until{};
+    Instant out_last_at{};  // What is sent keeps its order.
+    Instant in_last_at{};
+  };
+  // The broker of a guarded ECU, as EcuCore does it, and who enforces its lease.
+  struct Guarded {
+    explicit Guarded(std::size_t cms_count) : lease(cms_count), links(cms_count) {}
+    wire::Enforcer enforcer = wire::Enforcer::kNone;
+    std::uint32_t rate_permille = 1000;
+    std::uint64_t broker_life = 0;  // 0: it is down.
+    std::uint64_t nonce = 0;
+    std::uint64_t session_count = 0;
+    broker::RunLease lease;
+    broker::GuardedPrograms programs{};
+    std::set<broker::RestoreId> goes{};
+    std::set<broker::RestoreId> overtaken{};
+    std::vector<Link> links;
+    std::map<std::size_t, wire::AskPrograms> asks{};
+    std::vector<wire::OwnedProgram> gone{};  // For kGoneProgramsTold.
+    bool programs_told = false;
+    std::uint64_t ended = 0;
+    Duration session_pause{};
+    Instant stopped_from = kNever;
+    Instant wakes_at = kNever;
+    Instant broker_paused_until{};
+    Instant paused_until{};  // The whole ECU.
+    bool had_lease = false;  // In this boot.
+    Instant leased_until{};  // By the world's time.
+    // Who enforces it:
+    Instant enforce_at = kNever;
   };
   struct Ecu {
     EcuMac ecu_mac{};
     SessionId session{};
+    std::size_t number = 0;
+    std::uint64_t boots = 0;
+    Duration stood_still{};  // For kSleepingClock.
+    std::unique_ptr<Guarded> guarded{};
+    bool said_bye = false;
+    Instant up_at{};
     enum class State { kUp, kCutOff, kDown } state = State::kDown;  // kCutOff: lives, but is told lost.
     Instant down_at{};
     bool lost = false;  // It was hit by a loss that is under way.
@@ -132,6 +235,53 @@ class ClaimsWorld {
   void offer(Copy& copy, const StoredBlob& blob);
   void offer_again(Copy& copy, const StoredBlob& blob);
 
+  // Its RTCR; and its broker, in this life of it, once it is not paused.
+  static bool is_of(const Ecu& ecu, const Copy& copy) {
+    return copy.session.ecu_mac == ecu.ecu_mac && copy.boot == ecu.boots;
+  }
+  std::uint64_t life_of(const Ecu& ecu) const;
+  Instant local(const Ecu& ecu) const;
+  void in_rtcr(Ecu& ecu, std::uint64_t boots, Duration delay, std::function<void()> what);
+  void to_broker(Ecu& ecu, std::uint64_t life, Duration delay, std::function<void()> what);
+  void to_broker_at(Ecu& ecu, Instant local_at, std::function<void()> what);
+
+  // ---- guarded ECUs (claims_world_guarded.cc)
+  void boot_guarded(Ecu& ecu);
+  void start_broker(Ecu& ecu);
+  void kill_broker(Ecu& ecu);
+  void wake_broker(Ecu& ecu);
+  void on_broker_time(Ecu& ecu);
+  void say(Ecu& ecu, std::size_t cms, const wire::ControlBody& body);
+  void say_hello(Ecu& ecu, std::size_t cms);
+  void send_heartbeat(Ecu& ecu, std::size_t cms);
+  void hear(Ecu& ecu, std::size_t cms, Incarnation incarnation, const wire::ControlBody& body);
+  void hear_hello_answer(Ecu& ecu, std::size_t cms, const wire::HelloAnswer& answer);
+  void give_way(Ecu& ecu, const wire::ClaimRef& claim);
+  void hear_fenced(Ecu& ecu, const ProgramKey& program, const Lineage& lineage, OwnerEpoch owner_epoch);
+  void watch_lease(Ecu& ecu);
+  void end_lease(Ecu& ecu);
+  bool stands_still(const Ecu& ecu) const;
+  void stop_unless_leased(Ecu& ecu, ProgramId program_id);
+  void carry_out_stop(Ecu& ecu, const broker::StopEffects& effects);
+  void thaw_guarded(Ecu& ecu, std::size_t cms, const wire::Thaw& thaw);
+  void answer_asks(Ecu& ecu);
+  void tell_programs(Ecu& ecu, std::size_t cms, const wire::AskPrograms& ask);
+  void tell_lease(Ecu& ecu);
+  void guard_looks(Ecu& ecu);
+  bool is_held(const Ecu& ecu, wire::OnIsolation on_isolation) const;
+  void begin_guarded_copy(Ecu& ecu, Copy& copy, const wire::Go& go, const broker::RestoreInfo& info,
+                          std::uint64_t life);
+  void begin_first_copy(Ecu& ecu, Copy& copy);
+  void tell_of_copy(Ecu& ecu, const Copy& copy);
+  void restart_broker(Ecu& ecu);
+  void resume_if_free(Ecu& ecu, ProgramId program_id);
+  void note_restored(Ecu& ecu, broker::RestoreId id, const Result<ProgramId>& program_id);
+  bool may_publish(Ecu& ecu, Copy& copy);
+  bool can_pull(const Cms& cms, Publication& publication);
+  void end_program(Ecu& ecu);
+  void pause_ecu(Ecu& ecu);
+  void check_leases();
+
   // ---- planned moves (claims_world_moves.cc)
   void ask_for_move();
   void ask_for_drain(Cms& cms);
@@ -169,6 +319,8 @@ class ClaimsWorld {
   void carry_out(Cms& cms, core::RestoreEffects& effects);
   void carry_out_one(Cms& cms, const core::ScanLogs& effect);
   void carry_out_one(Cms& cms, const core::ReadHeads& effect);
+  void read_heads(Cms& cms, const core::ReadHeads& effect,
+                  std::vector<std::optional<wire::ClaimRecord>> heads);
   void carry_out_one(Cms& cms, const core::ReadHead& effect);
   void carry_out_one(Cms& cms, const core::AppendRecord& effect);
   void carry_out_one(Cms& cms, const core::SettleAppend& effect);
@@ -180,6 +332,76 @@ class ClaimsWorld {
   void carry_out_one(Cms& cms, const core::OwnerChanged& effect);
   void carry_out_one(Cms& cms, const core::RestoreEvent& effect);
   void on_report(Cms& cms, const SessionId& from, wire::RestoreReport report);
+
+  // ---- run leases of the cmsd (claims_world_leases.cc)
+  template <typename Input>
+  void step_leases(Cms& cms, Input input) {
+    core::LeaseEffects effects;
+    input(*cms.leases, local(cms), effects);
+    for (const core::LeaseEffect& effect : effects)
+      std::visit([&](const auto& one) { carry_out_lease(cms, one); }, effect);
+  }
+  void start_leases(Cms& cms);
+  void tick_leases(Cms& cms);
+  void renew_with_bars(Cms& cms);
+  std::vector<core::Members::Seen> members_seen(const Cms& cms) const;
+  void end_round(Cms& cms, Instant begun_at);
+  void carry_out_lease(Cms& cms, const core::ListEcuLogs& effect);
+  void carry_out_lease(Cms& cms, const core::ReadEcuLogs& effect);
+  void carry_out_lease(Cms& cms, const core::AppendEcuRecord& effect);
+  void carry_out_lease(Cms& cms, const core::SettleEcuAppend& effect);
+  void carry_out_lease(Cms& cms, const core::RenewMember& effect);
+  void carry_out_lease(Cms& cms, const core::GuardedEnded& effect);
+  void carry_out_lease(Cms& cms, const core::SessionLost& effect);
+  void carry_out_lease(Cms& cms, const core::LeaseEvent& effect);
+  void lose_session(Cms& cms, const wire::EcuRecord& record);
+  void act_without_look(Cms& cms);
+  void on_control(Cms& cms, const Peer& peer, Incarnation incarnation, const wire::ControlBody& body);
+  void on_hello(Cms& cms, const Peer& peer, const wire::Hello& hello);
+  void on_hello_recorded(Cms& cms, const Peer& peer, const wire::Hello& hello,
+                         const Result<wire::EcuRecord>& head);
+  void answer_hello(Cms& cms, const GuardedSession& session);
+  void refuse_hello(Cms& cms, const Peer& peer, const wire::Hello& hello, Code code);
+  void on_heartbeat(Cms& cms, GuardedSession& session, const wire::Heartbeat& heartbeat);
+  void end_guarded(Cms& cms, const SessionId& session);
+  void reconcile(Cms& cms, EcuMac ecu_mac);
+  void send(Cms& cms, const Peer& peer, Incarnation incarnation, const wire::ControlBody& body);
+  void to_ecu(std::size_t cms, const Peer& peer, std::function<void()> what);
+  void tell_fenced(Cms& cms, const ProgramKey& program, const Lineage& lineage, OwnerEpoch owner_epoch);
+  void send_fenced(Cms& cms, const GuardedSession& session, const ProgramKey& program,
+                   const Cms::Fence& fence);
+  void note_good(Cms& cms, const SessionId& session);
+
+  // ---- their workers on the logs of ECUs (claims_world_ecu_logs.cc)
+  using EcuHeadThen = std::function<void(Instant asked_at, const Result<std::optional<wire::EcuRecord>>&)>;
+  using EcuAppendThen = std::function<void(const Result<core::Leases::AppendEnd>&, std::uint64_t attempt)>;
+  EcuAppendThen when_appended(Cms& cms, EcuMac ecu_mac);
+  void settle_hello(Cms& cms, std::uint64_t attempt);
+  void in_lane(Cms& cms, EcuMac ecu_mac, std::function<void()> job);
+  void lane_done(Cms& cms, EcuMac ecu_mac);
+  void read_ecu_head(Cms& cms, EcuMac ecu_mac, EcuHeadThen then);
+  void append_ecu(Cms& cms, const wire::EcuRecord& record, EcuAppendThen then);
+  void settle_ecu(Cms& cms, std::uint64_t attempt, EcuAppendThen then);
+  void leave_unresolved_ecu(Cms& cms, const wire::EcuRecord& record, bool draft_there, EcuAppendThen then);
+  bool link_ecu(const wire::EcuRecord& record);
+  using RecordedThen = std::function<void(Instant asked_at, const Result<wire::EcuRecord>&)>;
+  void record_hello(Cms& cms, const wire::Hello& hello, Incarnation incarnation_min, int tries,
+                    RecordedThen then);
+
+  // ---- faults and the end, with run leases (claims_world_leases_end.cc)
+  void schedule_lease_faults();
+  void lose_guarded();
+  void cut_links();
+  void cut_from_giver(Ecu& ecu, std::size_t giver);
+  void send_twin();
+  void twin_says_hello(std::size_t ecu, std::size_t cms, std::uint64_t nonce, Instant until);
+  void heal_leases();
+  std::string why_not_lost(const SessionId& session) const;
+  void die_once_more();
+  void boot_later(Ecu& ecu, Duration delay);
+  void settle_leases(const std::string& when);
+  std::optional<std::string> unsettled_leases() const;
+  bool waits_for_operator(const wire::ClaimRecord& head) const;
 
   // ---- their workers (claims_world_workers.cc)
   bool store_fails(const Cms& cms);
@@ -217,6 +439,8 @@ class ClaimsWorld {
   std::vector<Lineage> lineages_;
   std::uint64_t last_uid_ = 0;
   std::uint64_t last_attempt_ = 0;
+  std::uint64_t last_life_ = 0;  // Of brokers.
+  std::set<EcuMac> gone_for_good_;
 };
 
 }  // namespace cms::sim

@@ -18,6 +18,14 @@ constexpr core::MemberTimers kTimers{3s, 12s};
 constexpr Duration kSilentAfter = 3s;   // Then an ECU is not taken for a target.
 constexpr Duration kSessionEnds = 10s;  // Then it is forgotten.
 
+wire::Metrics figures() {
+  wire::Metrics metrics;
+  metrics.cpu_count = 4;
+  metrics.ram_total_bytes = 1 << 20;
+  metrics.ram_available_bytes = 1 << 19;
+  return metrics;
+}
+
 }  // namespace
 
 // ---- lives
@@ -40,8 +48,12 @@ void ClaimsWorld::start_cms(Cms& cms) {
   cms.listed.clear();
   cms.written_at.reset();
   if (verbose_) trace("cms " + cms.name + " starts, life " + std::to_string(cms.life));
-  for (Ecu& ecu : ecus_) hello(ecu, cms.number, random_delay(1s));
-  renew(cms);
+  if (scenario_.leases) {
+    start_leases(cms);
+  } else {
+    for (Ecu& ecu : ecus_) hello(ecu, cms.number, random_delay(1s));
+    renew(cms);
+  }
   tick_at(cms, random_delay(100ms));
 }
 
@@ -49,6 +61,9 @@ void ClaimsWorld::crash_cms(Cms& cms) {
   if (cms.core == nullptr) return;
   if (verbose_) trace("cms " + cms.name + " crashes");
   ++cms.life;  // What it has begun is heard by nobody.
+  if (scenario_.leases && prng_.chance(1, 3) && queue_.now() >= cms.away_until)  // In order: it resigns.
+    nas_.write_member(queue_.now(), cms.members->next_record(1, "sim", true, cms.leases->bars()));
+  cms.leases.reset();
   cms.core.reset();
   cms.members.reset();
   cms.paused_until = Instant{};
@@ -128,6 +143,18 @@ void ClaimsWorld::renew(Cms& cms) {
 
 std::vector<core::Candidate> ClaimsWorld::candidates(const Cms& cms) const {
   std::vector<core::Candidate> all;
+  for (const auto& [ecu_mac, session] : cms.guarded) {
+    const Instant now = local(cms);
+    core::Candidate candidate;
+    candidate.session = session.id;
+    candidate.live = now - session.heard_at <= kSilentAfter && cms.leases->is_leased(now, session.id);
+    candidate.enforced = session.enforcer != wire::Enforcer::kNone;
+    candidate.takes_restores = true;
+    candidate.freezes = true;
+    candidate.metrics = figures();
+    all.push_back(std::move(candidate));
+  }
+  if (scenario_.leases) return all;
   for (const auto& [ecu_mac, session] : cms.sessions) {
     const auto ecu = std::find_if(ecus_.begin(), ecus_.end(),
                                   [&, mac = ecu_mac](const Ecu& one) { return one.ecu_mac == mac; });
@@ -139,11 +166,7 @@ std::vector<core::Candidate> ClaimsWorld::candidates(const Cms& cms) const {
     candidate.live = silent < kSilentAfter;
     candidate.takes_restores = true;
     candidate.freezes = true;
-    wire::Metrics metrics;
-    metrics.cpu_count = 4;
-    metrics.ram_total_bytes = 1 << 20;
-    metrics.ram_available_bytes = 1 << 19;
-    candidate.metrics = std::move(metrics);
+    candidate.metrics = figures();
     all.push_back(std::move(candidate));
   }
   return all;
@@ -187,8 +210,35 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::ScanLogs& effect) {
   });
 }
 
-// This world has no guarded ECUs.
-void ClaimsWorld::carry_out_one(Cms&, const core::ReadHeads&) { CMS_ASSERT(false); }
+void ClaimsWorld::carry_out_one(Cms& cms, const core::ReadHeads& effect) {
+  read_heads(cms, effect, std::vector<std::optional<ClaimRecord>>{});
+}
+
+void ClaimsWorld::read_heads(Cms& cms, const core::ReadHeads& effect,
+                             std::vector<std::optional<ClaimRecord>> heads) {
+  const auto tell = [this, &cms, effect](const Result<std::vector<std::optional<ClaimRecord>>>& read) {
+    answer(cms, [&](RestoreCore& core, Instant now, core::RestoreEffects& effects) {
+      core.on_heads(now, effect, read, effects);
+    });
+  };
+  if (heads.size() == effect.lineages.size()) {
+    if (plant_ == ClaimsPlant::kLostThawed) {  // As if its present session owned it.
+      for (auto& head : heads) {
+        const auto session = cms.sessions.find(effect.ecu_mac);
+        if (head && session != cms.sessions.end()) head->owner.incarnation = session->second.incarnation;
+      }
+    }
+    return cms_after(cms, Duration::zero(), [tell, heads = std::move(heads)] { tell(heads); });
+  }
+  const Lineage lineage = effect.lineages[heads.size()];
+  read_head(cms, lineage,
+            [this, &cms, effect, tell,
+             heads = std::move(heads)](const Result<std::optional<ClaimRecord>>& head) mutable {
+              if (!head.ok()) return tell(head.error());
+              heads.push_back(*head);
+              read_heads(cms, effect, std::move(heads));
+            });
+}
 
 void ClaimsWorld::carry_out_one(Cms& cms, const core::ReadHead& effect) {
   const Lineage lineage = effect.lineage;
@@ -238,6 +288,9 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::AppendRecord& effect) {
 void ClaimsWorld::carry_out_one(Cms& cms, const core::SendToTarget& effect) {
   const auto session = cms.sessions.find(effect.target.ecu_mac);
   if (session == cms.sessions.end() || !(session->second == effect.target)) return;
+  if (scenario_.leases) {
+    return send(cms, cms.guarded.at(effect.target.ecu_mac).peer, effect.target.incarnation, effect.body);
+  }
   command(cms.number, effect.target, effect.body);
   const auto* go = std::get_if<wire::Go>(&effect.body);
   if (plant_ != ClaimsPlant::kDoneBeforeAnswer || go == nullptr) return;
@@ -251,6 +304,9 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::SendToTarget& effect) {
 
 void ClaimsWorld::carry_out_one(Cms& cms, const core::SendToSource& effect) {
   const auto session = cms.sessions.find(effect.program.ecu_mac);
+  if (scenario_.leases && session != cms.sessions.end()) {
+    return send(cms, cms.guarded.at(effect.program.ecu_mac).peer, session->second.incarnation, effect.body);
+  }
   if (session != cms.sessions.end()) command(cms.number, session->second, effect.body);
 }
 
@@ -273,6 +329,7 @@ void ClaimsWorld::carry_out_one(Cms&, const core::AskTargets&) {}
 
 // As CmsCore does it: whoever still sends under the former owner is told that it has moved on.
 void ClaimsWorld::carry_out_one(Cms& cms, const core::OwnerChanged& effect) {
+  if (scenario_.leases) return tell_fenced(cms, effect.from.program, effect.lineage, effect.to.owner_epoch);
   const auto session = cms.sessions.find(effect.from.program.ecu_mac);
   if (session == cms.sessions.end() || session->second.incarnation != effect.from.incarnation) return;
   for (Copy& copy : ledger_.copies()) {

@@ -19,7 +19,8 @@ constexpr char kBytes[64] = {};  // Of every blob.
 // ---- sessions
 
 void ClaimsWorld::boot(Ecu& ecu) {
-  ecu.session = SessionId{ecu.ecu_mac, ecu.session.incarnation + 1};
+  ++ecu.boots;
+  ecu.session = SessionId{ecu.ecu_mac, scenario_.leases ? 0 : ecu.session.incarnation + 1};
   ecu.state = Ecu::State::kUp;
   ecu.lost = false;
   ecu.target = std::make_unique<broker::RestoreTarget>(broker::RestoreTargetConfig{});
@@ -27,6 +28,7 @@ void ClaimsWorld::boot(Ecu& ecu) {
   ecu.last_seq = 0;
   ecu.wakes_at = kNever;
   if (verbose_) trace("ecu " + to_string(ecu.session) + " boots");
+  if (scenario_.leases) return boot_guarded(ecu);
   for (std::size_t cms = 0; cms < cms_.size(); ++cms) hello(ecu, cms, random_delay(1s));
   beat(ecu);
 }
@@ -36,13 +38,18 @@ void ClaimsWorld::power_off(Ecu& ecu) {
   if (verbose_) trace("ecu " + to_string(ecu.session) + " is off");
   ecu.state = Ecu::State::kDown;
   ecu.down_at = queue_.now();
+  if (ecu.guarded) {
+    for (const auto& [program_id, program] : ecu.guarded->programs.all())
+      ecu.guarded->gone.push_back(wire::OwnedProgram{program_id, program.lineage, program.owner_epoch, {}});
+    kill_broker(ecu);
+  }
   ecu.target.reset();
   ecu.frozen.reset();
   ecu.restores.clear();
   ecu.goes.clear();
   ecu.prepared_claims.clear();
   for (Copy& copy : ledger_.copies()) {
-    if (copy.session == ecu.session) copy.running = false;
+    if (is_of(ecu, copy)) copy.running = false;
   }
 }
 
@@ -87,7 +94,7 @@ void ClaimsWorld::command(std::size_t cms, const SessionId& target, const wire::
 
 void ClaimsWorld::obey(Ecu& ecu, std::size_t cms, const wire::ControlBody& body) {
   const auto number = static_cast<broker::CmsIndex>(cms);
-  const Instant now = queue_.now();
+  const Instant now = local(ecu);
   if (const auto* prepare = std::get_if<wire::Prepare>(&body)) {
     step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
       target.on_prepare(now, number, *prepare, effects);
@@ -104,6 +111,7 @@ void ClaimsWorld::obey(Ecu& ecu, std::size_t cms, const wire::ControlBody& body)
       ledger_.on_go_obeyed(ecu.session, *go, nas_.record(go->claim.lineage, go->act_slot),
                            nas_.record(go->claim.lineage, go->act_slot + 1));
       ecu.goes[run->id] = *go;
+      if (ecu.guarded) ecu.guarded->goes.insert(run->id);
     }
     if (plant_ == ClaimsPlant::kQueuedGoExecuted && refused) obey_queued_go(ecu, *go);
     carry_out(ecu, effects);
@@ -134,6 +142,7 @@ void ClaimsWorld::obey_queued_go(Ecu& ecu, const wire::Go& go) {
 }
 
 void ClaimsWorld::report(Ecu& ecu, const broker::SendReport& effect) {
+  if (ecu.guarded) return say(ecu, effect.cms, effect.report);
   Cms& cms = cms_[effect.cms];
   const int count = percent(scenario_.repeat_percent) ? 2 : 1;
   for (int i = 0; i < count; ++i) {
@@ -167,11 +176,10 @@ void ClaimsWorld::carry_out(Ecu& ecu, broker::RestoreEffects& effects) {
   const Instant wakes_at = ecu.target->next_deadline();
   if (wakes_at >= ecu.wakes_at) return;
   ecu.wakes_at = wakes_at;
-  queue_.at(wakes_at, [this, &ecu, session = ecu.session] {
-    if (!lives(session)) return;
+  to_broker_at(ecu, wakes_at, [this, &ecu] {
     ecu.wakes_at = kNever;
     step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& todo) {
-      target.on_time(queue_.now(), todo);
+      target.on_time(local(ecu), todo);
     });
   });
 }
@@ -181,44 +189,43 @@ void ClaimsWorld::serve(Ecu& ecu, const broker::BulkLink& link, const wire::Fetc
   if (percent(scenario_.drop_percent)) return;
   Cms& cms = cms_[link.cms];
   cms_after(cms, random_delay(scenario_.net_delay_max) + store_delay(),
-            [this, &ecu, link, fetch, session = ecu.session] {
+            [this, &ecu, link, fetch, life = life_of(ecu)] {
               const StoredBlob* blob = nas_.find(fetch.checkpoint);
               const std::size_t size_bytes = blob == nullptr ? 0 : blob->name.size_bytes;
-              queue_.after(random_delay(scenario_.net_delay_max), [this, &ecu, link, fetch, session,
-                                                                   size_bytes, found = blob != nullptr] {
-                if (!lives(session)) return;
-                step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
-                  if (!found) {
-                    return target.on_bulk(
-                        queue_.now(), link,
-                        wire::TransferError{fetch.transfer_id, Code::kNotFound, "it has gone"}, {}, effects);
-                  }
-                  wire::Chunk chunk;
-                  chunk.transfer_id = fetch.transfer_id;
-                  chunk.size_bytes = static_cast<std::uint32_t>(size_bytes);
-                  chunk.digest = digest_of(kBytes, size_bytes);
-                  chunk.version = fetch.checkpoint.version;
-                  chunk.blob_size_bytes = size_bytes;
-                  chunk.chunk_size_bytes = wire::kChunkSizeBytes;
-                  chunk.last = true;
-                  chunk.blob_digest = blob_digest_of({chunk.digest});
-                  target.on_bulk(queue_.now(), link, chunk, broker::ChunkView{kBytes, size_bytes, nullptr},
-                                 effects);
-                });
-              });
+              to_broker(ecu, life, random_delay(scenario_.net_delay_max),
+                        [this, &ecu, link, fetch, size_bytes, found = blob != nullptr] {
+                          step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
+                            if (!found) {
+                              return target.on_bulk(
+                                  local(ecu), link,
+                                  wire::TransferError{fetch.transfer_id, Code::kNotFound, "it has gone"}, {},
+                                  effects);
+                            }
+                            wire::Chunk chunk;
+                            chunk.transfer_id = fetch.transfer_id;
+                            chunk.size_bytes = static_cast<std::uint32_t>(size_bytes);
+                            chunk.digest = digest_of(kBytes, size_bytes);
+                            chunk.version = fetch.checkpoint.version;
+                            chunk.blob_size_bytes = size_bytes;
+                            chunk.chunk_size_bytes = wire::kChunkSizeBytes;
+                            chunk.last = true;
+                            chunk.blob_digest = blob_digest_of({chunk.digest});
+                            target.on_bulk(local(ecu), link, chunk,
+                                           broker::ChunkView{kBytes, size_bytes, nullptr}, effects);
+                          });
+                        });
             });
 }
 
 void ClaimsWorld::prepare_program(Ecu& ecu, broker::RestoreId id) {
   const bool fails = percent(scenario_.refuse_percent);
-  queue_.after(random_delay(scenario_.ecu_delay_max), [this, &ecu, id, fails, session = ecu.session] {
-    if (!lives(session)) return;
+  to_broker(ecu, life_of(ecu), random_delay(scenario_.ecu_delay_max), [this, &ecu, id, fails] {
     if (!fails) {
       const auto info = ecu.restores.find(id);
       if (info != ecu.restores.end()) ecu.prepared_claims[info->second.claim.uid] = info->second;
     }
     step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
-      target.on_prepared(queue_.now(), id, fails ? make_error(Code::kIo, "cannot be restored") : ok_status(),
+      target.on_prepared(local(ecu), id, fails ? make_error(Code::kIo, "cannot be restored") : ok_status(),
                          effects);
     });
   });
@@ -228,39 +235,45 @@ void ClaimsWorld::prepare_program(Ecu& ecu, broker::RestoreId id) {
 void ClaimsWorld::run_program(Ecu& ecu, broker::RestoreId id) {
   const bool fails = percent(scenario_.refuse_percent);
   const wire::Go go = ecu.goes.at(id);
-  const std::uint64_t state = ecu.restores.at(id).notification.taken_at_us;
-  queue_.after(random_delay(scenario_.ecu_delay_max), [this, &ecu, id, fails, go, state,
-                                                       session = ecu.session] {
-    if (!lives(session)) return;
-    Result<ProgramId> program_id = make_error(Code::kIo, "does not run");
-    if (!fails) {
-      program_id = ecu.next_program++;
-      if (verbose_) {
-        trace("ecu " + to_string(session) + " runs " + std::to_string(*program_id) + " for the ACT in slot " +
-              std::to_string(go.act_slot) + ", from state " + std::to_string(state));
-      }
-      const wire::ClaimRecord* act = nas_.record(go.claim.lineage, go.act_slot);
-      if (act != nullptr && act->uid == go.act_uid) ledger_.check_restored(*act, state);
-      publish_by_and_by(ledger_.start_restored(session, *program_id, go, state));
-    }
-    queue_.after(random_delay(scenario_.ecu_delay_max / 4), [this, &ecu, id, program_id, session] {
-      if (!lives(session)) return;
-      step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
-        target.on_running(queue_.now(), id, program_id, effects);
-      });
-    });
-  });
+  const broker::RestoreInfo info = ecu.restores.at(id);
+  const std::uint64_t state = info.notification.taken_at_us;
+  in_rtcr(ecu, ecu.boots, random_delay(scenario_.ecu_delay_max),
+          [this, &ecu, id, fails, go, info, state, life = life_of(ecu), session = ecu.session] {
+            Result<ProgramId> program_id = make_error(Code::kIo, "does not run");
+            if (!fails) {
+              program_id = ecu.next_program++;
+              if (verbose_) {
+                trace("ecu " + to_string(session) + " runs " + std::to_string(*program_id) +
+                      " for the ACT in slot " + std::to_string(go.act_slot) + ", from state " +
+                      std::to_string(state));
+              }
+              const wire::ClaimRecord* act = nas_.record(go.claim.lineage, go.act_slot);
+              if (act != nullptr && act->uid == go.act_uid) ledger_.check_restored(*act, state);
+              Copy& copy =
+                  ledger_.start_restored(session, *program_id, go, state, is_held(ecu, go.on_isolation));
+              copy.boot = ecu.boots;
+              if (ecu.guarded) begin_guarded_copy(ecu, copy, go, info, life);
+              publish_by_and_by(copy);
+            }
+            to_broker(ecu, life, random_delay(scenario_.ecu_delay_max / 4), [this, &ecu, id, program_id] {
+              step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
+                target.on_running(local(ecu), id, program_id, effects);
+                if (ecu.guarded) note_restored(ecu, id, program_id);
+              });
+            });
+          });
 }
 
 void ClaimsWorld::stop_copy(Ecu& ecu, ProgramId program_id) {
   for (Copy& copy : ledger_.copies()) {
-    if (copy.session == ecu.session && copy.program_id == program_id) copy.running = false;
+    if (is_of(ecu, copy) && copy.program_id == program_id) copy.running = false;
   }
   ecu.frozen->on_program_ended(program_id);
 }
 
 // Its publisher is told FENCED, and the program stopped.
 void ClaimsWorld::fence(Copy& copy) {
+  if (scenario_.leases) return;  // Its CMS tells its session.
   queue_.after(random_delay(scenario_.net_delay_max), [this, &copy] {
     if (!copy.running) return;
     copy.running = false;
@@ -275,14 +288,15 @@ void ClaimsWorld::fence(Copy& copy) {
 
 void ClaimsWorld::publish_by_and_by(Copy& copy) {
   queue_.after(random_delay(2 * scenario_.publish_every), [this, &copy] {
-    if (!copy.running || !lives(copy.session)) return;
-    if (!copy.frozen) publish(copy);
+    if (!copy.running) return;
+    if (copy.executes()) publish(copy);
     publish_by_and_by(copy);
   });
 }
 
 void ClaimsWorld::publish(Copy& copy) {
   Ecu& ecu = ecu_of(copy.session.ecu_mac);
+  if (ecu.guarded && !may_publish(ecu, copy)) return;
   copy.last_seq = ++ecu.last_seq;
   StoredBlob blob;
   blob.session = copy.session;
@@ -298,6 +312,7 @@ void ClaimsWorld::publish(Copy& copy) {
   blob.notification.chunk_size_bytes = wire::kChunkSizeBytes;
   blob.notification.taken_at_us = ++copy.state;
   blob.notification.real_time.deadline_us = prng_.below(3) * 1000;
+  blob.notification.policies = copy.policies;
   offer(copy, blob);
 }
 
@@ -313,8 +328,8 @@ void ClaimsWorld::offer(Copy& copy, const StoredBlob& blob) {
     publication.blob.name.uid = prng_.next() | 1;
     if (percent(scenario_.drop_percent)) continue;
     // It is pulled while its publisher lives.
-    cms_after(cms, random_delay(scenario_.net_delay_max), [this, &cms, publication] {
-      if (lives(publication.copy->session)) store(cms, publication);
+    cms_after(cms, random_delay(scenario_.net_delay_max), [this, &cms, publication]() mutable {
+      if (can_pull(cms, publication)) store(cms, publication);
     });
   }
   if (copy.frozen) offer_again(copy, blob);

@@ -52,7 +52,7 @@ void ClaimsWorld::ask_for_drain(Cms& cms) {
 
 Copy* ClaimsWorld::copy_of(const Ecu& ecu, ProgramId program_id) {
   for (Copy& copy : ledger_.copies()) {
-    if (copy.running && copy.session == ecu.session && copy.program_id == program_id) return &copy;
+    if (copy.running && is_of(ecu, copy) && copy.program_id == program_id) return &copy;
   }
   return nullptr;
 }
@@ -119,6 +119,7 @@ void ClaimsWorld::freeze_program(Ecu& ecu, const broker::FreezeProgram& effect) 
 }
 
 void ClaimsWorld::report_frozen(Ecu& ecu, broker::CmsIndex number, const wire::FreezeReport& told) {
+  if (ecu.guarded) return say(ecu, number, told);
   Cms& cms = cms_[number];
   const int count = percent(scenario_.repeat_percent) ? 2 : 1;
   for (int i = 0; i < count; ++i) {

@@ -249,7 +249,8 @@ void ClaimsWorld::ask_word(Cms& cms, Publication publication) {
       const core::Stamp stamp{cms.me, ++last_uid_, 1};
       const ClaimRecord first =
           core::genesis(stamp, name.lineage, publication.blob.session, name.checkpoint.program.program_id,
-                        wire::OnIsolation::kKeep, wire::OnLoss::kAsk);
+                        publication.blob.notification.policies.on_isolation,
+                        publication.blob.notification.policies.on_loss);
       if (nas_.link(first)) {
         return cms_after(cms, store_delay(), [this, &cms, first, again] {
           if (nas_.sync(first)) note_head(cms, first);
@@ -272,7 +273,7 @@ void ClaimsWorld::ask_word(Cms& cms, Publication publication) {
 
 void ClaimsWorld::judge(Cms& cms, const Publication& publication, const std::optional<ClaimRecord>& head) {
   const StoredWord word = core::stored_word(&*head, publication.blob.name);
-  cms_after(cms, store_delay(), [this, &cms, publication, word] {
+  cms_after(cms, store_delay(), [this, &cms, publication, word, head] {
     const BlobName& name = publication.blob.name;
     switch (word) {
       case StoredWord::kWait: {
@@ -284,6 +285,8 @@ void ClaimsWorld::judge(Cms& cms, const Publication& publication, const std::opt
       case StoredWord::kFenced:
         if (verbose_) trace("cms " + cms.name + " fences " + to_string(name.checkpoint));
         nas_.remove(name);
+        if (scenario_.leases)
+          tell_fenced(cms, name.checkpoint.program, name.lineage, head->owner.owner_epoch);
         return fence(*publication.copy);
       case StoredWord::kSay: break;
     }

@@ -42,7 +42,7 @@ struct Totals {
 
 // What is to be run of each seed.
 struct Choice {
-  bool claims = false;  // The world of claims; else that of checkpoints.
+  enum class Kind { kCheckpoints, kClaims, kLeases } kind = Kind::kCheckpoints;
   Plant plant = Plant::kNone;
   ClaimsPlant claims_plant = ClaimsPlant::kNone;
   bool verbose = false;
@@ -70,8 +70,10 @@ bool run_world(std::uint64_t seed, AnyWorld& world, Totals& totals) {
 
 bool run_seed(std::uint64_t seed, const Choice& choice, Totals& totals) {
   current_seed = seed;
-  if (choice.claims) {
-    ClaimsWorld world(seed, choice.claims_plant, choice.verbose);
+  if (choice.kind != Choice::Kind::kCheckpoints) {
+    const bool leases = choice.kind == Choice::Kind::kLeases;
+    ClaimsWorld world(seed, leases ? make_leases_scenario(seed) : make_claims_scenario(seed),
+                      choice.claims_plant, choice.verbose);
     return run_world(seed, world, totals);
   }
   World world(seed, choice.plant, choice.verbose);
@@ -121,9 +123,11 @@ int run(int argc, char** argv) {
   CLI::Option* seed_option = app.add_option("--seed", one_seed, "Run this one seed");
   app.add_option("--seeds", count, "How many seeds to run")->excludes(seed_option);
   app.add_option("--start", start, "The first of them")->excludes(seed_option);
-  app.add_option("--world", world,
-                 "What is simulated: checkpoints on their way to the store, or claims and restores")
-      ->check(CLI::IsMember({"checkpoints", "claims"}));
+  app.add_option(
+         "--world", world,
+         "What is simulated: checkpoints on their way to the store, claims and restores, or these with "
+         "guarded ECUs and their run leases")
+      ->check(CLI::IsMember({"checkpoints", "claims", "leases"}));
   app.add_option("--plant", plant_name, "Plant this bug; it must be found");
   app.add_option("--regressions", regressions, "A file of seeds to run first")->excludes(seed_option);
   app.add_flag("--verbose", choice.verbose, "Print what happens (one seed)")->needs(seed_option);
@@ -133,19 +137,21 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  choice.claims = world == "claims";
+  const bool checkpoints = world == "checkpoints";
+  if (!checkpoints) choice.kind = world == "claims" ? Choice::Kind::kClaims : Choice::Kind::kLeases;
+  const auto& infos = choice.kind == Choice::Kind::kLeases ? leases_plants() : claims_plants();
   if (list_plants) {
-    if (choice.claims) {
-      print_plants(claims_plants());
-    } else {
+    if (checkpoints) {
       print_plants(plants());
+    } else {
+      print_plants(infos);
     }
     return 0;
   }
   if (!plant_name.empty()) {
-    choice.plant = choice.claims ? Plant::kNone : parse_plant(plant_name).value_or(Plant::kNone);
+    choice.plant = checkpoints ? parse_plant(plant_name).value_or(Plant::kNone) : Plant::kNone;
     choice.claims_plant =
-        choice.claims ? parse_claims_plant(plant_name).value_or(ClaimsPlant::kNone) : ClaimsPlant::kNone;
+        checkpoints ? ClaimsPlant::kNone : parse_claims_plant(infos, plant_name).value_or(ClaimsPlant::kNone);
     if (!choice.planted()) {
       std::fprintf(stderr,
                    "cms_sim: no plant '%s' in the world of %s; --list-plants prints those there are\n",
