@@ -42,7 +42,7 @@ Result<EcuLogWorker::Head> head_of(const Result<storage::LogRecord>& read) {
   return EcuLogWorker::Head(std::move(*record));
 }
 
-Result<EcuLogWorker::Appended> end_of(const Result<storage::Appended>& appended) {
+Result<EcuLogWorker::Appended> append_end(const Result<storage::Appended>& appended) {
   if (!appended.ok()) return appended.error();
   using End = storage::Appended::End;
   using AppendEnd = core::Leases::AppendEnd;
@@ -126,14 +126,15 @@ void EcuLogWorker::append(const EcuRecord& record, Then<Appended> then) {
   post<Appended>(
       *lane_of(record.ecu_mac).worker,
       [this, record] {
-        return end_of(claims_.append(storage::log_of(record.ecu_mac), record.slot, text_of(record)));
+        return append_end(claims_.append(storage::log_of(record.ecu_mac), record.slot, text_of(record)));
       },
       std::move(then));
 }
 
 void EcuLogWorker::settle(EcuMac ecu_mac, std::uint64_t attempt, Then<Appended> then) {
   post<Appended>(
-      *lane_of(ecu_mac).worker, [this, attempt] { return end_of(claims_.settle(attempt)); }, std::move(then));
+      *lane_of(ecu_mac).worker, [this, attempt] { return append_end(claims_.settle(attempt)); },
+      std::move(then));
 }
 
 // Of Hellos whose answer was that the slot's owner is not known: nobody waits for these, but they are to end.
