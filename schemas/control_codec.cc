@@ -67,7 +67,7 @@ Body write(Builder& builder, const HelloAnswer& answer) {
 
 Body write(Builder& builder, const Heartbeat& heartbeat) {
   return {fb::ControlBody::Heartbeat, fb::CreateHeartbeat(builder, heartbeat.number, heartbeat.last_seq,
-                                                          heartbeat.waiting, heartbeat.ended)
+                                                          heartbeat.waiting, heartbeat.programs_changed)
                                           .Union()};
 }
 
@@ -153,7 +153,7 @@ Body write(Builder& builder, const Prepare& prepare) {
   return {fb::ControlBody::Prepare,
           fb::CreatePrepare(builder, &lineage, prepare.claim.slot, prepare.claim.uid,
                             prepare.session.ecu_mac.bits, prepare.session.incarnation, notification,
-                            prepare.bulk_port)
+                            prepare.bulk_port, prepare.restarts.has_value(), prepare.restarts.value_or(0))
               .Union()};
 }
 
@@ -274,7 +274,7 @@ Result<ControlBody> read(const fb::HelloAnswer& table) {
 }
 
 Result<ControlBody> read(const fb::Heartbeat& table) {
-  return ControlBody(Heartbeat{table.number(), table.last_seq(), table.waiting(), table.ended()});
+  return ControlBody(Heartbeat{table.number(), table.last_seq(), table.waiting(), table.programs_changed()});
 }
 
 Result<ControlBody> read(const fb::HeartbeatAnswer& table) {
@@ -372,7 +372,8 @@ Result<ControlBody> read(const fb::Prepare& table) {
   auto notification = internal::read_notification(*table.notification());
   if (!notification) return std::move(notification).error();
   return ControlBody(Prepare{claim_of(table), SessionId{EcuMac{table.ecu_mac()}, table.incarnation()},
-                             std::move(notification).value(), table.bulk_port()});
+                             std::move(notification).value(), table.bulk_port(),
+                             table.restarts() ? std::optional(table.program_id()) : std::nullopt});
 }
 
 Result<ControlBody> read(const fb::Go& table) {

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -153,7 +154,8 @@ struct Heartbeat {
   std::uint64_t number = 0;
   Seq last_seq = 0;
   std::uint32_t waiting = 0;
-  std::uint64_t ended = 0;  // Of a guarded session: programs of it that have ended by themselves so far.
+  // Of a guarded session: rises when what Programs has told is no longer so.
+  std::uint64_t programs_changed = 0;
 };
 struct HeartbeatAnswer {
   std::uint64_t number = 0;
@@ -223,6 +225,7 @@ struct Prepare {
   SessionId session{};  // That published the checkpoint.
   Notification notification{};
   std::uint16_t bulk_port = 0;
+  std::optional<ProgramId> restarts{};  // The receiver's own program, that its RTCR has asked for.
 };
 struct Go {
   ClaimRef claim{};

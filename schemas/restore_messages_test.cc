@@ -243,7 +243,7 @@ TEST(RestoreMessagesTest, AbsentFieldsOfRunLeasesMeanThatThereIsNone) {
   EXPECT_EQ(answer.lease_ms, 0U);
   const auto beat = std::get<Heartbeat>(
       body_of(fb::ControlBody::Heartbeat, [](Builder& b) { return fb::CreateHeartbeat(b, 1); }));
-  EXPECT_EQ(beat.ended, 0U);
+  EXPECT_EQ(beat.programs_changed, 0U);
   const auto beaten = std::get<HeartbeatAnswer>(
       body_of(fb::ControlBody::HeartbeatAnswer, [](Builder& b) { return fb::CreateHeartbeatAnswer(b, 1); }));
   EXPECT_FALSE(beaten.leased);

@@ -71,8 +71,8 @@ inline auto fields(const Go& m) {
 }
 inline auto fields(const Discard& m) { return fields(m.claim); }
 inline auto fields(const Prepare& m) {
-  const auto& [claim, session, notification, port] = m;
-  return std::tuple_cat(fields(claim), std::tie(session, port), fields(notification));
+  const auto& [claim, session, notification, port, restarts] = m;
+  return std::tuple_cat(fields(claim), std::tie(session, port, restarts), fields(notification));
 }
 inline auto fields(const RestoreReport& m) {
   const auto& [claim, act_uid, state, received, program_id, code, context] = m;
@@ -256,6 +256,7 @@ inline std::vector<ControlMessage> control_messages() {
       MetricsAsk{31},
       Metrics{31, 32, 4, 333, 8 << 20, 5 << 20, "aarch64", "linux", {{"criu", 3}, {"raw", 1}}, {"gpu"}, true},
       Prepare{claim, kSession, full_notification(), 7403},
+      Prepare{claim, kSession, full_notification(), 7403, ProgramId{9}},
       Go{claim, 3, 103, OnIsolation::kStop},
       Discard{claim},
       RestoreReport{claim, 103, RestoreState::kRefused, 4096, 8, Code::kNoSpace, "no room"},

@@ -194,7 +194,8 @@ void EcuCore::send_hello(Instant now, CmsIndex cms, Effects& effects) {
   hello.advertise_host = config_.advertise_host;
   hello.software = config_.software;
   hello.last_seq = last_seq_;
-  if (target_) hello.features = wire::kEcuFeatureMetrics | wire::kEcuFeatureRestores;
+  if (target_ && !config_.only_restarts)
+    hello.features = wire::kEcuFeatureMetrics | wire::kEcuFeatureRestores;
   if (config_.freezes) hello.features |= wire::kEcuFeatureFreezes;
   effects.push_back(SendControl{cms, wire::ControlMessage{incarnation_, std::move(hello)}});
 }
@@ -413,9 +414,9 @@ void EcuCore::send_heartbeat(Instant now, CmsIndex cms, Effects& effects) {
   Cms& state = cms_[cms];
   state.next_heartbeat_at = now + kHeartbeatInterval;
   ++state.heartbeat_number;
-  effects.push_back(
-      SendControl{cms, wire::ControlMessage{incarnation_, wire::Heartbeat{state.heartbeat_number, last_seq_,
-                                                                          waiting_for(cms), ended_count_}}});
+  effects.push_back(SendControl{
+      cms, wire::ControlMessage{incarnation_, wire::Heartbeat{state.heartbeat_number, last_seq_,
+                                                              waiting_for(cms), programs_changed_count_}}});
   if (config_.guarded) lease_.on_sent(now, cms, state.heartbeat_number);
   tell_frozen(cms, effects);
 }

@@ -51,6 +51,8 @@ inline constexpr Duration kGuardedRefusedPause = std::chrono::milliseconds(2500)
 inline constexpr Duration kSessionPauseMin = std::chrono::seconds(1);
 inline constexpr Duration kSessionPauseMax = std::chrono::seconds(60);
 inline constexpr Duration kLeaseLivedMin = std::chrono::seconds(60);
+// What ran before the session did is stopped, and must stand still after as long as a lease lasts (T_fence).
+inline constexpr Duration kFirstStopsMax = std::chrono::seconds(5);
 // A connection that is not answered is made anew at most this often; ZeroMQ itself dials oftener.
 inline constexpr Duration kReconnectInterval = std::chrono::seconds(10);
 inline constexpr Duration kWithdrawRetry = std::chrono::seconds(1);
@@ -75,9 +77,10 @@ struct EcuCoreConfig {
   std::string software{};
   std::size_t cms_count = 1;  // 1..kCmsCountMax
   std::uint64_t memory_budget_bytes = 0;
-  // Given: it tells its metrics and takes programs.
+  // Given: it tells its metrics and takes programs;
   std::optional<RestoreTargetConfig> target{};
-  bool freezes = false;  // The RTCR can freeze programs: they can be moved from here.
+  bool only_restarts = false;  //   or takes none but its own, which its RTCR has asked for.
+  bool freezes = false;        // The RTCR can freeze programs: they can be moved from here.
 };
 
 // What the publisher is told of one of its checkpoints.
@@ -168,7 +171,8 @@ class EcuCore {
   Status withdraw(Instant now, std::uint64_t request_id, ProgramId program_id, Effects& effects);
   void cancel_withdraw(std::uint64_t request_id);
   // Asks one CMS after the other to move the program (to `to`, if given) until one answers; ends with a
-  // MigrationAnswered with this id. kLimit: too many open.
+  // MigrationAnswered with this id. kLimit: too many open. To this ECU, of a guarded session: to restore its own
+  // program here, that does not run any more; kPermission: it does.
   Status request_migration(Instant now, std::uint64_t request_id, ProgramId program_id,
                            const std::optional<EcuMac>& to, Effects& effects);
   void cancel_migration(std::uint64_t request_id);
@@ -187,7 +191,9 @@ class EcuCore {
   // ---- of a source; see FrozenPrograms
   void on_frozen(FreezeId id, const Result<Seq>& last_seq, Effects& effects);
   // ---- of a guarded session; see GuardedPrograms. Without one these do nothing.
-  // All programs that the RTCR runs have been published, or were restored here.
+  // All programs that the RTCR runs have been published, or were restored here. What is published before that ran
+  // before the session did, and may run elsewhere by now: with on_isolation = stop it is stopped until a CMS thaws it.
+  // What is published afterwards has been started by the RTCR, and stops only for want of a lease.
   void programs_told(Effects& effects);
   // The program has ended by itself. What is held of it stays held.
   void program_ended(Instant now, ProgramId program_id, Effects& effects);
@@ -286,6 +292,8 @@ class EcuCore {
   bool may_run_more() const { return !config_.guarded || (lease_.lives() && !ending_); }
   bool take_guarded(Instant now, const wire::Notification& notification, Effects& effects);
   void stop_unless_leased(Instant now, ProgramId program_id, Effects& effects);
+  void stop_one(Instant enforce_at, ProgramId program_id, Effects& effects);
+  void tell_programs_changed(Instant now, Effects& effects);
   bool stands_still() const;
   bool any_to_stop() const;
   void note_restored(Instant now, RestoreId id, Effects& effects);
@@ -303,6 +311,8 @@ class EcuCore {
   bool fence_guarded(const wire::Receipt& receipt, Effects& effects);
   void fence(ProgramId program_id, Life& life, const std::string& reason, Effects& effects);
   void on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects);
+  bool stands_still_here(ProgramId program_id) const;
+  void replace_still(Lineage lineage, Effects& effects);
   void pass_on(RestoreEffects& restore_effects, Effects& effects);
   void on_move_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects);
   void pass_on(const FreezeEffects& freeze_effects, Effects& effects);
@@ -368,7 +378,8 @@ class EcuCore {
   std::map<CmsIndex, wire::AskPrograms>
       pending_asks_{};  // Until the RTCR has told its programs; the newest of each.
   bool programs_told_ = false;
-  std::uint64_t ended_count_ = 0;
+  bool asked_ = false;  // Some CMS was told the programs in this session.
+  std::uint64_t programs_changed_count_ = 0;
   bool ending_ = false;  // prepare_stop() was called.
   std::optional<RestoreTarget> target_{};
   Instant next_beat_at_ = kNever;

@@ -167,6 +167,45 @@ TEST_F(EcuCoreLeaseTest, WhatGoMadeRunTooLateIsStoppedAtOnceAlsoWithinTheNextLea
   }
 }
 
+// Its session was LOST, and it is restored here of all places.
+TEST_F(EcuCoreLeaseTest, WhatStandsStillGivesWayToItsOwnRestoreHere) {
+  make_leased();
+  const RestoreId first = make_prepared(2);
+  say(0, go());
+  running(first, 30);
+  publish_policy(OnIsolation::kStop, 30, Lineage{1, 2}, 4);
+  expire();
+  begin_next();
+  say(0, prepare(6));
+  ASSERT_EQ(control<wire::RestoreReport>(0).at(0).state, wire::RestoreState::kRefused) << "it may run here";
+  stopped(30);
+  const RestoreId second = make_prepared(8);
+  ASSERT_NE(second, 0U);
+  EXPECT_TRUE(told().empty()) << "it may yet be thawed";
+  say(0, wire::Go{prepare(8).claim, 9, 90, OnIsolation::kStop});
+  ASSERT_GE(effects_.size(), 2U);
+  EXPECT_EQ(told(), Lines{"FENCED 1!"});
+  EXPECT_TRUE(std::holds_alternative<RunProgram>(effects_[1])) << "after the other has been given up";
+  running(second, 31);
+  EXPECT_EQ(programs(), std::vector<std::string>{"31 running"});
+  thaw(10);
+  EXPECT_TRUE(resumes().empty());
+}
+
+TEST_F(EcuCoreLeaseTest, WhatGaveWayToARestoreThatCameToNothingIsThawedAllTheSame) {
+  make_leased();
+  const RestoreId first = make_prepared(2);
+  say(0, go());
+  running(first, 30);
+  expire();
+  begin_next();
+  stopped(30);
+  ASSERT_NE(make_prepared(6), 0U);
+  say(0, wire::Discard{prepare(6).claim});
+  say(0, wire::Thaw{wire::ClaimRef{Lineage{1, 2}, 7, 70}, 30, OnIsolation::kStop});
+  EXPECT_EQ(resumes(), Ids{30});
+}
+
 TEST_F(EcuCoreLeaseTest, WhatWasRestoredGoesByThePolicyOfGo) {
   make_leased();
   const RestoreId id = make_prepared();
@@ -177,10 +216,42 @@ TEST_F(EcuCoreLeaseTest, WhatWasRestoredGoesByThePolicyOfGo) {
   EXPECT_EQ(stops(), Ids{30});
 }
 
+// ---- its own programs, that it asks for
+
+TEST_F(EcuCoreLeaseTest, WhoOnlyRestartsItsOwnIsNoTargetForOthers) {
+  make_leased(1, true);
+  say(0, prepare(2));
+  EXPECT_TRUE(effects_.empty());
+  wire::Prepare own = prepare(4);
+  own.restarts = ProgramId{9};
+  say(0, own);
+  ASSERT_EQ(all<ReceiveBlob>().size(), 1U);
+  EXPECT_EQ(all<ReceiveBlob>()[0].info.restarts, std::optional<ProgramId>(9));
+  make_guarded(1, true);
+  EXPECT_EQ(control<wire::Hello>(0).at(0).features & wire::kEcuFeatureRestores, 0U);
+}
+
+TEST_F(EcuCoreLeaseTest, WhatRunsHereIsNotAskedFor) {
+  make_leased();
+  publish_policy(OnIsolation::kKeep);
+  const auto ask = [this](const std::optional<EcuMac>& to) {
+    Status asked = ok_status();
+    call([&](Effects& effects) { asked = core_->request_migration(now_, 1, kProgram, to, effects); });
+    return asked.code();
+  };
+  EXPECT_EQ(ask(kMac), Code::kPermission);
+  EXPECT_TRUE(effects_.empty());
+  EXPECT_EQ(ask(EcuMac{0x020000000009}), Code::kOk);
+  call([&](Effects& effects) { core_->program_ended(now_, kProgram, effects); });
+  EXPECT_EQ(ask(kMac), Code::kOk);
+  ASSERT_EQ(control<wire::Migrate>(0).size(), 1U);
+  EXPECT_EQ(control<wire::Migrate>(0)[0].to_ecu_mac, kMac);
+}
+
 // ---- the programs
 
 TEST_F(EcuCoreLeaseTest, ProgramsAreToldWhenTheRtcrHasToldAll) {
-  make_leased(2);
+  make_leased_untold(2);
   say(0, wire::AskPrograms{1, 0});
   say(0, wire::AskPrograms{2, 0});
   say(1, wire::AskPrograms{9, 0});
@@ -215,7 +286,7 @@ TEST_F(EcuCoreLeaseTest, ProgramsAreNotToldWhileItIsOpenWhetherOneRuns) {
 }
 
 TEST_F(EcuCoreLeaseTest, AQuestionOfAFormerSessionIsNotAnswered) {
-  make_leased();
+  make_leased_untold();
   say(0, wire::AskPrograms{1, 0});
   expire();
   begin_next();
@@ -255,11 +326,11 @@ TEST_F(EcuCoreLeaseTest, WhatHasEndedByItselfLeavesAndHeartbeatsTellAtOnce) {
   say(0, go(OnIsolation::kKeep));
   running(id, 30);
   call([&](Effects& effects) { core_->program_ended(now_, 7, effects); });
-  for (const CmsIndex cms : {0U, 1U}) EXPECT_EQ(control<wire::Heartbeat>(cms).at(0).ended, 1U);
+  for (const CmsIndex cms : {0U, 1U}) EXPECT_EQ(control<wire::Heartbeat>(cms).at(0).programs_changed, 1U);
   call([&](Effects& effects) { core_->program_ended(now_, 7, effects); });
   EXPECT_TRUE(effects_.empty()) << "it is told once";
   call([&](Effects& effects) { core_->program_ended(now_, 30, effects); });
-  EXPECT_EQ(control<wire::Heartbeat>(0).at(0).ended, 2U);
+  EXPECT_EQ(control<wire::Heartbeat>(0).at(0).programs_changed, 2U);
   EXPECT_EQ(alive_, 2) << "its checkpoint may be the newest";
   EXPECT_EQ(programs(), Lines{"8 running"});
   say(0, wire::Freeze{at(2), kProgram});

@@ -54,12 +54,17 @@ void EcuCore::stop_all(Effects& effects) {
   pass_on(stop_effects, effects);
 }
 
-// Before the first lease of the first session there is none that could have ended.
 void EcuCore::stop_unless_leased(Instant now, ProgramId program_id, Effects& effects) {
-  if (may_run_more() || (session_count_ == 0 && !ending_) || frozen_.is_frozen(program_id)) return;
+  if (!may_run_more()) stop_one(lease_.lives() ? kNever : now, program_id, effects);
+}
+
+// `enforce_at`: from when on it must stand still for certain.
+void EcuCore::stop_one(Instant enforce_at, ProgramId program_id, Effects& effects) {
+  if (frozen_.is_frozen(program_id)) return;
   StopEffects stop_effects;
   programs_.stop(program_id, stop_effects);
-  if (!stop_effects.empty() && !lease_.lives()) stopped_from_ = std::min(stopped_from_, now);
+  if (stop_effects.empty()) return;
+  stopped_from_ = std::min(stopped_from_, enforce_at);
   pass_on(stop_effects, effects);
 }
 
@@ -86,6 +91,8 @@ void EcuCore::on_stopped(Instant now, ProgramId program_id, const Status& status
   watch_lease(now, effects);
   programs_.on_stopped(now, program_id, status);
   resume_if_free(program_id, effects);
+  // Who was told that they run has thawed nothing since.
+  if (asked_ && programs_.stopping_count() == 0) tell_programs_changed(now, effects);
   tell_lease({}, effects);
 }
 
@@ -160,15 +167,22 @@ bool EcuCore::take_guarded(Instant now, const wire::Notification& notification, 
   };
   // (While it is freezing its last checkpoint is awaited.)
   if (programs_.is_stopped(program_id) && !frozen_.is_open(program_id))
-    return drop(Code::kPermission, "the program is stopped: the run lease has ended");
+    return drop(Code::kPermission, "the program is stopped until a CMS lets it go on");
   if (!programs_.has_room_for(program_id))
     return drop(Code::kLimit,
                 std::to_string(kGuardedProgramCountMax) + " programs run here that have not ended");
   const Lineage lineage = notification.lineage == Lineage{}
                               ? lineage_of(ProgramKey{config_.ecu_mac, program_id})
                               : notification.lineage;
+  // Running before this session, or before this process, it may have been given to another ECU since.
+  const GuardedPrograms::Program* const known = programs_.find(program_id);
+  const bool ran_before = !programs_told_ && (known == nullptr || known->lineage != lineage);
   programs_.note(program_id, lineage, notification.owner_epoch, notification.policies.on_isolation);
-  stop_unless_leased(now, program_id, effects);
+  if (ran_before) {
+    stop_one(now + kFirstStopsMax, program_id, effects);
+  } else {
+    stop_unless_leased(now, program_id, effects);
+  }
   tell_lease({}, effects);
   return true;
 }
@@ -197,11 +211,15 @@ void EcuCore::program_ended(Instant now, ProgramId program_id, Effects& effects)
   frozen_.on_program_ended(program_id);
   if (target_) target_->on_program_ended(program_id);
   if (const auto life = lives_.find(program_id); life != lives_.end()) life->second.ended = true;
-  ++ended_count_;
+  tell_programs_changed(now, effects);
+  tell_lease({}, effects);
+}
+
+void EcuCore::tell_programs_changed(Instant now, Effects& effects) {
+  ++programs_changed_count_;
   for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {
     if (cms_[cms].state == CmsState::kLive) send_heartbeat(now, cms, effects);
   }
-  tell_lease({}, effects);
 }
 
 void EcuCore::programs_told(Effects& effects) {
@@ -223,6 +241,7 @@ void EcuCore::on_ask_programs(CmsIndex cms, const wire::AskPrograms& ask, Effect
 }
 
 void EcuCore::tell_programs(CmsIndex cms, const wire::AskPrograms& ask, Effects& effects) {
+  asked_ = true;
   wire::Programs page;
   page.number = ask.number;
   const auto& all = programs_.all();

@@ -12,7 +12,7 @@ inline constexpr Duration kLease = seconds(5);
 
 class EcuCoreLeaseTest : public EcuCoreTest {
  protected:
-  void make_guarded(std::size_t cms_count = 1) {
+  void make_guarded(std::size_t cms_count = 1, bool only_restarts = false) {
     EcuCoreConfig config;
     config.ecu_mac = kMac;
     config.nonce = kNonce;
@@ -22,6 +22,7 @@ class EcuCoreLeaseTest : public EcuCoreTest {
     config.cms_count = cms_count;
     config.memory_budget_bytes = kBudget;
     config.target.emplace();
+    config.only_restarts = only_restarts;
     config.freezes = true;
     core_ = std::make_unique<EcuCore>(config);
     call([&](Effects& effects) { core_->start(now_, effects); });
@@ -38,10 +39,18 @@ class EcuCoreLeaseTest : public EcuCoreTest {
     say(cms, answer);
   }
   // Live at every CMS, with a lease counted from now.
-  void make_leased(std::size_t cms_count = 1) {
-    make_guarded(cms_count);
+  void make_leased_untold(std::size_t cms_count = 1, bool only_restarts = false) {
+    make_guarded(cms_count, only_restarts);
     for (CmsIndex cms = 0; cms < cms_count; ++cms) answer(cms, kIncarnation);
     lease();
+  }
+  // And its RTCR has told that it ran nothing before.
+  void make_leased(std::size_t cms_count = 1, bool only_restarts = false) {
+    make_leased_untold(cms_count, only_restarts);
+    const Effects kept = std::exchange(effects_, {});
+    tell_programs();
+    EXPECT_TRUE(effects_.empty());
+    effects_ = kept;
   }
   // One heartbeat of `cms` and its answer.
   void lease(CmsIndex cms = 0) {
@@ -130,8 +139,8 @@ class EcuCoreLeaseTest : public EcuCoreTest {
   static wire::Go go(OnIsolation on_isolation = OnIsolation::kStop) {
     return wire::Go{prepare().claim, 3, 30, on_isolation};
   }
-  RestoreId make_prepared() {
-    say(0, prepare());
+  RestoreId make_prepared(std::uint64_t slot = 2) {
+    say(0, prepare(slot));
     const auto received = all<ReceiveBlob>();
     EXPECT_EQ(received.size(), 1U);
     if (received.empty()) return 0;

@@ -285,16 +285,76 @@ TEST_F(EcuCoreLeaseTest, WhatIsPublishedOfAStoppedProgramIsDropped) {
   EXPECT_EQ(alive_, 1);
 }
 
+// It may have been given to another ECU while this one was off, or its broker.
+TEST_F(EcuCoreLeaseTest, WhatRanBeforeTheSessionStandsStillUntilItIsThawed) {
+  for (const bool leased : {true, false}) {
+    SCOPED_TRACE(leased);
+    make_guarded();
+    if (leased) {
+      answer(0, kIncarnation);
+      lease();
+    }
+    publish_policy(OnIsolation::kKeep, 8);
+    EXPECT_TRUE(stops().empty());
+    publish_policy(OnIsolation::kStop);
+    EXPECT_EQ(stops(), Ids{kProgram});
+    EXPECT_EQ(changed().enforce_at, now_ + kLease) << "as long as a lease lasts";
+    EXPECT_EQ(core_->held_count(), 2U) << "its checkpoint is held";
+    publish_policy(OnIsolation::kStop);
+    EXPECT_TRUE(stops().empty());
+    EXPECT_EQ(told(), Lines{"DROPPED 3!"});
+    stopped();
+    EXPECT_EQ(changed().enforce_at, kNever);
+    tell_programs();
+    if (!leased) {
+      answer(0, kIncarnation);
+      thaw(1);
+      EXPECT_TRUE(resumes().empty());
+      lease();
+    }
+    EXPECT_EQ(programs(), (std::vector<std::string>{"7 stopped", "8 running"}));
+    thaw(1);
+    EXPECT_EQ(resumes(), Ids{kProgram});
+    publish_policy(OnIsolation::kStop);
+    EXPECT_TRUE(stops().empty());
+    publish_policy(OnIsolation::kStop, 9);
+    EXPECT_TRUE(stops().empty()) << "it has been started since";
+  }
+}
+
 TEST_F(EcuCoreLeaseTest, WhatBeginsBetweenTwoLeasesIsStoppedAtOnce) {
-  make_guarded();
-  publish_policy(OnIsolation::kStop);
-  EXPECT_TRUE(stops().empty()) << "before the first lease none has ended";
-  answer(0, kIncarnation);
-  lease();
+  make_leased();
   expire();
   publish_policy(OnIsolation::kStop, 8);
   EXPECT_EQ(stops(), Ids{8});
-  EXPECT_EQ(alive_, 2) << "its checkpoint is held";
+  EXPECT_EQ(alive_, 1) << "its checkpoint is held";
+  EXPECT_EQ(changed().enforce_at, now_);
+}
+
+// Whoever was told that it runs would never thaw it.
+TEST_F(EcuCoreLeaseTest, WhatStandsStillAfterItWasToldToRunIsAReasonToAskAgain) {
+  make_guarded();
+  tell_programs();
+  answer(0, kIncarnation);
+  publish_policy(OnIsolation::kStop, 7);
+  publish_policy(OnIsolation::kStop, 8);
+  EXPECT_EQ(programs(), (std::vector<std::string>{"7 running", "8 running"})) << "as long as they may";
+  stopped(7);
+  EXPECT_TRUE(control<wire::Heartbeat>(0).empty());
+  stopped(8);
+  ASSERT_EQ(control<wire::Heartbeat>(0).size(), 1U);
+  EXPECT_EQ(control<wire::Heartbeat>(0)[0].programs_changed, 1U);
+  EXPECT_EQ(programs(), (std::vector<std::string>{"7 stopped", "8 stopped"}));
+}
+
+TEST_F(EcuCoreLeaseTest, WhatStandsStillBeforeAnybodyHasAskedIsNoReason) {
+  make_leased();
+  publish_policy(OnIsolation::kStop);
+  (void)programs();
+  expire();
+  begin_next();
+  stopped();
+  EXPECT_TRUE(control<wire::Heartbeat>(0).empty());
 }
 
 TEST_F(EcuCoreLeaseTest, WhatIsFencedOrWithdrawnMeanwhileIsNeverResumed) {

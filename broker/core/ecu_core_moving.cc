@@ -107,11 +107,14 @@ Status EcuCore::request_migration(Instant now, std::uint64_t request_id, Program
     return make_error(Code::kLimit,
                       std::to_string(kMigrationCountMax) + " requests of migrations wait for an answer");
   }
+  if (config_.guarded && to == config_.ecu_mac && programs_.find(program_id) != nullptr)
+    return make_error(Code::kPermission,
+                      "program " + std::to_string(program_id) + " runs here, as far as was told");
   Migration& migration = migrations_[request_id];
   migration.message.request_id = request_id;
   migration.message.program_id = program_id;
   const auto life = lives_.find(program_id);
-  if (life != lives_.end()) migration.message.owner_epoch = life->second.owner_epoch;
+  if (life != lives_.end() && !life->second.ended) migration.message.owner_epoch = life->second.owner_epoch;
   migration.message.has_to = to.has_value();
   if (to) migration.message.to_ecu_mac = *to;
   ask_migration(now, migration, effects);

@@ -1,4 +1,5 @@
 // The EcuCore of a target: the commands of a restore, and the end of programs that have moved on.
+#include <algorithm>
 #include <utility>
 
 #include "broker/core/ecu_core.h"
@@ -9,16 +10,30 @@ namespace cms::broker {
 
 using wire::ReceiptLevel;
 
+namespace {
+
+template <typename T>
+bool holds(const RestoreEffects& effects) {
+  return std::any_of(effects.begin(), effects.end(),
+                     [](const RestoreEffect& effect) { return std::holds_alternative<T>(effect); });
+}
+
+}  // namespace
+
 // Its CMS and its session have been checked. (A command for another session is not answered: that
 // session is over, and what was prepared under it was refused when it ended.)
 void EcuCore::on_restore_command(Instant now, CmsIndex cms, const wire::ControlBody& body, Effects& effects) {
   RestoreEffects restore_effects;
   if (const auto* prepare = std::get_if<wire::Prepare>(&body)) {
     if (!may_run_more()) return;  // The CMS repeats it.
-    target_->on_prepare(now, cms, *prepare, restore_effects);
+    if (config_.only_restarts && !prepare->restarts) return;
+    const auto restored = target_->find_restored(prepare->claim.lineage);
+    const bool stands_still = restored && !restored->goes && stands_still_here(restored->program_id);
+    target_->on_prepare(now, cms, *prepare, stands_still, restore_effects);
   } else if (const auto* go = std::get_if<wire::Go>(&body)) {
     // Without a lease nothing is prepared: this one is refused for good, or is answered what it came to before.
     target_->on_go(now, cms, *go, restore_effects);
+    if (config_.guarded && holds<RunProgram>(restore_effects)) replace_still(go->claim.lineage, effects);
     if (const auto restored = target_->find_restored(go->claim.lineage); restored && !restored->goes)
       programs_.note_policy(restored->program_id, restored->lineage, restored->on_isolation);
   } else if (const auto* discard = std::get_if<wire::Discard>(&body)) {
@@ -27,6 +42,24 @@ void EcuCore::on_restore_command(Instant now, CmsIndex cms, const wire::ControlB
     effects.push_back(AskMetrics{cms, ask->number});
   }
   pass_on(restore_effects, effects);
+}
+
+bool EcuCore::stands_still_here(ProgramId program_id) const {
+  return programs_.stands_still(program_id) || frozen_.is_frozen(program_id);
+}
+
+// What waits here for a word of a CMS is not what goes on: a checkpoint of it is.
+void EcuCore::replace_still(Lineage lineage, Effects& effects) {
+  std::vector<ProgramId> still;
+  for (const auto& [program_id, program] : programs_.all()) {
+    if (program.lineage == lineage && stands_still_here(program_id)) still.push_back(program_id);
+  }
+  for (const ProgramId program_id : still) {
+    Life unpublished;
+    const auto life = lives_.find(program_id);
+    fence(program_id, life == lives_.end() ? unpublished : life->second,
+          "the program goes on here from its newest checkpoint", effects);
+  }
 }
 
 void EcuCore::pass_on(RestoreEffects& restore_effects, Effects& effects) {

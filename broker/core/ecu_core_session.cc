@@ -82,6 +82,7 @@ void EcuCore::begin_next_session(Instant now, Duration pause, Effects& effects) 
   // One after the other from the first: a run of the core can be repeated.
   nonce_ = Prng(config_.nonce + session_count_).next();
   pending_asks_.clear();
+  asked_ = false;
   lease_.begin_session();
   for (CmsIndex cms = 0; cms < cms_.size(); ++cms) {
     Cms& state = cms_[cms];

@@ -74,6 +74,8 @@ class GuardedPrograms {
   // nullptr: not here.
   const Program* find(ProgramId program_id) const;
   bool is_stopped(ProgramId program_id) const;
+  // For certain: the RTCR has said so.
+  bool stands_still(ProgramId program_id) const { return is_stopped(program_id) && !is_stopping(program_id); }
   // It was told to, and the RTCR has not said that it has.
   bool is_stopping(ProgramId program_id) const { return stopping_.count(program_id) != 0; }
   // Told to stop, and the RTCR has not said that it has.

@@ -114,7 +114,7 @@ RestoreTarget::Restore& RestoreTarget::renew(Entry& entry, const ClaimRef& claim
 
 // A newer claim than the entry's was heard of: what was prepared for the older one goes. False: that one
 // runs, and the newer claim is not about its end.
-bool RestoreTarget::give_way(Entry& entry, const ClaimRef& claim, OwnerEpoch owner_epoch,
+bool RestoreTarget::give_way(Entry& entry, const ClaimRef& claim, OwnerEpoch owner_epoch, bool stands_still,
                              RestoreEffects& effects) {
   CMS_ASSERT(claim.slot > entry.slot_max);
   entry.slot_max = claim.slot;
@@ -125,14 +125,15 @@ bool RestoreTarget::give_way(Entry& entry, const ClaimRef& claim, OwnerEpoch own
   }
   if (!occupies(restore)) return true;
   // Another owner has published since: what runs here does so without a right to.
-  if (owner_epoch <= restore.act_slot + 1) return false;
+  const bool has_moved_on = owner_epoch > restore.act_slot + 1;
+  if (!has_moved_on && !stands_still) return false;
   by_id_.erase(restore.id);
   if (restore.state == State::kGoing) {
     --going_count_;  // on_running() fences it.
     drop_bytes(restore.id);
   } else {
     running_.erase(restore.program_id);
-    effects.push_back(FenceProgram{restore.program_id, newer_text(claim.slot)});
+    if (has_moved_on) effects.push_back(FenceProgram{restore.program_id, newer_text(claim.slot)});
   }
   restore.over = true;
   restore.state = State::kRunning;
@@ -156,7 +157,7 @@ Status RestoreTarget::check_room(const wire::Prepare& prepare) const {
   return ok_status();
 }
 
-void RestoreTarget::on_prepare(Instant now, CmsIndex cms, const wire::Prepare& prepare,
+void RestoreTarget::on_prepare(Instant now, CmsIndex cms, const wire::Prepare& prepare, bool stands_still,
                                RestoreEffects& effects) {
   CMS_ASSERT(cms < kCmsCountMax);
   const ClaimRef& claim = prepare.claim;
@@ -173,7 +174,7 @@ void RestoreTarget::on_prepare(Instant now, CmsIndex cms, const wire::Prepare& p
       answer_refused(cms, claim, 0, Code::kFenced, newer_text(entry.slot_max), effects);
       return;
     }
-    if (!give_way(entry, claim, prepare.notification.owner_epoch, effects)) {
+    if (!give_way(entry, claim, prepare.notification.owner_epoch, stands_still, effects)) {
       answer_refused(cms, claim, 0, Code::kAlreadyExists, "the program runs here", effects);
       return;
     }
@@ -188,7 +189,7 @@ void RestoreTarget::on_prepare(Instant now, CmsIndex cms, const wire::Prepare& p
   restore.state = State::kQueued;
   restore.on_isolation = prepare.notification.policies.on_isolation;
   restore.transfer = std::make_unique<Transfer>();
-  restore.transfer->info = RestoreInfo{claim, prepare.session, prepare.notification};
+  restore.transfer->info = RestoreInfo{claim, prepare.session, prepare.notification, prepare.restarts, cms};
   restore.transfer->link = BulkLink{cms, prepare.bulk_port};
   by_id_[restore.id] = claim.lineage;
   blobs_[restore.id] = prepare.notification.size_bytes;
@@ -274,7 +275,7 @@ void RestoreTarget::record_end(CmsIndex cms, const ClaimRef& claim, std::uint64_
                                Code code, const std::string& context, RestoreEffects& effects) {
   Entry& entry = lineages_[claim.lineage];
   const bool fresh = entry.slot_max < claim.slot;
-  if (fresh && !give_way(entry, claim, 0, effects)) {
+  if (fresh && !give_way(entry, claim, 0, false, effects)) {
     // What runs keeps the entry; slot_max sees to it that this claim is never obeyed.
     Restore ended;
     ended.claim = claim;

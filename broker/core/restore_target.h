@@ -58,6 +58,8 @@ struct RestoreInfo {
   wire::ClaimRef claim{};
   SessionId session{};  // That published the checkpoint.
   wire::Notification notification{};
+  std::optional<ProgramId> restarts{};  // Our own program, which the RTCR has asked for.
+  CmsIndex cms = 0;                     // That gives it.
 };
 
 // Where a CMS serves blobs.
@@ -120,7 +122,10 @@ class RestoreTarget {
  public:
   explicit RestoreTarget(RestoreTargetConfig config) : config_(config) {}
 
-  void on_prepare(Instant now, CmsIndex cms, const wire::Prepare& prepare, RestoreEffects& effects);
+  // `stands_still`: what was restored here before of the same lineage is stopped for certain. A newer claim takes its
+  // place then; without one it may yet be resumed.
+  void on_prepare(Instant now, CmsIndex cms, const wire::Prepare& prepare, bool stands_still,
+                  RestoreEffects& effects);
   void on_go(Instant now, CmsIndex cms, const wire::Go& go, RestoreEffects& effects);
   void on_discard(Instant now, CmsIndex cms, const wire::Discard& discard, RestoreEffects& effects);
   // `bytes` are those of a Chunk; looked at during the call, and handed on in TakeBytes.
@@ -196,7 +201,8 @@ class RestoreTarget {
   static bool occupies(const Restore& restore);
   Restore* find(RestoreId id);
   Restore& renew(Entry& entry, const wire::ClaimRef& claim, CmsIndex cms);
-  bool give_way(Entry& entry, const wire::ClaimRef& claim, OwnerEpoch owner_epoch, RestoreEffects& effects);
+  bool give_way(Entry& entry, const wire::ClaimRef& claim, OwnerEpoch owner_epoch, bool stands_still,
+                RestoreEffects& effects);
   Status check_room(const wire::Prepare& prepare) const;
   void start_transfers(Instant now, RestoreEffects& effects);
   void start_transfer(Instant now, Restore& restore, RestoreEffects& effects);

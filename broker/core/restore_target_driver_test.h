@@ -44,8 +44,8 @@ class Target {
     effects.clear();
     call(effects);
   }
-  void prepare(const wire::Prepare& prepare, CmsIndex cms = 0) {
-    call([&](RestoreEffects& out) { core.on_prepare(now, cms, prepare, out); });
+  void prepare(const wire::Prepare& prepare, CmsIndex cms = 0, bool stands_still = false) {
+    call([&](RestoreEffects& out) { core.on_prepare(now, cms, prepare, stands_still, out); });
   }
   void go(const wire::Go& go, CmsIndex cms = 0) {
     call([&](RestoreEffects& out) { core.on_go(now, cms, go, out); });

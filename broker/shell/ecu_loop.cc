@@ -127,6 +127,7 @@ class EcuLoop::Impl {
     core.cms_count = config_.cms.size();
     core.memory_budget_bytes = config_.memory_budget_bytes;
     if (config_.restore_handler != nullptr) core.target = RestoreTargetConfig{config_.received_bytes_max};
+    core.only_restarts = config_.only_restarts;
     core.freezes = config_.move_handler != nullptr;
     core_ = std::make_unique<EcuCore>(std::move(core));
     return ok_status();

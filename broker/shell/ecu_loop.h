@@ -83,10 +83,11 @@ struct EcuLoopConfig {
   std::string advertise_host{};
   std::string software{};
   std::uint64_t memory_budget_bytes = 0;
-  RestoreHandler* restore_handler = nullptr;        // nullptr: this ECU is no target. Outlives the loop.
-  std::uint64_t received_bytes_max = 0;             // Of blobs that were received and do not run yet.
-  MoveHandler* move_handler = nullptr;              // nullptr: nothing is frozen. Outlives the loop.
-  LeaseHandler* lease_handler = nullptr;            // Given: the session is guarded. Outlives the loop.
+  RestoreHandler* restore_handler = nullptr;  // nullptr: this ECU is no target. Outlives the loop.
+  bool only_restarts = false;                 // It takes only its own programs, which the RTCR asks for.
+  std::uint64_t received_bytes_max = 0;       // Of blobs that were received and do not run yet.
+  MoveHandler* move_handler = nullptr;        // nullptr: nothing is frozen. Outlives the loop.
+  LeaseHandler* lease_handler = nullptr;      // Given: the session is guarded. Outlives the loop.
   wire::Enforcer enforcer = wire::Enforcer::kNone;  // Guarded.
   std::string boot_id{};  // Guarded: any text that is another one at each boot; empty: the kernel's boot id.
 };
@@ -138,7 +139,7 @@ class EcuLoop {
   // Ends with listener.on_withdrawn(request_id). Errors as above.
   Status withdraw(std::uint64_t request_id, ProgramId program_id);
   void cancel_withdraw(std::uint64_t request_id);
-  // Ends with listener.on_migration_answered(request_id). Errors as above.
+  // Ends with listener.on_migration_answered(request_id). Errors as above; as EcuCore::request_migration.
   Status request_migration(std::uint64_t request_id, ProgramId program_id, const std::optional<EcuMac>& to);
   void cancel_migration(std::uint64_t request_id);
 

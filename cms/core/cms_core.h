@@ -225,8 +225,8 @@ class CmsCore {
     std::uint16_t bulk_port = 0;
     bool guarded = false;
     wire::Enforcer enforcer = wire::Enforcer::kNone;
-    std::uint64_t ended = 0;     // Guarded: programs of it that have ended by themselves.
-    std::uint64_t features = 0;  // wire::kEcuFeature…
+    std::uint64_t programs_changed = 0;  // Guarded: as the last heartbeat told.
+    std::uint64_t features = 0;          // wire::kEcuFeature…
     std::string software;
     Instant heard_at{};
     Instant since{};

@@ -61,8 +61,8 @@ void CmsCore::on_guarded_ended(Instant now, const SessionId& session, const std:
 
 bool CmsCore::renew_lease(Instant now, Session& session, const wire::Heartbeat& heartbeat, Effects& effects) {
   const bool leased = leases_->on_heartbeat(now, session.id, lease_effects_);
-  if (heartbeat.ended > session.ended) {
-    session.ended = heartbeat.ended;
+  if (heartbeat.programs_changed > session.programs_changed) {
+    session.programs_changed = heartbeat.programs_changed;
     effects.push_back(GuardedBegun{session.id});
   }
   return leased;

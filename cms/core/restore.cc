@@ -46,8 +46,11 @@ bool RestoreCore::begin(Instant now, const ClaimRecord& head, wire::ClaimReason 
   const auto known = restores_.find(head.lineage);
   if (known != restores_.end() && !known->second.has_ended() && known->second.replaces == head.owner) {
     Restore& restore = known->second;
+    restore.only_looks = false;
     restore.insisted = restore.insisted || reason == wire::ClaimReason::kVouched;
-    if (restore.is_move() && reason != wire::ClaimReason::kRequest) {
+    const bool ends_it = restore.is_move() ? reason != wire::ClaimReason::kRequest
+                                           : reason != wire::ClaimReason::kReportedDead;
+    if (restore.was_asked_for() && ends_it) {
       restore.lost_meanwhile = true;
       restore.lost_reason = reason;
       restore.stop_why = "its ECU is lost";
@@ -116,6 +119,8 @@ void RestoreCore::on_head(Instant now, const Lineage& lineage, const Result<Head
   if (found == restores_.end() || !std::exchange(found->second.asked, false)) return;
   Restore& restore = found->second;
   if (!head.ok()) {
+    if (std::exchange(restore.only_looks, false))
+      return wait(now, restore, Stage::kNoTarget, kNoTargetRetry, restore.why);
     wait(now, restore, Stage::kWaiting, kRestoreRetry, head.error().message());
     return;
   }
@@ -136,7 +141,10 @@ void RestoreCore::judge_head(Instant now, Restore& restore, RestoreEffects& effe
   switch (turn_of(&head, config_.me, !members_.is_stale(writer, now))) {
     case Turn::kNobodys:
     case Turn::kOrphaned:
+      if (std::exchange(restore.only_looks, false))
+        return wait(now, restore, Stage::kNoTarget, kNoTargetRetry, restore.why);
       if (restore.is_move()) return judge_free_move(now, restore, effects);
+      if (judge_free_restart(now, restore, effects)) return;
       if (head.attempts >= kAttemptsMax && !restore.insisted) {
         return end(now, restore, Stage::kRefused,
                    std::to_string(head.attempts) + " claims in a row did not bring it to life", effects);

@@ -58,6 +58,8 @@ inline constexpr Duration kTargetPreparesMax = std::chrono::minutes(10);
 inline constexpr Duration kPlaceWaitMax =
     std::chrono::seconds(3);  // For a target: then the claim is given back.
 inline constexpr Duration kNoTargetRetry = std::chrono::seconds(5);
+// Whether what has no target is still to be restored is read in its log that often.
+inline constexpr Duration kNoTargetReread = std::chrono::seconds(60);
 // So often all targets are asked before there is said to be none, while what they failed at may have been ours and
 // may pass: the blob could not be read, or nothing of it came.
 inline constexpr int kTargetRoundsMax = 3;
@@ -194,6 +196,10 @@ class RestoreCore {
               RestoreEffects& effects);
   // It stays where it is, if it can still. kNotFound: it does not move. kUnavailable: its target may run it by now.
   Status cancel_move(Instant now, ProgramKey program);
+  // The RTCR of a guarded session asks for its own program, which does not run any more: it is claimed as reported dead,
+  // and restored nowhere but there. `head` is that of the program's log. Errors as move().
+  Status restart(Instant now, const wire::ClaimRecord& head, const SessionId& session,
+                 RestoreEffects& effects);
   // Moves all programs of an ECU, and places none there until cancel_drain. What cannot be moved is tried again by
   // and by, until `deadline`: then no more is moved. Again for the same one: what could not be moved is tried again
   // now, and the deadline is the new one.
@@ -278,7 +284,8 @@ class RestoreCore {
   };
   struct Restore {
     bool has_ended() const { return stage == Stage::kDone || stage == Stage::kRefused; }
-    bool is_move() const { return reason == wire::ClaimReason::kRequest; }  // Planned: its source lives.
+    bool is_move() const { return reason == wire::ClaimReason::kRequest; }    // Planned: its source lives.
+    bool was_asked_for() const { return is_move() || restarts.has_value(); }  // Once, and for one place only.
 
     Lineage lineage{};
     wire::ClaimOwner replaces{};
@@ -317,6 +324,8 @@ class RestoreCore {
     std::uint64_t act_uid = 0;      // Another's ACT that is watched,
     Instant act_seen_at{};          //   and since when.
     bool insisted = false;          // An operator told it just now: it is tried however often it failed.
+    bool only_looks = false;        // Its head is read, and nothing is claimed: it has no target.
+    std::optional<SessionId> restarts{};  // That asked for its own program, and is the only target.
     // ---- of a planned move
     bool asked_here = false;        // Not one whose mover has died: those are only ended.
     bool has_claimed = false;       // Once: a second time only if it is asked for again.
@@ -414,6 +423,7 @@ class RestoreCore {
   bool is_scan_open(EcuMac ecu_mac) const;
   void open_claims_scanned(Instant now, const Result<std::vector<wire::ClaimRecord>>& heads,
                            RestoreEffects& effects);
+  void look_for_late_log(Instant now, const wire::ClaimRecord& head);
   void loss_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
                     const Result<std::vector<wire::ClaimRecord>>& heads, std::size_t unusable,
                     RestoreEffects& effects);
@@ -454,6 +464,9 @@ class RestoreCore {
   void claim_queued(Instant now, RestoreEffects& effects);
   void find(Instant now, Restore& restore, RestoreEffects& effects);
   void look_for_target(Instant now, Restore& restore, RestoreEffects& effects);
+  static void set_target(Instant now, Restore& restore, const SessionId& target);
+  void place_restart(Instant now, Restore& restore, RestoreEffects& effects);
+  bool judge_free_restart(Instant now, Restore& restore, RestoreEffects& effects);
   void place_all(Instant now, std::vector<Candidate> candidates, std::size_t awaited,
                  RestoreEffects& effects);
   bool place(Instant now, Restore& restore, std::vector<Candidate>& candidates, RestoreEffects& effects);

@@ -187,7 +187,10 @@ void RestoreCore::open_claims_scanned(Instant now, const Result<std::vector<Clai
   }
   const std::map<Lineage, std::uint64_t> acts_before = std::exchange(acts_seen_, {});
   for (const ClaimRecord& head : *heads) {
-    if (!is_open(head.kind)) continue;
+    if (!is_open(head.kind)) {
+      look_for_late_log(now, head);
+      continue;
+    }
     const Writer writer{head.writer, head.writer_incarnation};
     const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
     bool ours = mine || members_.is_stale(writer, now);
@@ -199,6 +202,18 @@ void RestoreCore::open_claims_scanned(Instant now, const Result<std::vector<Clai
     }
     if (ours && open_.count(head.lineage) == 0) begin(now, head, head.reason, effects);
   }
+}
+
+// What was being stored when its session was LOST: its log was begun when that had been settled.
+void RestoreCore::look_for_late_log(Instant now, const ClaimRecord& head) {
+  if (head.kind == ClaimKind::kRetire || !was_lost(head)) return;
+  const auto loss = losses_.find(head.owner.program.ecu_mac);
+  if (loss == losses_.end() || loss->second.reason != ClaimReason::kLost || is_open_loss(loss->second))
+    return;
+  const auto known = restores_.find(head.lineage);
+  const bool is_known =
+      known != restores_.end() && known->second.replaces == head.owner && !known->second.restarts;
+  if (!is_known && head.owner.incarnation <= loss->second.session) loss->second.next_scan_at = now;
 }
 
 void RestoreCore::loss_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
@@ -226,7 +241,8 @@ void RestoreCore::loss_scanned(Instant now, EcuMac ecu_mac, Instant asked_at,
       if (!by_itself && of <= loss.session) loss.waiting.insert(head.lineage);
       if (!by_itself) continue;
       const auto known = restores_.find(head.lineage);
-      const bool again = loss.scanned && known != restores_.end() && known->second.replaces == head.owner;
+      const bool again = loss.scanned && known != restores_.end() && known->second.replaces == head.owner &&
+                         !known->second.restarts;
       if (again && (known->second.stage == Stage::kRefused || known->second.stage == Stage::kNoTarget))
         continue;
       found_some = true;

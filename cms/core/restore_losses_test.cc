@@ -303,6 +303,30 @@ TEST_F(RestoreLossesTest, WhatTheLostSessionCameToOwnLaterIsRestored) {
   EXPECT_EQ(appended().reason, ClaimReason::kLost);
 }
 
+// What was being stored when its session was LOST has no log yet when all logs are looked at.
+TEST_F(RestoreLossesTest, ALogThatIsBegunLateOpensTheLossAgain) {
+  const auto late = [this](const ClaimRecord& head) {
+    tick(kLogScanInterval);
+    EXPECT_TRUE(scans().empty());
+    scanned(std::nullopt, std::vector<ClaimRecord>{head});
+    tick(kRestoreRetry);
+    return scans().size();
+  };
+  EXPECT_EQ(late(owned()), 0U) << "there was no loss";
+  lose_and_scan({});
+  EXPECT_EQ(late(owned(1, OnIsolation::kStop, OnLoss::kAsk)), 0U);
+  EXPECT_EQ(late(owned(1, OnIsolation::kStop, OnLoss::kRestore, SessionId{kLostMac, kLost.incarnation + 1})),
+            0U);
+  ASSERT_EQ(late(owned()), 1U);
+  scanned(kLostMac, std::vector<ClaimRecord>{owned()});
+  ASSERT_EQ(reads(), std::vector<Lineage>{owned().lineage});
+  call([&](auto& out) { core->on_head(now, owned().lineage, RestoreCore::Head{}, out); });
+  ASSERT_EQ(stage(), Stage::kRefused);
+  tick(kLogScanInterval);
+  scanned(kLostMac, std::vector<ClaimRecord>{owned()});
+  EXPECT_EQ(late(owned()), 0U) << "it has been tried";
+}
+
 TEST_F(RestoreLossesTest, WhatCannotBeRestoredIsNotTriedForEver) {
   const ClaimRecord head = owned();
   lose_and_scan({head});

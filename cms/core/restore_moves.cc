@@ -83,6 +83,7 @@ void RestoreCore::go_on_as_lost(Instant now, Restore& restore) {
   restore.stop_why.clear();
   restore.has_claimed = false;
   restore.only.reset();
+  restore.restarts.reset();
   restore.last.reset();
   restore.found.reset();
   restore.unable.clear();
@@ -90,7 +91,7 @@ void RestoreCore::go_on_as_lost(Instant now, Restore& restore) {
 }
 
 bool RestoreCore::stop_move(Instant now, Restore& restore, RestoreEffects& effects) {
-  if (restore.stop_why.empty() || !restore.is_move() || restore.asked || restore.unresolved != 0)
+  if (restore.stop_why.empty() || !restore.was_asked_for() || restore.asked || restore.unresolved != 0)
     return false;
   switch (restore.stage) {
     case Stage::kQueued:

@@ -245,7 +245,8 @@ bool RestoreCore::restore_there(Instant now, Reconciling& reconciling, const Cla
   ++reconciling.restored;
   const auto known = restores_.find(head.lineage);
   const bool was_tried = known != restores_.end() && known->second.replaces == head.owner &&
-                         known->second.reason == reason && known->second.stage == Stage::kRefused;
+                         known->second.reason == reason && known->second.stage == Stage::kRefused &&
+                         !known->second.restarts;
   return was_tried || begin(now, head, reason, effects);
 }
 

@@ -95,6 +95,7 @@ void RestoreCore::wait_for_last(Instant now, Restore& restore, const Error& erro
 // ---- the target
 
 void RestoreCore::look_for_target(Instant now, Restore& restore, RestoreEffects& effects) {
+  if (restore.restarts) return place_restart(now, restore, effects);
   go_to(now, restore, Stage::kPlacing);
   effects.push_back(AskTargets{});
 }
@@ -243,14 +244,9 @@ bool RestoreCore::place(Instant now, Restore& restore, std::vector<Candidate>& c
                         RestoreEffects& effects) {
   const Demand demand = demand_of(restore);
   if (const auto best = pick(demand, candidates, restore.unable, config_.placement)) {
-    restore.target = *best;
+    set_target(now, restore, *best);
     reserve(demand, *std::find_if(candidates.begin(), candidates.end(),
                                   [&](const Candidate& candidate) { return candidate.session == *best; }));
-    restore.placed_at = now;
-    restore.received_bytes = 0;
-    restore.tried = !restore.is_move();  // A move that fails says nothing about the checkpoint.
-    restore.heard_at = now;
-    restore.moved_at = now;
     if (placements_.size() >= kPlacementCountMax) placements_.erase(placements_.begin());
     placements_.push_back(Placement{demand.lineage, best->ecu_mac, reservation_of(demand),
                                     hosted_of(demand.lineage, demand.requirements, demand.real_time), now});
@@ -287,10 +283,23 @@ bool RestoreCore::place(Instant now, Restore& restore, std::vector<Candidate>& c
   return false;
 }
 
+void RestoreCore::set_target(Instant now, Restore& restore, const SessionId& target) {
+  restore.target = target;
+  restore.placed_at = now;
+  restore.received_bytes = 0;
+  restore.tried = !restore.was_asked_for();  // What fails then says nothing about the checkpoint.
+  restore.heard_at = now;
+  restore.moved_at = now;
+}
+
 void RestoreCore::look_again(Instant now, Restore& restore, const std::vector<Candidate>& candidates,
                              RestoreEffects& effects) {
   const Demand demand = demand_of(restore);
   if (pick(demand, candidates, {}, config_.placement)) return read_head(now, restore, effects);
+  if (now - restore.since >= kNoTargetReread) {
+    restore.only_looks = true;
+    return read_head(now, restore, effects);
+  }
   const std::vector<TargetVerdict> verdicts = rank(demand, candidates, config_.placement);
   const bool figures_come = std::any_of(verdicts.begin(), verdicts.end(), [](const auto& verdict) {
     return verdict.ineligible == Ineligible::kNoMetrics || verdict.ineligible == Ineligible::kStaleMetrics;
@@ -330,10 +339,11 @@ void RestoreCore::give_back(Instant now, Restore& restore, RestoreEffects& effec
 
 void RestoreCore::send_prepare(Instant now, Restore& restore, RestoreEffects& effects) {
   restore.next_at = now + kCommandRepeat;
-  command(restore,
-          wire::Prepare{claim_of(restore), restore.found->session, restore.found->notification,
-                        config_.bulk_port},
-          effects);
+  command(
+      restore,
+      wire::Prepare{claim_of(restore), restore.found->session, restore.found->notification, config_.bulk_port,
+                    restore.restarts ? std::optional(restore.replaces.program.program_id) : std::nullopt},
+      effects);
 }
 
 void RestoreCore::send_go(Instant now, Restore& restore, RestoreEffects& effects) {
@@ -351,6 +361,10 @@ void RestoreCore::refused_by_target(Instant now, Restore& restore, const wire::R
 
 void RestoreCore::next_target(Instant now, Restore& restore, std::string why, RestoreEffects& effects,
                               bool may_pass) {
+  if (restore.restarts) {
+    command(restore, wire::Discard{claim_of(restore)}, effects);
+    return release(now, restore, Stage::kRefused, to_string(restore.target.ecu_mac) + ": " + why, effects);
+  }
   restore.may_pass = restore.may_pass || may_pass;
   effects.push_back(RestoreEvent{true, to_string(restore.replaces.program) + " goes to another target than " +
                                            to_string(restore.target.ecu_mac) + ": " + why});

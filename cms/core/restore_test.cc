@@ -256,11 +256,23 @@ TEST_F(RestoreTest, WithoutATargetTheClaimIsGivenBackAndTheLogDoesNotGrow) {
   EXPECT_EQ(released.kind, ClaimKind::kRelease);
   append_ended(AppendEnd::kWon);
   EXPECT_EQ(stage(), Stage::kNoTarget);
-  for (int i = 0; i < 60; ++i) {
+  const std::string why = core->restores().at(kLineage).why;
+  int looks = 0;
+  for (int i = 0; i < 600; ++i) {
     tick(seconds(1));
     EXPECT_TRUE(none<AppendRecord>());
-    EXPECT_TRUE(none<ReadHead>());
+    if (none<ReadHead>()) continue;
+    ++looks;  // Whether it is still to be restored.
+    if (looks == 1) {
+      call([&](auto& out) { core->on_head(now, kLineage, make_error(Code::kTimeout, "no answer"), out); });
+    } else {
+      head_is(released);
+    }
+    EXPECT_EQ(stage(), Stage::kNoTarget);
+    EXPECT_EQ(core->restores().at(kLineage).why, why);
   }
+  EXPECT_GE(looks, 8);
+  EXPECT_LE(looks, 10);
   add_target(kFirst);
   tick(kNoTargetRetry);
   EXPECT_EQ(all<ReadHead>().size(), 1U);

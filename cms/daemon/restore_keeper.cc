@@ -139,7 +139,7 @@ Status RestoreKeeper::can_freeze(const ProgramKey& program) const {
 }
 
 void RestoreKeeper::migrate(const ProgramKey& program, std::optional<EcuMac> only, OwnerEpoch owner_epoch,
-                            std::function<void(Instant, core::Effects&, const Status&)> then) {
+                            Begun then) {
   Status can = can_restore();
   if (can.ok()) can = can_freeze(program);
   if (can.ok() && only && *only == program.ecu_mac) {
@@ -149,8 +149,18 @@ void RestoreKeeper::migrate(const ProgramKey& program, std::optional<EcuMac> onl
     outbox_.push([then, can](Instant now, core::Effects& effects) { then(now, effects, can); });
     return;
   }
-  const auto begin = [this, program, only, owner_epoch, then](Instant at, core::Effects& effects,
-                                                              const Result<wire::ClaimRecord>& head) {
+  begin_owned(
+      program, owner_epoch,
+      [this, only](Instant now, const wire::ClaimRecord& head, core::RestoreEffects& todo) {
+        return restores_.move(now, head, only, todo);
+      },
+      std::move(then));
+}
+
+// By the head of what the program owns, read from the store; `owner_epoch`: that whoever asks knows of, or 0.
+void RestoreKeeper::begin_owned(const ProgramKey& program, OwnerEpoch owner_epoch, Start start, Begun then) {
+  const auto begin = [this, program, owner_epoch, start, then](Instant at, core::Effects& effects,
+                                                               const Result<wire::ClaimRecord>& head) {
     Status begun = head.ok() ? ok_status() : Status(head.error());
     if (begun.ok() && owner_epoch != 0 && owner_epoch != head->owner.owner_epoch) {
       begun = make_error(Code::kFenced, to_string(program) + " is owned under owner_epoch " +
@@ -159,7 +169,7 @@ void RestoreKeeper::migrate(const ProgramKey& program, std::optional<EcuMac> onl
     }
     if (begun.ok()) {
       core::RestoreEffects todo;
-      begun = restores_.move(at, *head, only, todo);
+      begun = start(at, *head, todo);
       carry_out(at, todo, effects);
       next_at_ = at;
     }
@@ -177,18 +187,34 @@ void RestoreKeeper::migrate(const ProgramKey& program, std::optional<EcuMac> onl
 void RestoreKeeper::on_migrate_asked(const core::MigrateAsked& asked) {
   const wire::Migrate& migrate_asked = asked.migrate;
   const ProgramKey program{asked.session.ecu_mac, migrate_asked.program_id};
-  migrate(program, migrate_asked.has_to ? std::optional(migrate_asked.to_ecu_mac) : std::nullopt,
-          migrate_asked.owner_epoch,
-          [this, session = asked.session, request_id = migrate_asked.request_id,
-           anywhere = !migrate_asked.has_to](Instant, core::Effects& effects, const Status& begun) {
-            const auto there = core_.sessions().find(session);
-            if (there == core_.sessions().end()) return;  // It asks again, elsewhere.
-            wire::MigrateAnswer answer{request_id, begun.code(), begun.ok() ? "" : begun.error().context};
-            // Another CMS was asked before, and has begun it.
-            if (anywhere && answer.code == Code::kAlreadyExists) answer.code = Code::kOk;
-            effects.push_back(core::SendControl{
-                there->second.peer, wire::ControlMessage{session.incarnation, std::move(answer)}});
-          });
+  auto then = [this, session = asked.session, request_id = migrate_asked.request_id,
+               anywhere = !migrate_asked.has_to](Instant, core::Effects& effects, const Status& begun) {
+    const auto there = core_.sessions().find(session);
+    if (there == core_.sessions().end()) return;  // It asks again, elsewhere.
+    wire::MigrateAnswer answer{request_id, begun.code(), begun.ok() ? "" : begun.error().context};
+    // Another CMS was asked before, and has begun it.
+    if (anywhere && answer.code == Code::kAlreadyExists) answer.code = Code::kOk;
+    effects.push_back(
+        core::SendControl{there->second.peer, wire::ControlMessage{session.incarnation, std::move(answer)}});
+  };
+  const auto there = core_.sessions().find(asked.session);
+  const bool guarded = there != core_.sessions().end() && there->second.guarded;
+  if (!guarded || !migrate_asked.has_to || migrate_asked.to_ecu_mac != program.ecu_mac) {
+    migrate(program, migrate_asked.has_to ? std::optional(migrate_asked.to_ecu_mac) : std::nullopt,
+            migrate_asked.owner_epoch, std::move(then));
+    return;
+  }
+  if (const Status can = can_restore(); !can.ok()) {
+    outbox_.push([then, can](Instant now, core::Effects& effects) { then(now, effects, can); });
+    return;
+  }
+  begin_owned(
+      program, migrate_asked.owner_epoch,
+      [this, session = asked.session](Instant now, const wire::ClaimRecord& head,
+                                      core::RestoreEffects& todo) {
+        return restores_.restart(now, head, session, todo);
+      },
+      std::move(then));
 }
 
 Status RestoreKeeper::cancel_move(Instant now, const ProgramKey& program) {

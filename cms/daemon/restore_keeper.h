@@ -42,8 +42,8 @@ class RestoreKeeper {
   // Moves a program to another ECU, `only` to that one. kUnavailable, kUnsupported: its ECU is not there, or cannot
   // freeze it. kNotFound, kFenced, kWithdrawn: as ClaimWorker::find_owned; kFenced also: `owner_epoch` is given and
   // another. kAlreadyExists, kLimit: as RestoreCore::move.
-  void migrate(const ProgramKey& program, std::optional<EcuMac> only, OwnerEpoch owner_epoch,
-               std::function<void(Instant now, core::Effects& effects, const Status& begun)> then);
+  using Begun = std::function<void(Instant now, core::Effects& effects, const Status& begun)>;
+  void migrate(const ProgramKey& program, std::optional<EcuMac> only, OwnerEpoch owner_epoch, Begun then);
   void on_migrate_asked(const core::MigrateAsked& asked);
   Status cancel_move(Instant now, const ProgramKey& program);
   // kUnsupported: the store cannot be trusted with claims.
@@ -60,6 +60,9 @@ class RestoreKeeper {
   const core::RestoreCore& core() const { return restores_; }
 
  private:
+  using Start = std::function<Status(Instant, const wire::ClaimRecord&, core::RestoreEffects&)>;
+
+  void begin_owned(const ProgramKey& program, OwnerEpoch owner_epoch, Start start, Begun then);
   void carry_out(Instant now, core::RestoreEffects& todo, core::Effects& effects);
   void carry_out_one(Instant now, const core::ScanLogs& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::ReadHeads& effect, core::Effects& effects);

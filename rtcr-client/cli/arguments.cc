@@ -96,35 +96,37 @@ void add_bulk_ports(CLI::App* app, std::string& target) {
 
 // Each of an option that may be given several times.
 template <typename Take>
-void add_each(CLI::App* app, const std::string& flags, const std::string& type, const Take& take,
-              const std::string& help) {
-  app->add_option_function<std::vector<std::string>>(
-         flags,
-         [flags, take](const std::vector<std::string>& texts) {
-           for (const std::string& text : texts) {
-             if (const Status taken = take(text); !taken.ok())
-               throw CLI::ValidationError(flags, taken.error().context);
-           }
-         },
-         help)
+CLI::Option* add_each(CLI::App* app, const std::string& flags, const std::string& type, const Take& take,
+                      const std::string& help) {
+  return app
+      ->add_option_function<std::vector<std::string>>(
+          flags,
+          [flags, take](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) {
+              if (const Status taken = take(text); !taken.ok())
+                throw CLI::ValidationError(flags, taken.error().context);
+            }
+          },
+          help)
       ->allow_extra_args(false)
       ->type_name(type);
 }
 
 void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
   add_who(app, ecu.common);
+  const auto add_file = [&ecu](std::map<ProgramId, std::string>& files, const std::string& text) -> Status {
+    const std::size_t sign = text.find('=');
+    const auto program_id = parse_u64(std::string_view(text).substr(0, sign));
+    if (sign == std::string::npos || sign + 1 == text.size() || !program_id.ok())
+      return make_error(Code::kInvalidArgument, "'" + text + "' is not ID=FILE, ID a program_id");
+    if (ecu.programs.count(*program_id) + ecu.restarts.count(*program_id) > 0)
+      return make_error(Code::kInvalidArgument, "program " + std::to_string(*program_id) + " is given twice");
+    files[*program_id] = text.substr(sign + 1);
+    return ok_status();
+  };
   add_each(
       app, "--program", "ID=FILE",
-      [&ecu](const std::string& text) -> Status {
-        const std::size_t sign = text.find('=');
-        const auto program_id = parse_u64(std::string_view(text).substr(0, sign));
-        if (sign == std::string::npos || sign + 1 == text.size() || !program_id.ok())
-          return make_error(Code::kInvalidArgument, "'" + text + "' is not ID=FILE, ID a program_id");
-        if (!ecu.programs.emplace(*program_id, text.substr(sign + 1)).second)
-          return make_error(Code::kInvalidArgument,
-                            "program " + std::to_string(*program_id) + " is given twice");
-        return ok_status();
-      },
+      [&ecu, add_file](const std::string& text) { return add_file(ecu.programs, text); },
       "Publish this file as the checkpoint of this program; any number of times");
   auto* dir = app->add_option("--restore-dir", ecu.restore_dir,
                               "Be a target: what is restored here appears in this directory");
@@ -178,11 +180,16 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
                   "Another text at each boot of what runs the programs (the kernel's)")
       ->type_name("TEXT")
       ->needs(guarded);
+  add_each(
+      app, "--restart", "ID=FILE",
+      [&ecu, add_file](const std::string& text) { return add_file(ecu.restarts, text); },
+      "Get this program's newest checkpoint into this file and go on with it here; any number of times")
+      ->needs(guarded);
   app->footer(
       "Runs until SIGTERM or SIGINT, then says goodbye to every CMS and ends with 0. Prints a JSON\n"
       "object per line: published, receipt, cms_live, cms_silent, cms_refused, prepare, prepared,\n"
-      "running, discarded, refused, frozen, freeze_refused, thawed, stopped, resumed, lease, fenced; ready, "
-      "when all was\n"
+      "running, discarded, refused, frozen, freeze_refused, thawed, stopped, resumed, lease, fenced,\n"
+      "restarted, restart_failed; ready, when all was\n"
       "published and every CMS knows the ECU, or one does and the others are silent; lost, when lines\n"
       "were not read in time.\n"
       "A restored blob appears as DIR/NEW_ID-ECU_MAC-ID of the program it was; NEW_ID is the smallest\n"
@@ -197,7 +204,9 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
       "with it) is stopped: CMD is run with the word stop, and with the word resume when it goes on.\n"
       "The same at the end of this command. With --enforcer guard the command is two processes: the\n"
       "one that was started kills the other and all that it has started, if that does not stop it in\n"
-      "time, or dies; then it ends with 1.\n" +
+      "time, or dies; then it ends with 1.\n"
+      "A --restart is a program that ran here and was lost with this ECU, or with this command. It is\n"
+      "claimed, so that nobody restores it elsewhere; then its file is published like a --program's.\n" +
       std::string(kExitCodes));
 }
 

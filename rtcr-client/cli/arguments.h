@@ -60,7 +60,8 @@ struct RequestMigrationArguments {
 struct EcuArguments {
   CommonArguments common{};  // Without a program; the output is JSON.
   std::map<ProgramId, std::string> programs{};
-  std::string restore_dir{};  // At most one of the two; none: it is no target.
+  std::map<ProgramId, std::string> restarts{};  // Guarded; none of `programs`.
+  std::string restore_dir{};                    // At most one of the two; none: it is no target.
   std::string restore_command{};
   std::vector<std::string> labels{};
   std::vector<std::pair<std::string, std::uint32_t>> formats{};  // Name and newest version.

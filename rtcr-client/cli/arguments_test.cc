@@ -149,6 +149,20 @@ TEST(ArgumentsTest, AnEcuTakesAnyNumberOfProgramsLabelsAndFormats) {
   EXPECT_EQ(ecu->restore_dir, "d");
 }
 
+TEST(ArgumentsTest, AnEcuRestartsOnlyWhatItDoesNotPublishAndOnlyWhenGuarded) {
+  const Parsed parsed = parse_ecu({"--guarded", "--program", "0=a", "--restart", "7=b", "--restart", "8=c"});
+  const auto* ecu = std::get_if<EcuArguments>(&parsed);
+  ASSERT_NE(ecu, nullptr);
+  EXPECT_EQ(ecu->restarts, (std::map<ProgramId, std::string>{{7, "b"}, {8, "c"}}));
+  const auto said = [](std::vector<const char*> arguments, const char* part) {
+    const std::string text = refusal([&] { return parse_ecu(std::move(arguments)); });
+    return text.find(part) != std::string::npos;
+  };
+  EXPECT_TRUE(said({"--guarded", "--program", "7=a", "--restart", "7=b"}, "given twice"));
+  EXPECT_TRUE(said({"--guarded", "--restart", "x=b"}, "ID=FILE"));
+  EXPECT_TRUE(said({"--restart", "7=b"}, "--guarded"));
+}
+
 TEST(ArgumentsTest, AnEcuRefusesWhatItCannotMean) {
   const auto names = [](const char* word, std::vector<const char*> arguments) {
     const std::string text = refusal([&] { return parse_ecu(arguments); });

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <climits>
@@ -13,6 +14,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "base/time.h"
@@ -20,6 +22,7 @@
 #include "rtcr-client/cli/commands.h"
 #include "rtcr-client/cli/guard.h"
 #include "rtcr-client/cli/json_lines.h"
+#include "rtcr-client/cli/output_file.h"
 #include "rtcr-client/cli/restore_site.h"
 #include "rtcr-client/cli/terminal.h"
 
@@ -136,10 +139,13 @@ class Ecu {
     for (const auto& [program_id, file] : arguments_.programs) {
       if (const rtcr::Status published = publish(program_id, file); !published.ok())
         return failed(published.error());
+      if (!lines_.print(-1, std::chrono::milliseconds(0)))
+        return failed(make_error(Code::kIo, "cannot write to standard output"));
     }
     if (arguments_.guarded) {
       if (const rtcr::Status told = client_->programs_told(); !told.ok()) return failed(told.error());
     }
+    std::thread restarting([this] { restart_all(); });
     const Instant opened_at = BootClock::now();
     bool printed = true;
     bool is_ready = false;
@@ -150,6 +156,8 @@ class Ecu {
       }
       printed = lines_.print(end_fd, kForever);
     } while (printed && !lines_.wait(end_fd, is_ready ? kForever : kReadyPatience));
+    ending_ = true;
+    restarting.join();
     const bool closed = client_->close().ok();  // With what it still has to say.
     return printed && lines_.print(-1, kLastLinesPatience) && closed ? kExitDone : kExitFailed;
   }
@@ -193,6 +201,44 @@ class Ecu {
     return ok_status();
   }
 
+  // One after the other: each comes with the network's full width.
+  void restart_all() {
+    for (const auto& [program_id, file] : arguments_.restarts) {
+      while (!ending_) {
+        const rtcr::Status restarted = restart(program_id, file);
+        if (restarted.ok()) break;
+        const int code = restarted.error().status;
+        // Not for good: no session yet, no CMS, or somebody restores it at this moment.
+        const bool again = !ending_ && (code == RTCR_E_TIMEOUT || code == RTCR_E_UNAVAILABLE ||
+                                        code == RTCR_E_ALREADY_EXISTS || code == RTCR_E_LIMIT);
+        lines_.add(json_of_restart_failed(arguments_.common.ecu_mac, program_id, restarted.error(), again));
+        if (!again) break;
+      }
+    }
+  }
+
+  rtcr::Status restart(ProgramId program_id, const std::string& file) {
+    const auto output = OutputFile::create(file);
+    if (!output.ok()) return rtcr::Error{RTCR_E_IO, output.error().message()};
+    Status written;
+    const auto fetched = client_->fetch_newest(
+        program_id, [&](const void* data, std::uint64_t size_bytes, std::uint64_t, std::uint64_t) {
+          written = (*output)->write(data, size_bytes);
+          return written.ok();
+        });
+    if (!written.ok()) return rtcr::Error{RTCR_E_IO, written.error().message()};
+    if (!fetched.ok()) return fetched.error();
+    rtcr::Status goes_on;
+    if (const Status finished = (*output)->finish(); !finished.ok()) {
+      goes_on = rtcr::Error{RTCR_E_IO, finished.error().message()};
+    } else {
+      lines_.add(json_of_restarted(arguments_.common.ecu_mac, program_id, file));
+      goes_on = publish(program_id, file);
+    }
+    if (!goes_on.ok()) (void)client_->program_ended(program_id);  // It is ours, and does not run.
+    return goes_on;
+  }
+
   rtcr::Status publish(ProgramId program_id, const std::string& file) {
     const auto fd = open_state(file);
     if (!fd.ok()) return fd.error();
@@ -205,8 +251,6 @@ class Ecu {
     if (!seq.ok()) return rtcr::Error{seq.status(), file + ": " + seq.error().detail};
     site_.note_published(program_id, seq.value());
     lines_.add(json_of_published(arguments_.common.ecu_mac, program_id, seq.value(), file));
-    if (!lines_.print(-1, std::chrono::milliseconds(0)))
-      return rtcr::Error{RTCR_E_IO, "cannot write to standard output"};
     return rtcr::Status();
   }
 
@@ -234,6 +278,7 @@ class Ecu {
   std::mutex answers_{};  // Guards the next two.
   std::set<std::size_t> answered_{};
   bool any_live_ = false;
+  std::atomic<bool> ending_{false};
   RestoreSite site_;
   std::optional<rtcr::Client> client_{};  // Last: its threads use what is above.
 };

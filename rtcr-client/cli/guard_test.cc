@@ -236,7 +236,12 @@ TEST_F(RtcrGuardTest, WhatStopsAndWhatIsRestoredIsSaidWithTheProgramsOfTheComman
   std::ofstream(folder_ / "state") << "state";
   Process ecu(command({"--program", "1=" + (folder_ / "state").string(), "--on-isolation", "stop",
                        "--on-loss", "restore", "--enforcer", "none"}));
+  // It may have been given to another ECU since it ran here.
+  EXPECT_EQ(event(ecu, "stopped").at("program_id"), 1);
   EXPECT_TRUE(event(ecu, "lease").at("lives"));
+  const Lineage lineage = lineage_of(ProgramKey{EcuMac{0x020000000001}, 1});
+  cms_.command(wire::Thaw{wire::ClaimRef{lineage, 1, 1}, 1, wire::OnIsolation::kStop});
+  EXPECT_EQ(event(ecu, "resumed").at("program_id"), 1);
   EXPECT_TRUE(cms_.wait_until([](const FakeState& state) { return state.heard.count(1) != 0; }));
   const wire::Policies policies = cms_.state().heard.at(1).policies;
   EXPECT_EQ(policies.on_isolation, wire::OnIsolation::kStop);

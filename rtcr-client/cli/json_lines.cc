@@ -118,6 +118,21 @@ std::string json_of_stopped(EcuMac ecu_mac, ProgramId program_id) {
   return line_of(program_json("stopped", ecu_mac, program_id));
 }
 
+std::string json_of_restarted(EcuMac ecu_mac, ProgramId program_id, const std::string& file) {
+  Json json = program_json("restarted", ecu_mac, program_id);
+  json["file"] = file;
+  return line_of(json);
+}
+
+std::string json_of_restart_failed(EcuMac ecu_mac, ProgramId program_id, const rtcr::Error& error,
+                                   bool again) {
+  Json json = program_json("restart_failed", ecu_mac, program_id);
+  json["code"] = rtcr_error_string(error.status);
+  json["reason"] = error.detail;
+  json["again"] = again;
+  return line_of(json);
+}
+
 std::string json_of_stop_failed(EcuMac ecu_mac, ProgramId program_id, const std::string& reason) {
   Json json = program_json("stop_failed", ecu_mac, program_id);
   json["reason"] = reason;

@@ -29,6 +29,9 @@ std::string json_of_frozen(EcuMac ecu_mac, const rtcr::Move& move, std::uint64_t
 std::string json_of_freeze_refused(EcuMac ecu_mac, const rtcr::Move& move, const std::string& reason);
 std::string json_of_thawed(EcuMac ecu_mac, const rtcr::Move& move);
 std::string json_of_stopped(EcuMac ecu_mac, ProgramId program_id);
+std::string json_of_restarted(EcuMac ecu_mac, ProgramId program_id, const std::string& file);
+std::string json_of_restart_failed(EcuMac ecu_mac, ProgramId program_id, const rtcr::Error& error,
+                                   bool again);
 std::string json_of_stop_failed(EcuMac ecu_mac, ProgramId program_id, const std::string& reason);
 std::string json_of_resumed(EcuMac ecu_mac, ProgramId program_id);
 std::string json_of_lease(EcuMac ecu_mac, const rtcr::Lease& lease);

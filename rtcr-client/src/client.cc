@@ -78,13 +78,14 @@ Result<std::unique_ptr<Client>> Client::open(ClientOptions options) {
 
 Status Client::start() {
   broker::EcuLoopConfig config = options_.loop;
-  if (options_.target) {
-    restorer_.reset(new Restorer(*options_.target, *this));  // Here the private base can be seen.
+  if (options_.target || options_.lease) {
+    const TargetOptions target = options_.target.value_or(TargetOptions());
+    restorer_.reset(new Restorer(target, *this));  // Here the private base can be seen.
     config.restore_handler = restorer_.get();
-    config.received_bytes_max = options_.target->received_bytes_max;
+    config.only_restarts = !options_.target;
+    config.received_bytes_max = target.received_bytes_max;
     if (config.received_bytes_max == 0)
-      config.received_bytes_max =
-          options_.target->folder.empty() ? options_.loop.memory_budget_bytes : UINT64_MAX;
+      config.received_bytes_max = target.folder.empty() ? options_.loop.memory_budget_bytes : UINT64_MAX;
   }
   if (options_.move || options_.lease) {
     calls_ = std::make_unique<ProgramCalls>(options_.move ? options_.move->thread_count : kCallThreadCount,
@@ -365,6 +366,23 @@ Status Client::request_migration(ProgramId program_id, const std::optional<EcuMa
   return ask([&](std::uint64_t request_id) { return loop_->request_migration(request_id, program_id, to); },
              [&](std::uint64_t request_id) { loop_->cancel_migration(request_id); }, timeout,
              "no CMS has answered whether program " + std::to_string(program_id) + " will be moved");
+}
+
+Result<FetchedBlob> Client::fetch_own(ProgramId program_id, std::chrono::milliseconds patience,
+                                      const FetchSink& sink) {
+  if (Status guarded = check_guarded(); !guarded.ok()) return std::move(guarded).error();
+  const auto restart = std::make_shared<OwnRestart>();
+  if (Status expected = restorer_->expect(program_id, restart); !expected.ok())
+    return std::move(expected).error();
+  const Status asked = request_migration(program_id, ecu_mac(), patience);
+  // It may be for us that it is restored: a CMS was asked before, and another one answers.
+  const bool is_late = asked.code() == Code::kAlreadyExists;
+  Result<FetchedBlob> blob = asked.ok() || is_late
+                                 ? restart->take(patience, is_late ? asked.error().context : "", sink)
+                                 : Result<FetchedBlob>(asked.error());
+  restart->give_up();
+  restorer_->forget(program_id);
+  return blob;
 }
 
 Status Client::check_guarded() const {

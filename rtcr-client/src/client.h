@@ -23,6 +23,7 @@
 #include "base/result.h"
 #include "broker/shell/ecu_loop.h"
 #include "net/endpoint.h"
+#include "rtcr-client/src/fetch.h"
 #include "rtcr-client/src/memory.h"
 #include "rtcr-client/src/mover.h"
 #include "rtcr-client/src/program_calls.h"
@@ -79,6 +80,12 @@ class Client final : private broker::EcuLoopListener, private Restorer::Answers 
   Status request_migration(ProgramId program_id, const std::optional<EcuMac>& to,
                            std::chrono::milliseconds timeout);
 
+  // Of a guarded session: the newest checkpoint of its own program, which does not run any more, and goes on here from
+  // that. kPermission: it does run. kAlreadyExists: another call waits for it. What a CMS answers: kNotFound,
+  // kFenced, kWithdrawn; kTimeout: no answer or no progress for `patience` (negative: for ever).
+  Result<FetchedBlob> fetch_own(ProgramId program_id, std::chrono::milliseconds patience,
+                                const FetchSink& sink);
+  bool is_guarded() const { return options_.lease.has_value(); }
   // Of a guarded session. kInvalidArgument: it is not; kLimit.
   Status programs_told();
   Status program_ended(ProgramId program_id);

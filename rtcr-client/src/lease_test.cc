@@ -66,7 +66,8 @@ class Calls {
 // An RTCR whose session is guarded; it notes its calls as "stop 7".
 class GuardedClient {
  public:
-  explicit GuardedClient(const std::string& cms) {
+  // With `told` it has a lease, and what it publishes has been started since.
+  explicit GuardedClient(const std::string& cms, bool told = true) {
     rtcr_lease_handler handler = rtcr_lease_handler_init();
     handler.stop = on_stop;
     handler.resume = on_resume;
@@ -83,6 +84,9 @@ class GuardedClient {
       options.lease = &handler;
       options.move = &mover;
     });
+    if (!told) return;
+    EXPECT_EQ(rtcr_programs_told(client_->get()), RTCR_OK);
+    calls.wait_for("lease");
   }
   ~GuardedClient() {
     for (const char* call : {"stop 7", "freeze 7", "thaw 7", "resume 7"}) calls.let(call);
@@ -163,8 +167,6 @@ TEST(LeaseTest, StopsAtItsEndAndGoesOnInTheNextSessionByAThaw) {
   const std::uint64_t seq = guarded.publish(RTCR_ON_ISOLATION_STOP);
   guarded.publish(RTCR_ON_ISOLATION_KEEP, 8);
   EXPECT_EQ(guarded.client().wait(seq, RTCR_STORED), RTCR_OK);
-  EXPECT_EQ(rtcr_programs_told(guarded.client().get()), RTCR_OK);
-  guarded.calls.wait_for("lease");
   FakePlan mute = leasing();
   mute.answers_beats = false;
   cms.set_plan(mute);
@@ -224,9 +226,21 @@ TEST(LeaseTest, AStopDoesNotWaitForAFreeze) {
   }));
 }
 
+TEST(LeaseTest, WhatRanBeforeStandsStillUntilItIsThawed) {
+  FakeCms cms(leasing());
+  GuardedClient guarded(cms.endpoint(), false);
+  const std::uint64_t seq = guarded.publish(RTCR_ON_ISOLATION_STOP);
+  guarded.calls.wait_for("stop 7");
+  EXPECT_EQ(guarded.client().wait(seq, RTCR_STORED), RTCR_OK);
+  EXPECT_EQ(rtcr_programs_told(guarded.client().get()), RTCR_OK);
+  guarded.calls.wait_for("lease");
+  cms.command(wire::Thaw{record_of(1), kProgram, wire::OnIsolation::kStop});
+  guarded.calls.wait_for("resume 7");
+}
+
 TEST(LeaseTest, WhatRunsIsToldWhenAllWasTold) {
   FakeCms cms(leasing());
-  GuardedClient guarded(cms.endpoint());
+  GuardedClient guarded(cms.endpoint(), false);
   EXPECT_EQ(guarded.client().wait(guarded.publish(RTCR_ON_ISOLATION_KEEP), RTCR_STORED), RTCR_OK);
   cms.command(wire::AskPrograms{1, 0});
   EXPECT_EQ(guarded.client().wait(guarded.publish(RTCR_ON_ISOLATION_KEEP, 8), RTCR_STORED), RTCR_OK);
@@ -236,7 +250,7 @@ TEST(LeaseTest, WhatRunsIsToldWhenAllWasTold) {
   EXPECT_EQ(cms.state().programs.at(0).number, 1U);
   EXPECT_EQ(cms.state().programs.at(0).programs.size(), 2U);
   EXPECT_EQ(rtcr_program_ended(guarded.client().get(), 8), RTCR_OK);
-  EXPECT_TRUE(cms.wait_until([](const FakeState& state) { return state.ended == 1; }));
+  EXPECT_TRUE(cms.wait_until([](const FakeState& state) { return state.programs_changed == 1; }));
   cms.command(wire::AskPrograms{2, 0});
   EXPECT_TRUE(cms.wait_until([](const FakeState& state) { return state.programs.size() == 2; }));
   EXPECT_EQ(cms.state().programs.at(1).programs.size(), 1U);
@@ -298,6 +312,7 @@ TEST(LeaseTest, TheCppFaceTellsTheSame) {
   };
   options.lease->resume = [](std::uint64_t) {};
   options.lease->on_lease = [&](const rtcr::Lease& lease) {
+    if (lease.lives) calls.enter("lease");
     if (!lease.lives && !lease.reason.empty()) calls.enter("ended");
   };
   auto client = rtcr::Client::open(options);
@@ -305,9 +320,9 @@ TEST(LeaseTest, TheCppFaceTellsTheSame) {
   rtcr::Facts facts;
   facts.program_id = kProgram;
   facts.on_isolation = RTCR_ON_ISOLATION_STOP;
-  ASSERT_TRUE(client.value().publish_copy(facts, "x", 1).ok());
   EXPECT_TRUE(client.value().programs_told().ok());
-  EXPECT_TRUE(cms.wait_until([](const FakeState& state) { return state.session_count == 1; }));
+  calls.wait_for("lease");
+  ASSERT_TRUE(client.value().publish_copy(facts, "x", 1).ok());
   cms.end_session();
   calls.wait_for("ended");
   calls.wait_for("stop 7");

@@ -32,6 +32,18 @@ Restorer::WorkPtr Restorer::find(RestoreId id) {
   return it->second;
 }
 
+Status Restorer::expect(ProgramId program_id, const std::shared_ptr<OwnRestart>& restart) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (expected_.emplace(program_id, restart).second) return ok_status();
+  return make_error(Code::kAlreadyExists,
+                    "another call waits for program " + std::to_string(program_id) + " already");
+}
+
+void Restorer::forget(ProgramId program_id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  expected_.erase(program_id);
+}
+
 Status Restorer::receive(RestoreId id, const broker::RestoreInfo& info) {
   auto work = std::make_shared<Work>();
   work->job.id = id;
@@ -39,7 +51,16 @@ Status Restorer::receive(RestoreId id, const broker::RestoreInfo& info) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     works_[id] = work;
+    if (info.restarts) {
+      const auto expected = expected_.find(*info.restarts);
+      if (expected == expected_.end())
+        return make_error(Code::kCancelled,
+                          "nobody waits for program " + std::to_string(*info.restarts) + " any more");
+      work->own = expected->second;
+    }
   }
+  if (work->own == nullptr && !options_.prepare)
+    return make_error(Code::kUnsupported, "no program is restored here but what its RTCR asks for");
   if (options_.folder.empty()) {
     work->job.fd = ::memfd_create("rtcr-restore", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (work->job.fd < 0) return error_from_errno(errno, "memfd_create for a blob to restore");
@@ -54,6 +75,7 @@ Status Restorer::receive(RestoreId id, const broker::RestoreInfo& info) {
 
 Status Restorer::take(RestoreId id, std::uint64_t offset_bytes, const void* data, std::size_t size_bytes) {
   const WorkPtr work = find(id);
+  if (work->own != nullptr) work->own->note_progress();
   const char* at = static_cast<const char*>(data);
   while (size_bytes > 0 && work->received.ok()) {
     const ssize_t count = ::pwrite(work->job.fd, at, size_bytes, static_cast<off_t>(offset_bytes));
@@ -110,8 +132,10 @@ void Restorer::do_prepare(Work& work) {
   constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
   if (status.ok() && work.job.path.empty() && ::fcntl(work.job.fd, F_ADD_SEALS, kSeals) != 0)
     status = error_from_errno(errno, "seal a blob to restore");
-  if (status.ok()) status = called<Status>([&] { return options_.prepare(work.job); });
-  work.restored = status.ok();
+  if (status.ok() && work.own == nullptr) {
+    status = called<Status>([&] { return options_.prepare(work.job); });
+    work.restored = status.ok();
+  }
   answers_.on_prepared(work.job.id, status);
 }
 
@@ -123,7 +147,15 @@ void Restorer::do_go(Work& work) {
     return;
   }
   work.restored = false;
+  if (work.own != nullptr) return do_hand_over(work);
   answers_.on_running(work.job, called<Result<ProgramId>>([&] { return options_.go(work.job); }));
+}
+
+void Restorer::do_hand_over(Work& work) {
+  const std::shared_ptr<OwnRestart> own = work.own;
+  const auto note_answered = [](OwnRestart* restart) { restart->note_answered(); };
+  const std::unique_ptr<OwnRestart, decltype(note_answered)> answered(own.get(), note_answered);
+  answers_.on_running(work.job, own->hand_over(work.job, *work.job.info.restarts));
 }
 
 void Restorer::do_discard(Work& work) {

@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "broker/shell/ecu_loop.h"
 #include "rtcr-client/src/call_threads.h"
+#include "rtcr-client/src/own_restart.h"
 #include "schemas/messages.h"
 
 namespace cms::client {
@@ -39,7 +40,8 @@ struct TargetOptions {
   std::string arch{};                    // Empty: as uname says.
   std::vector<wire::CheckpointFormat> formats{};
   std::vector<std::string> labels{};
-  // None may throw. Without `discard` there is nothing to do.
+  // None may throw. Without `prepare` nothing is restored but what was asked for with expect(); without `discard`
+  // there is nothing to do.
   std::function<Status(RestoreJob&)> prepare{};
   std::function<Result<ProgramId>(RestoreJob&)> go{};
   std::function<void(RestoreJob&)> discard{};
@@ -71,6 +73,11 @@ class Restorer final : public broker::RestoreHandler {
   Restorer& operator=(const Restorer&) = delete;
   ~Restorer() override;
 
+  // The RTCR waits for its own program: what a CMS restores of it is not given to the callbacks but handed over to
+  // that one. kAlreadyExists: another call waits for it.
+  Status expect(ProgramId program_id, const std::shared_ptr<OwnRestart>& restart);
+  void forget(ProgramId program_id);
+
   Status receive(broker::RestoreId id, const broker::RestoreInfo& info) override;
   Status take(broker::RestoreId id, std::uint64_t offset_bytes, const void* data,
               std::size_t size_bytes) override;
@@ -82,8 +89,9 @@ class Restorer final : public broker::RestoreHandler {
  private:
   struct Work {
     RestoreJob job{};
-    Status received = ok_status();  // How writing went.
-    bool restored = false;          // `prepare` went well, and neither `go` nor `discard` was called.
+    Status received = ok_status();      // How writing went.
+    bool restored = false;              // `prepare` went well, and neither `go` nor `discard` was called.
+    std::shared_ptr<OwnRestart> own{};  // Takes it instead of the callbacks.
     Work() = default;
     Work(const Work&) = delete;
     Work& operator=(const Work&) = delete;
@@ -94,12 +102,14 @@ class Restorer final : public broker::RestoreHandler {
   WorkPtr find(broker::RestoreId id);
   void do_prepare(Work& work);
   void do_go(Work& work);
+  void do_hand_over(Work& work);
   void do_discard(Work& work);
 
   const TargetOptions options_;
   Answers& answers_;
 
-  std::mutex mutex_{};  // Guards the works.
+  std::mutex mutex_{};  // Guards the next two.
+  std::map<ProgramId, std::shared_ptr<OwnRestart>> expected_{};
   std::map<broker::RestoreId, WorkPtr> works_{};
   CallThreads threads_;  // Last: they use what is above. At most two calls for each restore that is not over.
 };

@@ -306,13 +306,15 @@ int fetch(Client& client, const rtcr_fetch* fetch, rtcr_fetched* fetched) {
   if (!sink.ok()) return fail(sink.error());
 
   rtcr_fetched result = rtcr_fetched_init();
-  const auto blob =
-      cms::client::fetch_checkpoint(client.cms(), request, [&](const cms::client::FetchedBytes& bytes) {
-        result.incarnation = bytes.checkpoint.version.incarnation;
-        result.seq = bytes.checkpoint.version.seq;
-        result.size_bytes = bytes.blob_size_bytes;
-        return (*sink)(bytes);
-      });
+  const auto give = [&](const cms::client::FetchedBytes& bytes) {
+    result.incarnation = bytes.checkpoint.version.incarnation;
+    result.seq = bytes.checkpoint.version.seq;
+    result.size_bytes = bytes.blob_size_bytes;
+    return (*sink)(bytes);
+  };
+  const bool claims = client.is_guarded() && request.program.ecu_mac == client.ecu_mac() && !request.version;
+  const auto blob = claims ? client.fetch_own(given->program_id, request.patience, give)
+                           : cms::client::fetch_checkpoint(client.cms(), request, give);
   if (blob.ok()) {
     result.cms_index = static_cast<std::uint32_t>(blob->cms_index);
     id_to(blob->digest, result.digest);

@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include "test/integration/fleet.h"
 #include "test/integration/leases.h"
 #include "test/integration/restored_once.h"
+#include "test/support/publisher.h"
 
 namespace cms::test {
 namespace {
@@ -117,6 +119,37 @@ TEST_F(GuardedTest, AnEcuThatBootsAnewWithinSecondsHasItsProgramsRestoredThere) 
   }
   expect_each_once(kLost, {&back, first_.get(), second_.get()}, kPrograms);
   EXPECT_EQ(back.restored().size(), kPrograms) << fleet_.log();  // It has room, and had them before.
+}
+
+// Nothing of it is restored by itself; its RTCR asks for it, which is a claim as any other.
+TEST_F(GuardedTest, WhatAnRtcrAsksForAfterItsOwnEndGoesOnThereAndItsNextLossIsOneOfIt) {
+  EcuProcess::Options options = guarded(kPrograms);
+  options.arguments = {"--guarded", "--on-isolation", "stop", "--on-loss", "ask"};
+  begin(options);
+  lost_->kill();
+  EcuProcess::Options again;
+  again.arguments = options.arguments;
+  for (std::uint64_t id = 1; id <= kPrograms; ++id) {
+    const std::string file = std::to_string(id) + "=" + dir_ / ("back-" + std::to_string(id));
+    again.arguments.insert(again.arguments.end(), {"--restart", file});
+  }
+  EcuProcess back(dir_, fleet_.endpoints(), kLost, again);
+  EXPECT_TRUE(back.wait_for_receipts("REPLICATED", kPrograms)) << fleet_.log();
+  for (std::uint64_t id = 1; id <= kPrograms; ++id) {
+    std::ifstream file(dir_ / ("back-" + std::to_string(id)), std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    const auto wanted = blob_of(id, 1, options.size_bytes);
+    EXPECT_EQ(bytes, std::string(reinterpret_cast<const char*>(wanted.data()), wanted.size())) << id;
+  }
+  EXPECT_TRUE(first_->restored().empty() && second_->restored().empty());
+  back.kill();
+  ASSERT_TRUE(comes_to(fleet_[1], kLost, [](const json& lease) {
+    return lease.value("state", "") == "lost" && lease.value("waiting", 0U) == kPrograms;
+  })) << fleet_.log();
+  const auto told = admin(fleet_[0], {"ecu", "failed", kLost});
+  EXPECT_EQ(told->wait(), 0) << told->output();
+  ASSERT_TRUE(all_restored());
+  expect_once();
 }
 
 TEST_F(GuardedTest, ABrokerThatIsStoppedIsKilledByItsGuardAndItsProgramsGoOnElsewhere) {

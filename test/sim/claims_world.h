@@ -66,7 +66,7 @@ class ClaimsWorld {
     wire::Enforcer enforcer = wire::Enforcer::kNone;
     Peer peer{};
     Instant heard_at{};
-    std::uint64_t ended = 0;
+    std::uint64_t programs_changed = 0;
   };
   struct PendingEcu {
     wire::EcuRecord record{};
@@ -145,7 +145,7 @@ class ClaimsWorld {
     std::map<std::size_t, wire::AskPrograms> asks{};
     std::vector<wire::OwnedProgram> gone{};  // For kGoneProgramsTold.
     bool programs_told = false;
-    std::uint64_t ended = 0;
+    std::uint64_t programs_changed = 0;
     Duration session_pause{};
     Instant stopped_from = kNever;
     Instant wakes_at = kNever;
@@ -256,7 +256,8 @@ class ClaimsWorld {
   void send_heartbeat(Ecu& ecu, std::size_t cms);
   void hear(Ecu& ecu, std::size_t cms, Incarnation incarnation, const wire::ControlBody& body);
   void hear_hello_answer(Ecu& ecu, std::size_t cms, const wire::HelloAnswer& answer);
-  void give_way(Ecu& ecu, const wire::ClaimRef& claim);
+  bool stands_still_here(const Ecu& ecu, ProgramId program_id) const;
+  void replace_still(Ecu& ecu, const Lineage& lineage);
   void hear_fenced(Ecu& ecu, const ProgramKey& program, const Lineage& lineage, OwnerEpoch owner_epoch);
   void watch_lease(Ecu& ecu);
   void end_lease(Ecu& ecu);

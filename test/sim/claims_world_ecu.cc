@@ -97,7 +97,9 @@ void ClaimsWorld::obey(Ecu& ecu, std::size_t cms, const wire::ControlBody& body)
   const Instant now = local(ecu);
   if (const auto* prepare = std::get_if<wire::Prepare>(&body)) {
     step_ecu(ecu, [&](broker::RestoreTarget& target, broker::RestoreEffects& effects) {
-      target.on_prepare(now, number, *prepare, effects);
+      const auto restored = target.find_restored(prepare->claim.lineage);
+      const bool stands_still = restored && !restored->goes && stands_still_here(ecu, restored->program_id);
+      target.on_prepare(now, number, *prepare, stands_still, effects);
     });
   } else if (const auto* go = std::get_if<wire::Go>(&body)) {
     broker::RestoreEffects effects;
@@ -111,7 +113,10 @@ void ClaimsWorld::obey(Ecu& ecu, std::size_t cms, const wire::ControlBody& body)
       ledger_.on_go_obeyed(ecu.session, *go, nas_.record(go->claim.lineage, go->act_slot),
                            nas_.record(go->claim.lineage, go->act_slot + 1));
       ecu.goes[run->id] = *go;
-      if (ecu.guarded) ecu.guarded->goes.insert(run->id);
+      if (ecu.guarded) {
+        ecu.guarded->goes.insert(run->id);
+        replace_still(ecu, go->claim.lineage);
+      }
     }
     if (plant_ == ClaimsPlant::kQueuedGoExecuted && refused) obey_queued_go(ecu, *go);
     carry_out(ecu, effects);

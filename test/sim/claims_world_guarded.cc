@@ -105,7 +105,7 @@ void ClaimsWorld::start_broker(Ecu& ecu) {
   guarded.overtaken.clear();
   guarded.asks.clear();
   guarded.programs_told = false;
-  guarded.ended = 0;
+  guarded.programs_changed = 0;
   guarded.session_pause = Duration::zero();
   // Until it is told what runs, and that has stopped, the former one's lease counts.
   guarded.stopped_from = guarded.enforce_at;
@@ -209,7 +209,7 @@ void ClaimsWorld::send_heartbeat(Ecu& ecu, std::size_t cms) {
   ++link.number;
   link.sent[link.number] = queue_.now();
   if (link.sent.size() > kSentCountMax) link.sent.erase(link.sent.begin());
-  say(ecu, cms, wire::Heartbeat{link.number, ecu.last_seq, 0, guarded.ended});
+  say(ecu, cms, wire::Heartbeat{link.number, ecu.last_seq, 0, guarded.programs_changed});
   if (plant_ != ClaimsPlant::kLeaseFromReceipt)
     guarded.lease.on_sent(now, static_cast<broker::CmsIndex>(cms), link.number);
   broker::FreezeEffects effects;
@@ -274,11 +274,7 @@ void ClaimsWorld::hear(Ecu& ecu, std::size_t number, Incarnation incarnation, co
     answer_asks(ecu);
   } else if (const auto* thaw = std::get_if<wire::Thaw>(&body)) {
     thaw_guarded(ecu, number, *thaw);
-  } else if (const auto* prepare = std::get_if<wire::Prepare>(&body)) {
-    if (!guarded.lease.lives()) return;
-    give_way(ecu, prepare->claim);
-    obey(ecu, number, body);
-  } else if (std::holds_alternative<wire::Freeze>(body)) {
+  } else if (std::holds_alternative<wire::Prepare>(body) || std::holds_alternative<wire::Freeze>(body)) {
     if (guarded.lease.lives()) obey(ecu, number, body);
   } else {
     obey(ecu, number, body);
@@ -316,16 +312,19 @@ void ClaimsWorld::hear_hello_answer(Ecu& ecu, std::size_t number, const wire::He
   link.next_heartbeat_at = now;
 }
 
-// What stands still for want of a lease, and is to be restored here, will never be thawed: its session was LOST.
-void ClaimsWorld::give_way(Ecu& ecu, const wire::ClaimRef& claim) {
-  std::vector<ProgramId> stopped;
+bool ClaimsWorld::stands_still_here(const Ecu& ecu, ProgramId program_id) const {
+  return ecu.guarded && (ecu.guarded->programs.stands_still(program_id) || ecu.frozen->is_frozen(program_id));
+}
+
+// As EcuCore does it: what waits for a word of a CMS is not what goes on.
+void ClaimsWorld::replace_still(Ecu& ecu, const Lineage& lineage) {
+  std::vector<ProgramId> still;
   for (const auto& [program_id, program] : ecu.guarded->programs.all()) {
-    if (program.lineage == claim.lineage && program.stopped && program.owner_epoch < claim.slot)
-      stopped.push_back(program_id);
+    if (program.lineage == lineage && stands_still_here(ecu, program_id)) still.push_back(program_id);
   }
-  for (const ProgramId program_id : stopped) {
+  for (const ProgramId program_id : still) {
     stop_copy(ecu, program_id);
-    ecu.target->on_program_ended(program_id);
+    ecu.frozen->on_program_ended(program_id);
     ecu.guarded->programs.on_ended(program_id);
   }
 }

@@ -198,7 +198,7 @@ void ClaimsWorld::end_program(Ecu& ecu) {
       guarded.programs.on_ended(program_id);
       ecu.frozen->on_program_ended(program_id);
       ecu.target->on_program_ended(program_id);
-      ++guarded.ended;
+      ++guarded.programs_changed;
       for (std::size_t cms = 0; cms < guarded.links.size(); ++cms) {
         if (guarded.links[cms].live) send_heartbeat(ecu, cms);
       }

@@ -290,8 +290,8 @@ void ClaimsWorld::on_control(Cms& cms, const Peer& peer, Incarnation incarnation
 void ClaimsWorld::on_heartbeat(Cms& cms, GuardedSession& session, const wire::Heartbeat& heartbeat) {
   const SessionId id = session.id;
   const Peer peer = session.peer;
-  const bool ended = heartbeat.ended > session.ended;
-  session.ended = std::max(session.ended, heartbeat.ended);
+  const bool ended = heartbeat.programs_changed > session.programs_changed;
+  session.programs_changed = std::max(session.programs_changed, heartbeat.programs_changed);
   cms.renewed->on_written(local(cms));
   bool leased = false;
   step_leases(cms, [&](Leases& leases, Instant now, core::LeaseEffects& effects) {

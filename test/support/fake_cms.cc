@@ -173,7 +173,7 @@ class FakeCms::Impl {
       peer_ = frames[0].to_string();
       on_hello(*hello);
     } else if (const auto* heartbeat = std::get_if<wire::Heartbeat>(&message->body)) {
-      state_.ended = heartbeat->ended;
+      state_.programs_changed = heartbeat->programs_changed;
       if (plan_.silent || !plan_.answers_beats) return;
       send_control(
           wire::HeartbeatAnswer{heartbeat->number, notify_count_, plan_.grants && plan_.lease_ms != 0});

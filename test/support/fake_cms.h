@@ -53,7 +53,7 @@ struct FakeState {
   wire::Hello hello{};  // The last one.
   int session_count = 0;
   std::vector<wire::Programs> programs{};
-  std::uint64_t ended = 0;
+  std::uint64_t programs_changed = 0;
   int fetch_count = 0;  // Of offered blobs.
   // Of a target:
   std::uint64_t features = 0;

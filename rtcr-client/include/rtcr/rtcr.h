@@ -283,7 +283,10 @@ typedef struct rtcr_move_handler {
  *
  * - At most one guarded session per ecu_mac; a second one is refused while the first is heard.
  * - Start no program with RTCR_ON_ISOLATION_STOP by yourself while the lease does not live.
- * - Publish what runs, then call rtcr_programs_told; say rtcr_program_ended of what dies.
+ * - Publish what runs already, then call rtcr_programs_told. Of that, what has RTCR_ON_ISOLATION_STOP is stopped at
+ *   once and goes on when a CMS has read that it still belongs to this ECU: it may have been restored elsewhere while
+ *   this process, or the ECU, was not there. What you start later, within a lease, is not.
+ * - Say rtcr_program_ended of what dies.
  * - rtcr_close stops the same programs, and waits for that: nobody holds a lease for them afterwards. */
 
 /* Who stops the programs if this process does not, because it is stopped itself, or gone. Without one nothing of the
@@ -567,6 +570,12 @@ typedef struct rtcr_fetched {
 /* Gets the newest STORED checkpoint of a program (or an exact one) back from the first CMS of the
    list that answers; goes on with another when that one dies. Every chunk and the whole are checked
    against their digests. Blocks for the transfer. `fetched` may be NULL.
+   Of a guarded client (rtcr_options.lease), the newest of its own program (ecu_mac NULL or its own) is claimed: with
+   RTCR_OK the program is the RTCR's to start, here and nowhere else, and what is published of it goes on from there.
+   It needs a session, and rtcr_options.target does not matter for it. RTCR_E_PERMISSION: the program was published here
+   and has neither ended (rtcr_program_ended) nor been fenced. RTCR_E_ALREADY_EXISTS: another call waits for it, or it is being
+   restored for another reason; RTCR_E_WITHDRAWN, RTCR_E_LIMIT: what the CMS says. On any error it was not claimed, or
+   is given back: it can be asked for again.
    Only RTCR_OK makes the bytes a checkpoint: on an error throw away what has arrived.
    RTCR_E_NOT_FOUND: there is none. RTCR_E_FENCED: of the newest, the program goes on elsewhere by now: do
    not start it. RTCR_E_UNAVAILABLE: no CMS answered. RTCR_E_TIMEOUT: they answer but cannot give it now;
