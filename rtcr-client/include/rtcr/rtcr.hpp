@@ -429,6 +429,7 @@ class Client {
   // The next bytes, their offset, and the size of the whole; false: give up.
   using OnBytes = std::function<bool(const void* data, std::uint64_t size_bytes, std::uint64_t offset_bytes,
                                      std::uint64_t blob_size_bytes)>;
+  // Of a guarded client and its own program: claims it; see rtcr_fetch_newest.
   Result<Fetched> fetch_newest(std::uint64_t program_id, const OnBytes& on_bytes,
                                const FetchOptions& options = {}) {
     return fetch_with(program_id, options, [&](rtcr_fetch& fetch) {
