@@ -175,6 +175,7 @@ void Client::run_loop() noexcept {
     // Out of memory, on this thread. The caller decides; what is stored is stored.
   }
   failed_.store(true, std::memory_order_release);
+  if (restorer_ != nullptr) restorer_->give_up();
   book_.fail("the client's thread has failed: out of memory");
   const std::lock_guard<std::mutex> lock(mutex_);
   answered_.notify_all();

@@ -70,6 +70,7 @@ Result<FetchedBlob> OwnRestart::take(std::chrono::milliseconds patience, const s
     std::unique_lock<std::mutex> lock(mutex_);
     progress_at_ = BootClock::now();
     while (job_ == nullptr) {
+      if (over_) return taken_.error();
       if (patience.count() < 0) {
         changed_.wait(lock);
         continue;
@@ -85,6 +86,7 @@ Result<FetchedBlob> OwnRestart::take(std::chrono::milliseconds patience, const s
       changed_.wait_for(lock, until - now);
     }
     job = job_;
+    taking_ = true;
   }
   Result<FetchedBlob> blob = give(*job, sink);  // Outside the lock: hand_over() keeps the job alive.
   std::unique_lock<std::mutex> lock(mutex_);
@@ -104,6 +106,7 @@ void OwnRestart::note_answered() {
 
 void OwnRestart::give_up() {
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (taking_) return;
   over_ = true;
   taken_ = make_error(Code::kCancelled, "nobody waits for it any more");
   changed_.notify_all();

@@ -32,10 +32,10 @@ class OwnRestart {
   void note_answered();
 
   // Waits for hand_over() and gives the bytes to `sink`. kTimeout: no progress for `patience` (negative: for ever);
-  // its context ends with `why_late` then. Once; afterwards nobody waits any more.
+  // its context ends with `why_late` then. kCancelled: give_up() was called. Once; afterwards nobody waits any more.
   Result<FetchedBlob> take(std::chrono::milliseconds patience, const std::string& why_late,
                            const FetchSink& sink);
-  // Nobody will take it.
+  // Nobody will take it, unless that is under way.
   void give_up();
 
  private:
@@ -43,6 +43,7 @@ class OwnRestart {
   std::condition_variable changed_{};
   Instant progress_at_ = BootClock::now();
   const RestoreJob* job_ = nullptr;  // Handed over and not taken yet.
+  bool taking_ = false;              // The bytes are being given to the sink.
   bool over_ = false;                // Nobody waits any more.
   Status taken_ = ok_status();       // While over: how that went.
   bool answered_ = false;

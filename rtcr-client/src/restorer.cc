@@ -44,6 +44,11 @@ void Restorer::forget(ProgramId program_id) {
   expected_.erase(program_id);
 }
 
+void Restorer::give_up() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& [program_id, restart] : expected_) restart->give_up();
+}
+
 Status Restorer::receive(RestoreId id, const broker::RestoreInfo& info) {
   auto work = std::make_shared<Work>();
   work->job.id = id;

@@ -77,6 +77,8 @@ class Restorer final : public broker::RestoreHandler {
   // that one. kAlreadyExists: another call waits for it.
   Status expect(ProgramId program_id, const std::shared_ptr<OwnRestart>& restart);
   void forget(ProgramId program_id);
+  // Nothing will come any more: whoever waits is told so.
+  void give_up();
 
   Status receive(broker::RestoreId id, const broker::RestoreInfo& info) override;
   Status take(broker::RestoreId id, std::uint64_t offset_bytes, const void* data,
