@@ -60,6 +60,8 @@ const std::vector<ClaimsPlantInfo>& leases_plants() {
       {ClaimsPlant::kLossWithoutLook, "loss_without_look",
        "LOST is acted upon without a look at the members"},
       {ClaimsPlant::kLostThawed, "lost_thawed", "what a LOST session owned is thawed"},
+      {ClaimsPlant::kRestartUnclaimed, "restart_unclaimed",
+       "an RTCR that asks for its own program goes on from its newest checkpoint without a claim"},
   };
   return all;
 }

@@ -41,6 +41,7 @@ enum class ClaimsPlant {
   kSleepingClock,
   kLossWithoutLook,
   kLostThawed,
+  kRestartUnclaimed,
 };
 
 struct ClaimsPlantInfo {

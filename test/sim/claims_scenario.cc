@@ -72,6 +72,7 @@ ClaimsScenario make_leases_scenario(std::uint64_t seed) {
     s.kind = ClaimsScenario::Kind::kOutages;
     s.outage_every = 20s;
     s.outage_max = one_of<Duration>(prng, {5s, 9s, 25s});
+    s.write_hangs_percent = one_of<std::uint32_t>(prng, {0, 50});
     return s;
   }
   if (kind <= 5) {
@@ -79,6 +80,7 @@ ClaimsScenario make_leases_scenario(std::uint64_t seed) {
     s.cms_count = 2;
     s.store_delay_max = 250ms;
     s.unresolved_percent = one_of<std::uint32_t>(prng, {10, 60});
+    s.ecu_append_late_max = one_of<Duration>(prng, {0s, 3s});
     s.fault_time = 180s;
     return s;
   }
@@ -102,6 +104,7 @@ ClaimsScenario make_leases_scenario(std::uint64_t seed) {
   s.outage_every = one_of<MeanTime>(prng, {kNever, kNever, 20s});
   s.outage_max = one_of<Duration>(prng, {5s, 9s, 15s});
   s.nas_crash_every = one_of<MeanTime>(prng, {kNever, kNever, 10s});
+  s.restart_percent = one_of<std::uint32_t>(prng, {0, 0, 30, 80});
   return s;
 }
 

@@ -54,8 +54,13 @@ struct ClaimsScenario {
   Duration broker_pause_max{};
   MeanTime broker_restart_every{};
   MeanTime program_end_every{};
+  std::uint32_t restart_percent =
+      0;                    // Of the programs that an ECU does not run any more: its RTCR asks for them.
   MeanTime outage_every{};  // Of the NAS, for all.
   Duration outage_max{};
+  std::uint32_t write_hangs_percent =
+      50;  // Of WRITEs while the NAS is away: they are done when it is back. Others fail.
+  Duration ecu_append_late_max{};  // Of every other append to the log of an ECU: it is done so late.
   MeanTime twin_every{};
 };
 

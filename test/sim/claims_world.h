@@ -152,6 +152,9 @@ class ClaimsWorld {
     Instant broker_paused_until{};
     Instant paused_until{};  // The whole ECU.
     bool had_lease = false;  // In this boot.
+    std::map<ProgramId, std::uint64_t>
+        awaited{};  // Own programs that a call of the RTCR waits for; which one.
+    std::set<ProgramId> asked_for{};
     Instant leased_until{};  // By the world's time.
     // Who enforces it:
     Instant enforce_at = kNever;
@@ -280,8 +283,19 @@ class ClaimsWorld {
   bool may_publish(Ecu& ecu, Copy& copy);
   bool can_pull(const Cms& cms, Publication& publication);
   void end_program(Ecu& ecu);
+  void end_copy(Ecu& ecu, Copy& copy);
   void pause_ecu(Ecu& ecu);
   void check_leases();
+
+  // ---- own programs that an RTCR asks for (claims_world_restarts.cc)
+  void want_own(Ecu& ecu, Duration delay_max);
+  void await_own(Ecu& ecu, ProgramId program_id, Duration patience);
+  void ask_for_own(Ecu& ecu, ProgramId program_id, std::uint64_t call);
+  void hear_of_own(Ecu& ecu, const wire::MigrateAnswer& answer);
+  bool is_awaited(const Ecu& ecu, const broker::RestoreInfo& info) const;
+  void on_own_asked(Cms& cms, const SessionId& session, const wire::Migrate& asked);
+  void run_unclaimed(Ecu& ecu, ProgramId program_id, const wire::ClaimRecord& head);
+  void restart_in_peace();
 
   // ---- planned moves (claims_world_moves.cc)
   void ask_for_move();
@@ -441,6 +455,7 @@ class ClaimsWorld {
   std::uint64_t last_uid_ = 0;
   std::uint64_t last_attempt_ = 0;
   std::uint64_t last_life_ = 0;  // Of brokers.
+  std::uint64_t last_call_ = 0;  // Of RTCRs that ask for their own programs.
   std::set<EcuMac> gone_for_good_;
 };
 

@@ -276,6 +276,10 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::AppendRecord& effect) {
   if (acts && (!cms.written_at || local(cms) - *cms.written_at >= kTimers.self_fence)) {
     violated("a CMS whose record is old appends " + describe(effect.record));
   }
+  const auto known = cms.core->restores().find(effect.record.lineage);
+  const bool restarts = known != cms.core->restores().end() && known->second.restarts;
+  if (restarts && effect.record.kind == ClaimKind::kAct && effect.record.target != *known->second.restarts)
+    violated("what its RTCR has asked for is to run elsewhere: " + describe(effect.record));
   ledger_.check_take_over(queue_.now(), nas_.head(effect.record.lineage), effect.record);
   append(cms, effect.record);
   if (plant_ == ClaimsPlant::kGoUnderClaim && effect.record.kind == ClaimKind::kAct) {

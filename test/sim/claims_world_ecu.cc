@@ -223,7 +223,7 @@ void ClaimsWorld::serve(Ecu& ecu, const broker::BulkLink& link, const wire::Fetc
 }
 
 void ClaimsWorld::prepare_program(Ecu& ecu, broker::RestoreId id) {
-  const bool fails = percent(scenario_.refuse_percent);
+  const bool fails = percent(scenario_.refuse_percent) || !is_awaited(ecu, ecu.restores.at(id));
   to_broker(ecu, life_of(ecu), random_delay(scenario_.ecu_delay_max), [this, &ecu, id, fails] {
     if (!fails) {
       const auto info = ecu.restores.find(id);
@@ -245,8 +245,9 @@ void ClaimsWorld::run_program(Ecu& ecu, broker::RestoreId id) {
   in_rtcr(ecu, ecu.boots, random_delay(scenario_.ecu_delay_max),
           [this, &ecu, id, fails, go, info, state, life = life_of(ecu), session = ecu.session] {
             Result<ProgramId> program_id = make_error(Code::kIo, "does not run");
-            if (!fails) {
-              program_id = ecu.next_program++;
+            if (!fails && is_awaited(ecu, info)) {
+              program_id = info.restarts ? *info.restarts : ecu.next_program++;
+              if (info.restarts) ecu.guarded->awaited.erase(*info.restarts);
               if (verbose_) {
                 trace("ecu " + to_string(session) + " runs " + std::to_string(*program_id) +
                       " for the ACT in slot " + std::to_string(go.act_slot) + ", from state " +

@@ -84,7 +84,9 @@ void ClaimsWorld::leave_unresolved_ecu(Cms& cms, const EcuRecord& record, bool d
 }
 
 void ClaimsWorld::append_ecu(Cms& cms, const EcuRecord& record, EcuAppendThen then) {
-  cms_after(cms, store_delay(), [this, &cms, record, then = std::move(then)] {
+  const bool late = faults_on_ && scenario_.ecu_append_late_max != Duration{} && prng_.chance(1, 2);
+  const Duration delay = store_delay() + (late ? random_delay(scenario_.ecu_append_late_max) : Duration{});
+  cms_after(cms, delay, [this, &cms, record, then = std::move(then)] {
     if (queue_.now() < cms.away_until) return leave_unresolved_ecu(cms, record, prng_.chance(1, 2), then);
     if (percent(scenario_.store_fail_percent)) return then(away(), 0);
     if (percent(scenario_.unresolved_percent)) {

@@ -92,6 +92,7 @@ void ClaimsWorld::boot_guarded(Ecu& ecu) {
   ecu.up_at = queue_.now();
   start_broker(ecu);
   ecu.guarded->programs_told = true;  // Nothing runs there yet.
+  want_own(ecu, 6s);
 }
 
 void ClaimsWorld::start_broker(Ecu& ecu) {
@@ -276,6 +277,8 @@ void ClaimsWorld::hear(Ecu& ecu, std::size_t number, Incarnation incarnation, co
     thaw_guarded(ecu, number, *thaw);
   } else if (std::holds_alternative<wire::Prepare>(body) || std::holds_alternative<wire::Freeze>(body)) {
     if (guarded.lease.lives()) obey(ecu, number, body);
+  } else if (const auto* migrate = std::get_if<wire::MigrateAnswer>(&body)) {
+    hear_of_own(ecu, *migrate);
   } else {
     obey(ecu, number, body);
   }

@@ -190,21 +190,26 @@ void ClaimsWorld::end_program(Ecu& ecu) {
   if (ecu.state != Ecu::State::kUp || ecu.guarded->broker_life == 0) return;
   for (Copy& copy : ledger_.copies()) {
     if (!is_of(ecu, copy) || !copy.executes() || copy.last_seq == 0) continue;
-    if (verbose_) trace("ecu " + to_string(ecu.session) + ": " + to_string(copy.key()) + " ends");
-    copy.running = false;
-    to_broker(ecu, life_of(ecu), Duration::zero(), [this, &ecu, program_id = copy.program_id] {
-      Guarded& guarded = *ecu.guarded;
-      if (guarded.programs.find(program_id) == nullptr) return;
-      guarded.programs.on_ended(program_id);
-      ecu.frozen->on_program_ended(program_id);
-      ecu.target->on_program_ended(program_id);
-      ++guarded.programs_changed;
-      for (std::size_t cms = 0; cms < guarded.links.size(); ++cms) {
-        if (guarded.links[cms].live) send_heartbeat(ecu, cms);
-      }
-    });
+    end_copy(ecu, copy);
     return;
   }
+}
+
+void ClaimsWorld::end_copy(Ecu& ecu, Copy& copy) {
+  if (verbose_) trace("ecu " + to_string(ecu.session) + ": " + to_string(copy.key()) + " ends");
+  copy.running = false;
+  to_broker(ecu, life_of(ecu), Duration::zero(), [this, &ecu, program_id = copy.program_id] {
+    Guarded& guarded = *ecu.guarded;
+    if (guarded.programs.find(program_id) == nullptr) return;
+    guarded.programs.on_ended(program_id);
+    ecu.frozen->on_program_ended(program_id);
+    ecu.target->on_program_ended(program_id);
+    ++guarded.programs_changed;
+    for (std::size_t cms = 0; cms < guarded.links.size(); ++cms) {
+      if (guarded.links[cms].live) send_heartbeat(ecu, cms);
+    }
+    want_own(ecu, 3s);
+  });
 }
 
 // The broker stands still, or all of the ECU. Its clock runs on.

@@ -64,7 +64,7 @@ void ClaimsWorld::renew_with_bars(Cms& cms) {
   const std::vector<SessionId> bars = cms.leases->bars();
   const wire::MemberRecord record = cms.members->next_record(1, "sim", false, bars);
   // A WRITE may hang for as long as the NAS is away, and be done then.
-  const bool hangs = queue_.now() < cms.away_until && prng_.chance(1, 2);
+  const bool hangs = queue_.now() < cms.away_until && prng_.below(100) < scenario_.write_hangs_percent;
   const Duration delay = store_delay() + (hangs ? cms.away_until - queue_.now() : Duration::zero());
   cms_after(cms, delay, [this, &cms, begun_at, sent_at, bars, record] {
     bool written = !store_fails(cms);
@@ -279,6 +279,8 @@ void ClaimsWorld::on_control(Cms& cms, const Peer& peer, Incarnation incarnation
     answer(cms, [&](RestoreCore& core, Instant now, core::RestoreEffects& effects) {
       core.on_programs(now, id, *programs, effects);
     });
+  } else if (const auto* migrate = std::get_if<wire::Migrate>(&body)) {
+    on_own_asked(cms, id, *migrate);
   } else if (std::holds_alternative<wire::Bye>(body)) {
     step_leases(cms, [&](Leases& leases, Instant now, core::LeaseEffects& effects) {
       leases.on_bye(now, id, effects);

@@ -193,6 +193,7 @@ void ClaimsWorld::heal_leases() {
     if (ecu.guarded->enforcer != wire::Enforcer::kNone && !stays) ++enforced_up;
   }
   settle_leases("after the faults");
+  if (scenario_.restart_percent > 0) restart_in_peace();
   if (prng_.chance(1, 2)) die_once_more();
 }
 
