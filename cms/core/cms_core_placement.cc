@@ -62,7 +62,7 @@ std::vector<Candidate> CmsCore::candidates(Instant now) const {
     candidate.session = id;
     candidate.live = now - session.heard_at <= kLiveHeartbeatMax;
     candidate.enforced = session.guarded && session.enforcer != wire::Enforcer::kNone;
-    if (session.guarded && !leases_->is_leased(now, id)) candidate.live = false;
+    if (session.guarded && !leases_->may_be_leased(now, id)) candidate.live = false;
     candidate.takes_restores = (session.features & wire::kEcuFeatureRestores) != 0;
     candidate.metrics = session.metrics;
     if (candidate.metrics && leases_ != nullptr && leases_->in_maintenance(id.ecu_mac))

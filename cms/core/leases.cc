@@ -116,6 +116,15 @@ bool Leases::is_leased(Instant now, const SessionId& session) const {
   return ecu.heard && may_grant(now, ecu) && now - ecu.heartbeat_at < timers_.ecu_fence;
 }
 
+bool Leases::may_be_leased(Instant now, const SessionId& session) const {
+  if (is_leased(now, session)) return true;
+  const auto found = ecus_.find(session.ecu_mac);
+  if (found == ecus_.end() || session_of(found->second.head) != session) return false;
+  const Ecu& ecu = found->second;
+  return ecu.barred && ecu.head.kind == EcuRecordKind::kHello && ecu.heard &&
+         now - ecu.heartbeat_at < timers_.ecu_fence && !kept_by(now, session).empty();
+}
+
 // ---- the logs
 
 void Leases::read_wanted(Instant now, LeaseEffects& effects) {

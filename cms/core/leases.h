@@ -137,6 +137,8 @@ class Leases {
   const std::map<EcuMac, Ecu>& ecus() const { return ecus_; }
   // Whether it has a lease of ours that may live.
   bool is_leased(Instant now, const SessionId& session) const;
+  // Or of another, who keeps a session that we bar and hear again: what it is told it may obey.
+  bool may_be_leased(Instant now, const SessionId& session) const;
   bool in_maintenance(EcuMac ecu_mac) const;
   // The head of that ECU's log as last read; nullptr: it is not known to have one.
   const wire::EcuRecord* head_of(EcuMac ecu_mac) const;

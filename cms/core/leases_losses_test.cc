@@ -266,6 +266,24 @@ TEST_F(LeasesLossesTest, WhoDoesNotBarItAndLivesKeepsIt) {
   EXPECT_EQ(seconds_to_lost(2), 1);
 }
 
+// A bar is never lifted; another CMS may lease the session for as long as it lives, and it may be a target all the same.
+TEST_F(LeasesLossesTest, WhoIsBarredHereAndHeardAgainMayBeLeasedByAnother) {
+  other();
+  const EcuRecord record = leased();
+  const SessionId session = session_of(record);
+  EXPECT_TRUE(leases->may_be_leased(now, session));
+  beating.clear();
+  pass(seconds(10));
+  ASSERT_FALSE(leases->is_leased(now, session));
+  EXPECT_FALSE(leases->may_be_leased(now, session)) << "it is silent";
+  call([&](auto& out) { EXPECT_FALSE(leases->on_heartbeat(now, session, out)) << "it is barred"; });
+  EXPECT_TRUE(leases->may_be_leased(now, session));
+  EXPECT_FALSE(leases->may_be_leased(now, SessionId{session.ecu_mac, session.incarnation + 1}));
+  bars_too(record);
+  pass(seconds(1));
+  EXPECT_FALSE(leases->may_be_leased(now, session)) << "nobody grants it anything";
+}
+
 TEST_F(LeasesLossesTest, ABarOfAnotherSessionDoesNotCount) {
   other();
   const EcuRecord record = leased();

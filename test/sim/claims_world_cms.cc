@@ -147,7 +147,7 @@ std::vector<core::Candidate> ClaimsWorld::candidates(const Cms& cms) const {
     const Instant now = local(cms);
     core::Candidate candidate;
     candidate.session = session.id;
-    candidate.live = now - session.heard_at <= kSilentAfter && cms.leases->is_leased(now, session.id);
+    candidate.live = now - session.heard_at <= kSilentAfter && cms.leases->may_be_leased(now, session.id);
     candidate.enforced = session.enforcer != wire::Enforcer::kNone;
     candidate.takes_restores = true;
     candidate.freezes = true;
