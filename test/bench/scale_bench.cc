@@ -1,16 +1,20 @@
-// What many ECUs cost one cmsd: sessions that only heartbeat, with and without checkpoints coming in
-// at a steady rate; and how soon a killed cmsd with a large index is there again.
+// What many ECUs cost one cmsd: sessions that only heartbeat, with and without run leases, with and without checkpoints
+// coming in at a steady rate; and how soon a killed cmsd with a large index is there again.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <set>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <rtcr/rtcr.h>
 
 #include "base/assert.h"
+#include "broker/core/ecu_core.h"
 #include "net/socket.h"
 #include "schemas/messages.h"
 #include "storage/checkpoint_index.h"
@@ -27,76 +31,146 @@ using Clock = std::chrono::steady_clock;
   std::exit(1);
 }
 
-// The control connections of many ECUs, in one thread: each says Hello and then a heartbeat a second.
+// Many ECUs in one thread: the publisher's core of each, and its control connection. They say Hello, and then only
+// heartbeat, once a second each.
 class Crowd {
  public:
-  Crowd(const test::CmsdProcess& cmsd, std::size_t count) {
+  Crowd(const test::CmsdProcess& cmsd, std::size_t count, bool guarded)
+      : cms_{"127.0.0.1", cmsd.port_base()}, guarded_(guarded) {
     context_.set(zmq::ctxopt::max_sockets, static_cast<int>(count) + 16);
-    const net::Endpoint cms{"127.0.0.1", cmsd.port_base()};
+    ecus_.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
-      ecus_.push_back(Ecu{net::make_control_dealer(context_), 0});
-      const Status connected = net::connect(ecus_[i].socket, cms.channel(net::kControlPort));
-      if (!connected.ok()) fail(connected.error().message());
-      wire::Hello hello;
-      hello.ecu_mac = EcuMac{0x020000100000 + i};
-      hello.nonce = i + 1;
-      hello.bulk_port = 7600;
-      hello.software = "scale_bench";
-      send(i, 0, hello);
+      broker::EcuCoreConfig config;
+      config.ecu_mac = EcuMac{0x020000100000 + i};
+      config.nonce = i + 1;
+      config.bulk_port = 7600;
+      config.software = "scale_bench";
+      config.guarded = guarded;
+      if (guarded) {
+        config.boot_id = Id128{1, i + 1};
+        config.enforcer = wire::Enforcer::kGuard;
+      }
+      ecus_.push_back(Ecu{broker::EcuCore(config), net::make_control_dealer(context_), false, false, false});
+      connect(ecus_.back().socket);
     }
-    for (std::size_t i = 0; i < count; ++i) greet(i);
   }
 
-  // A heartbeat each second for everybody, evenly spread, until the time is over.
-  // Returns how many were sent a second, which is less when this thread could not keep up.
-  double beat(double seconds) {
-    const auto start = Clock::now();
-    const auto step =
-        std::chrono::nanoseconds(std::chrono::seconds(1)) / static_cast<std::int64_t>(ecus_.size());
-    std::uint64_t sent = 0;
-    for (const Stopwatch watch; watch.seconds() < seconds; ++sent) {
-      const std::size_t i = sent % ecus_.size();
-      while (net::receive(ecus_[i].socket, frames_)) ++answers_;
-      wire::Heartbeat heartbeat;
-      heartbeat.number = sent / ecus_.size() + 1;
-      send(i, ecus_[i].incarnation, heartbeat);
-      std::this_thread::sleep_until(start + step * static_cast<std::int64_t>(sent + 1));
+  // Says Hello for everybody; returns when every ECU has had a heartbeat answered, with a lease if it is guarded.
+  void begin() {
+    for (Ecu& ecu : ecus_) {
+      if (guarded_) ecu.core.programs_told(effects_);  // There are none.
+      ecu.core.start(BootClock::now(), effects_);
+      carry_out(ecu);
     }
-    if (answers_ + 2 * ecus_.size() < sent) {
-      fail("only " + std::to_string(answers_) + " of " + std::to_string(sent) + " heartbeats were answered");
-    }
-    answers_ = 0;
-    return static_cast<double>(sent) / seconds;
+    wait_for_all();
   }
+
+  // Returns how many heartbeats were sent a second, which is less when this thread could not keep up.
+  double beat(double seconds) {
+    beats_ = answers_ = leased_ = 0;
+    const std::uint64_t& good = guarded_ ? leased_ : answers_;
+    const Stopwatch watch;
+    while (watch.seconds() < seconds || (good == 0 && watch.seconds() < 60)) turn();
+    const double beats_per_second = static_cast<double>(beats_) / watch.seconds();
+    if (good == 0 || good + 2 * ecus_.size() < beats_) {
+      fail("of " + std::to_string(beats_) + " heartbeats " + std::to_string(answers_) + " were answered, " +
+           std::to_string(leased_) + " with a lease");
+    }
+    return beats_per_second;
+  }
+
+  // Since the last call: leases that ended; or sessions that had to begin anew, of who is not guarded.
+  std::uint64_t take_ended() { return std::exchange(ended_, 0); }
 
  private:
   struct Ecu {
+    broker::EcuCore core;
     zmq::socket_t socket;
-    Incarnation incarnation;
+    bool answered = false;
+    bool live = false;
+    bool leased = false;
   };
-  void send(std::size_t i, Incarnation incarnation, const wire::ControlBody& body) {
-    const wire::Bytes bytes = wire::encode(wire::ControlMessage{incarnation, body});
-    (void)net::send(ecus_[i].socket, bytes.data(), bytes.size(), false);
+
+  void connect(zmq::socket_t& socket) {
+    const Status connected = net::connect(socket, cms_.channel(net::kControlPort));
+    if (!connected.ok()) fail(connected.error().message());
   }
-  void greet(std::size_t i) {
-    for (const Stopwatch watch; watch.seconds() < 60;) {
-      std::vector<zmq::pollitem_t> items = {{ecus_[i].socket.handle(), 0, ZMQ_POLLIN, 0}};
-      zmq::poll(items, std::chrono::seconds(1));
-      if (!net::receive(ecus_[i].socket, frames_)) continue;
-      const auto message = wire::decode_control(frames_[0].data(), frames_[0].size());
-      const auto* answer = message.ok() ? std::get_if<wire::HelloAnswer>(&message->body) : nullptr;
-      if (answer == nullptr) continue;
-      if (answer->code != Code::kOk) fail("Hello was refused: " + answer->context);
-      ecus_[i].incarnation = answer->incarnation;
-      return;
+  void wait_for_all() {
+    for (const Stopwatch watch;; turn()) {
+      const auto count =
+          std::count_if(ecus_.begin(), ecus_.end(), [](const Ecu& ecu) { return ecu.answered; });
+      if (static_cast<std::size_t>(count) == ecus_.size()) return;
+      if (watch.seconds() > 100)
+        fail("after 100 s only " + std::to_string(count) + " were answered; " + refused_);
     }
-    fail("no answer to Hello within 60 s");
   }
 
+  // Looks after every ECU once, evenly spread over kTurn; and at what has come for each in one of kTurnsPerReceive turns,
+  // for that costs a system call.
+  void turn() {
+    ++turn_count_;
+    const auto start = Clock::now();
+    for (std::size_t i = 0; i < ecus_.size(); ++i) {
+      if (i % (ecus_.size() / kStepsPerTurn + 1) == 0)
+        std::this_thread::sleep_until(start + kTurn * static_cast<std::int64_t>(i) /
+                                                  static_cast<std::int64_t>(ecus_.size()));
+      Ecu& ecu = ecus_[i];
+      const bool receives = (i + turn_count_) % kTurnsPerReceive == 0;
+      while (receives && net::receive(ecu.socket, frames_)) {
+        const auto message = wire::decode_control(frames_[0].data(), frames_[0].size());
+        if (!message.ok()) fail(message.error().message());
+        if (const auto* answer = std::get_if<wire::HeartbeatAnswer>(&message->body)) {
+          ++answers_;
+          if (answer->leased) ++leased_;
+          if (answer->leased || !guarded_) ecu.answered = true;
+        }
+        ecu.core.on_control(BootClock::now(), 0, *message, effects_);
+        carry_out(ecu);
+      }
+      if (const Instant now = BootClock::now(); now >= ecu.core.next_deadline()) {
+        ecu.core.on_time(now, effects_);
+        carry_out(ecu);
+      }
+    }
+    std::this_thread::sleep_until(start + kTurn);
+  }
+  void carry_out(Ecu& ecu) {
+    for (const broker::Effect& effect : effects_) {
+      if (const auto* control = std::get_if<broker::SendControl>(&effect)) {
+        const wire::Bytes bytes = wire::encode(control->message);
+        (void)net::send(ecu.socket, bytes.data(), bytes.size(), false);
+        if (std::holds_alternative<wire::Heartbeat>(control->message.body)) ++beats_;
+      } else if (std::holds_alternative<broker::ReconnectControl>(effect)) {
+        ecu.socket.disconnect(cms_.channel(net::kControlPort));  // A new socket would need more descriptors.
+        connect(ecu.socket);
+      } else if (const auto* event = std::get_if<broker::CmsEvent>(&effect)) {
+        if (ecu.live && !guarded_) ++ended_;
+        ecu.live = event->kind == broker::CmsEvent::Kind::kLive;
+        if (event->kind == broker::CmsEvent::Kind::kRefused) refused_ = event->text;
+      } else if (const auto* lease = std::get_if<broker::LeaseChanged>(&effect)) {
+        if (ecu.leased && !lease->lives) ++ended_;
+        ecu.leased = lease->lives;
+      }  // They publish nothing.
+    }
+    effects_.clear();
+  }
+
+  static constexpr auto kTurn = std::chrono::milliseconds(50);
+  static constexpr std::size_t kStepsPerTurn = 25;
+  static constexpr std::size_t kTurnsPerReceive = 4;
+
+  const net::Endpoint cms_;
+  const bool guarded_;
   zmq::context_t context_;
   std::vector<Ecu> ecus_;
   std::vector<zmq::message_t> frames_;
+  broker::Effects effects_;
+  std::size_t turn_count_ = 0;
+  std::uint64_t beats_ = 0;
   std::uint64_t answers_ = 0;
+  std::uint64_t leased_ = 0;  // Of the answers.
+  std::uint64_t ended_ = 0;
+  std::string refused_;  // The last reason.
 };
 
 // Publishes small checkpoints at a steady rate, of 300 programs in three sessions.
@@ -144,25 +218,30 @@ class SteadyPublishers {
   std::vector<rtcr_client*> clients_;
 };
 
-Table measure_crowd(const Options& options, std::size_t ecu_count, double seconds) {
+void measure_crowd(const Options& options, std::size_t ecu_count, double seconds, bool guarded,
+                   Table& table) {
   const test::TempDir dir;
   test::CmsdProcess cmsd(dir);
   if (!cmsd.process().running()) fail("cmsd did not start: " + cmsd.log());
-  const pid_t pid = cmsd.process().pid();
   const int per_second = options.tiny ? 50 : 1000;
-  Table table("One cmsd and many ECUs: CPU in percent of one core, memory",
-              {"what", "", "ECUs", "beats/s", "CPU %", "KiB each"});
+  const pid_t pid = cmsd.process().pid();
   const std::uint64_t resident_before = resident_bytes_of(pid);
-  Crowd crowd(cmsd, ecu_count);
+  Crowd crowd(cmsd, ecu_count, guarded);
   const auto add = [&](const std::string& what, const std::string& detail, auto&& work) {
     const double cpu_before = cpu_seconds_of(pid);
     const Stopwatch watch;
     const double beats_per_second = work();
-    const double percent = (cpu_seconds_of(pid) - cpu_before) / watch.seconds() * 100;
+    const double took = watch.seconds();
+    const double percent = (cpu_seconds_of(pid) - cpu_before) / took * 100;
     const std::uint64_t grown = std::max(resident_bytes_of(pid), resident_before) - resident_before;
-    table.add({what, detail, static_cast<double>(ecu_count), beats_per_second, percent,
-               static_cast<double>(grown) / kKiB / static_cast<double>(ecu_count)});
+    table.add({what, detail, guarded ? "guarded" : "", static_cast<double>(ecu_count), took, beats_per_second,
+               percent, static_cast<double>(grown) / kKiB / static_cast<double>(ecu_count),
+               static_cast<double>(crowd.take_ended())});
   };
+  add("begin", "all at once", [&] {
+    crowd.begin();
+    return 0.0;
+  });
   add("heartbeats", "1/s each", [&] { return crowd.beat(seconds); });
   add("heartbeats and checkpoints", std::to_string(per_second) + "/s of 4 KiB, stored", [&] {
     SteadyPublishers publishers(cmsd.endpoint());
@@ -171,7 +250,6 @@ Table measure_crowd(const Options& options, std::size_t ecu_count, double second
     thread.join();
     return beats_per_second;
   });
-  return table;
 }
 
 // Puts `row_count` rows of as many checkpoints of 1000 ECUs into the index of a stopped cmsd.
@@ -245,15 +323,25 @@ int main(int argc, char** argv) {
   app.add_option("--ecus", ecus, "sessions; each takes a few descriptors here")->check(CLI::Range(1, 9000));
   double seconds = 10;
   app.add_option("--seconds", seconds, "of each row")->check(CLI::Range(1, 600));
+  std::set<std::string> only;
+  app.add_option("--only", only,
+                 "sessions, guarded (sessions that hold run leases), start; all when not given")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"sessions", "guarded", "start"}));
   CLI11_PARSE(app, argc, argv);
   if (options.tiny) {
     ecus = 20;
     seconds = 1;
   }
   begin(options);
+  const auto wanted = [&](const char* part) { return only.empty() || only.count(part) != 0; };
+  Table crowds("One cmsd and many ECUs: CPU in percent of one core, memory",
+               {"what", "", "sessions", "ECUs", "s", "beats/s", "CPU %", "KiB each", "ended"});
+  if (wanted("sessions")) measure_crowd(options, ecus, seconds, false, crowds);
+  if (wanted("guarded")) measure_crowd(options, ecus, seconds, true, crowds);
   std::vector<Table> tables;
-  tables.push_back(measure_crowd(options, ecus, seconds));
-  tables.push_back(measure_start(options, options.tiny ? 1 : 5));
+  if (!crowds.rows().empty()) tables.push_back(crowds);
+  if (wanted("start")) tables.push_back(measure_start(options, options.tiny ? 1 : 5));
   finish(options, tables);
   return 0;
 }
