@@ -416,6 +416,7 @@ class ClaimsWorld {
   void boot_later(Ecu& ecu, Duration delay);
   void settle_leases(const std::string& when);
   std::optional<std::string> unsettled_leases() const;
+  bool waits_for_word_of_target(const wire::ClaimRecord& head) const;
   bool waits_for_operator(const wire::ClaimRecord& head) const;
 
   // ---- their workers (claims_world_workers.cc)

@@ -21,6 +21,7 @@ constexpr Duration kHangsMax = 25s;  // A WRITE that an outage has caught, and i
 constexpr Duration kAllLook = 16s;   // Then everybody has looked for T_member.
 constexpr Duration kTwinStays = 10s;
 constexpr Duration kWatchdogsBite = 7s;  // After the last cut or pause.
+constexpr Duration kToldScannedAfter = 60s;
 
 }  // namespace
 
@@ -187,8 +188,13 @@ void ClaimsWorld::heal_leases() {
     const bool stays = noticed && enforced_up > 0 && prng_.chance(1, 2);
     if (stays) {
       gone_for_good_.insert(ecu.ecu_mac);
-    } else if (ecu.state == Ecu::State::kDown && told_is_scanned(ecu.ecu_mac)) {
-      boot(ecu);
+    } else {
+      const Instant until = queue_.now() + kToldScannedAfter;
+      while (!told_is_scanned(ecu.ecu_mac)) {
+        run_for(100ms);
+        if (queue_.now() >= until) violated("the logs are not scanned for " + to_string(ecu.ecu_mac));
+      }
+      if (ecu.state == Ecu::State::kDown) boot(ecu);
     }
     if (ecu.guarded->enforcer != wire::Enforcer::kNone && !stays) ++enforced_up;
   }
@@ -275,6 +281,7 @@ std::optional<std::string> ClaimsWorld::unsettled_leases() const {
   for (const Lineage& lineage : lineages_) {
     const ClaimRecord* head = nas_.head(lineage);
     if (head == nullptr) continue;
+    if (waits_for_word_of_target(*head)) continue;
     if (core::is_open(head->kind)) return "a claim is open. " + picture(lineage);
     const Copy* copy = ledger_.running(lineage);
     if (copy == nullptr) {
@@ -289,6 +296,7 @@ std::optional<std::string> ClaimsWorld::unsettled_leases() const {
     for (const auto& [lineage, restore] : cms.core->restores()) {
       // Who looks for a target may have been overtaken by another, and looks on until there is one.
       const ClaimRecord* head = nas_.head(lineage);
+      if (head != nullptr && waits_for_word_of_target(*head)) continue;
       const bool overtaken =
           restore.stage == Stage::kNoTarget && head != nullptr && !(head->owner == restore.replaces);
       if (restore.stage != Stage::kDone && restore.stage != Stage::kRefused && !overtaken)
@@ -296,6 +304,20 @@ std::optional<std::string> ClaimsWorld::unsettled_leases() const {
     }
   }
   return std::nullopt;
+}
+
+// An ECU was told to run it, and is gone: nobody knows whether it does, if it does not stop for certain. An operator is
+// asked.
+bool ClaimsWorld::waits_for_word_of_target(const ClaimRecord& head) const {
+  if (head.kind != wire::ClaimKind::kAct || gone_for_good_.count(head.target.ecu_mac) == 0) return false;
+  const wire::EcuRecord* log = nas_.head(head.target.ecu_mac);
+  if (log == nullptr || log->kind != EcuRecordKind::kLost) return false;
+  if (log->enforcer != wire::Enforcer::kNone && head.on_isolation == wire::OnIsolation::kStop) return false;
+  return std::any_of(cms_.begin(), cms_.end(), [&](const Cms& cms) {
+    if (cms.core == nullptr) return false;
+    const auto loss = cms.core->losses().find(head.target.ecu_mac);
+    return loss != cms.core->losses().end() && loss->second.waiting.count(head.lineage) != 0;
+  });
 }
 
 bool ClaimsWorld::waits_for_operator(const ClaimRecord& head) const {
