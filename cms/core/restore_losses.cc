@@ -105,14 +105,21 @@ bool RestoreCore::was_lost(const ClaimRecord& head) const {
 
 std::size_t RestoreCore::waiting_count(EcuMac ecu_mac) const {
   std::set<Lineage> waiting;
-  if (const auto loss = losses_.find(ecu_mac); loss != losses_.end()) waiting = loss->second.waiting;
-  if (const auto reconciling = reconcilings_.find(ecu_mac); reconciling != reconcilings_.end())
+  Instant since{};
+  if (const auto loss = losses_.find(ecu_mac); loss != losses_.end()) {
+    waiting = loss->second.waiting;
+    since = loss->second.told_at;
+  }
+  if (const auto reconciling = reconcilings_.find(ecu_mac); reconciling != reconcilings_.end()) {
     waiting = reconciling->second.waiting;  // It is back, and says itself what it has.
-  return static_cast<std::size_t>(
-      std::count_if(waiting.begin(), waiting.end(), [this](const Lineage& lineage) {
-        const auto restore = restores_.find(lineage);
-        return restore == restores_.end() || restore->second.stage == Stage::kRefused;
-      }));
+    since = reconciling->second.begun_at;
+  }
+  return static_cast<std::size_t>(std::count_if(waiting.begin(), waiting.end(), [&](const Lineage& lineage) {
+    const auto restore = restores_.find(lineage);
+    if (restore == restores_.end() || restore->second.stage == Stage::kRefused) return true;
+    // Of before: it came to that ECU so.
+    return restore->second.stage == Stage::kDone && restore->second.ended_at < since;
+  }));
 }
 
 Duration RestoreCore::shunned_for(Instant now, EcuMac ecu_mac) const {

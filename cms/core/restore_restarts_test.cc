@@ -170,6 +170,18 @@ TEST_F(RestoreRestartsTest, ARestartThatFailedIsNoReasonNotToRestoreItWhenItIsLo
   EXPECT_EQ(only<ReadHead>().lineage, kLineage);
 }
 
+TEST_F(RestoreRestartsTest, WhatWasRestartedWaitsForAnOperatorAgainWhenItsEcuIsLost) {
+  acting();
+  reports(kBack, RestoreState::kRunning, act_record.uid, 7);
+  const ClaimRecord done = appended();
+  append_ended(AppendEnd::kWon);
+  ASSERT_EQ(stage(), Stage::kDone);
+  tick();
+  lose(kBack);
+  scanned(kLostMac, std::vector<ClaimRecord>{done});
+  EXPECT_EQ(core->waiting_count(kLostMac), 1U);
+}
+
 TEST_F(RestoreRestartsTest, WhatFailedBeforeIsTriedOnceMore) {
   ClaimRecord head = first_record();
   head.attempts = kAttemptsMax;

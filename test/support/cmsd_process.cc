@@ -6,8 +6,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <algorithm>
 #include <csignal>
+#include <cstddef>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -55,8 +56,31 @@ class ReadySocket {
   int fd_ = -1;
 };
 
+// For this process as long as it lives: other tests that run at this moment take none of these ports, whether anybody
+// listens on them yet or not. The lock is an abstract name, which goes with its process.
+bool reserve(std::uint16_t port_base) {
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  CMS_ASSERT(fd >= 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string name = "cms-test-ports-" + std::to_string(port_base);
+  std::memcpy(&address.sun_path[1], name.data(), name.size());
+  const auto size_bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  const bool reserved = ::bind(fd, reinterpret_cast<sockaddr*>(&address), size_bytes) == 0;
+  if (!reserved) ::close(fd);
+  return reserved;
+}
+
 // Below the ephemeral range.
-std::uint16_t any_port_base() { return static_cast<std::uint16_t>(10000 + random_u64() % 2000 * 10); }
+std::uint16_t any_port_base() {
+  std::uint16_t port_base = 0;
+  for (int attempt = 0; attempt < 1000;
+       ++attempt) {  // Then this process has nearly all of them: any will do.
+    port_base = static_cast<std::uint16_t>(10000 + random_u64() % 2000 * 10);
+    if (reserve(port_base)) break;
+  }
+  return port_base;
+}
 
 bool is_free(std::uint16_t port) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -87,7 +111,6 @@ std::vector<std::uint16_t> free_port_bases(std::size_t count) {
   std::vector<std::uint16_t> bases;
   while (bases.size() < count) {
     const std::uint16_t base = any_port_base();
-    if (std::find(bases.begin(), bases.end(), base) != bases.end()) continue;
     bool free = true;
     for (std::uint16_t offset = 0; offset < 5 && free; ++offset)
       free = is_free(static_cast<std::uint16_t>(base + offset));
