@@ -88,7 +88,8 @@ Result<FetchedBlob> OwnRestart::take(std::chrono::milliseconds patience, const s
     job = job_;
     taking_ = true;
   }
-  Result<FetchedBlob> blob = give(*job, sink);  // Outside the lock: hand_over() keeps the job alive.
+  // Outside the lock: hand_over() keeps the job alive, and waits: want of memory must not leave it waiting.
+  Result<FetchedBlob> blob = called<Result<FetchedBlob>>([&] { return give(*job, sink); });
   std::unique_lock<std::mutex> lock(mutex_);
   over_ = true;
   taken_ = blob.ok() ? ok_status() : Status(blob.error());
