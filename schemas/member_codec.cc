@@ -69,8 +69,8 @@ Result<MemberRecord> decode_member_record(const void* data, std::size_t size_byt
     const std::size_t count = std::min<std::size_t>(root->bars()->size(), kBarCountMax + 1);
     record.bars.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
-      const fb::Bar* bar = root->bars()->Get(static_cast<flatbuffers::uoffset_t>(i));
-      record.bars.push_back(SessionId{EcuMac{bar->ecu_mac()}, bar->incarnation()});
+      const auto bar = internal::element_at(*root->bars(), i);
+      record.bars.push_back(SessionId{EcuMac{bar.ecu_mac()}, bar.incarnation()});
     }
   }
   return internal::checked(std::move(record), Code::kCorrupt);
