@@ -6,6 +6,8 @@ option(CMS_FUZZ "Link the targets of test/fuzz with libFuzzer (the preset asan; 
 option(CMS_UNIT_TESTS "Build the tests that are labelled unit" ON)
 option(CMS_INTEGRATION_TESTS "Build the tests that are labelled integration, nas or netns" ON)
 set(CMS_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined")
+set(CMS_TEST_SANITIZE "" CACHE STRING "The same for the tests' own code, if that is to have less")
+option(CMS_TEST_PCH "Precompile what all tests include, once for all of them" OFF)
 
 # Flags for all our targets; nothing is global, so nothing of ours reaches other people's code.
 add_library(cms_flags INTERFACE)
@@ -19,6 +21,9 @@ if(CMS_SANITIZE)
   # A fuzzer is guided by what it reaches of the product; to count that in tests takes a third of their compile time.
   string(REPLACE "," "$<COMMA>" product "${CMS_SANITIZE}")
   string(REPLACE "fuzzer-no-link$<COMMA>" "" tests "${product}")
+  if(CMS_TEST_SANITIZE)
+    string(REPLACE "," "$<COMMA>" tests "${CMS_TEST_SANITIZE}")
+  endif()
   target_compile_options(cms_flags INTERFACE
     -fsanitize=$<IF:$<BOOL:$<TARGET_PROPERTY:CMS_IS_TEST>>,${tests},${product}> -fno-sanitize-recover=all)
   target_link_options(cms_flags INTERFACE -fsanitize=${CMS_SANITIZE})
@@ -61,6 +66,20 @@ function(cms_program name)
   target_link_libraries(${name} PRIVATE cms_flags_cxx20 ${arg_LINK})
 endfunction()
 
+# What takes most of a test file's compile time: other people's headers, the same in all of them.
+function(cms_precompile name)
+  if(NOT TARGET cms_test_headers)
+    file(GENERATE OUTPUT ${PROJECT_BINARY_DIR}/cms_test_headers.cc CONTENT "// Only its headers matter.\n")
+    add_library(cms_test_headers OBJECT ${PROJECT_BINARY_DIR}/cms_test_headers.cc)
+    target_link_libraries(cms_test_headers PRIVATE cms_flags_cxx20 GTest::gtest GTest::gmock)
+    target_compile_options(cms_test_headers PRIVATE ${CMS_TEST_OPTIMISATION})
+    set_target_properties(cms_test_headers PROPERTIES CXX_EXTENSIONS OFF CMS_IS_TEST ON UNITY_BUILD OFF)
+    target_precompile_headers(cms_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h> <algorithm> <array> <chrono>
+      <filesystem> <fstream> <functional> <map> <memory> <optional> <set> <string> <tuple> <utility> <variant> <vector>)
+  endif()
+  target_precompile_headers(${name} REUSE_FROM cms_test_headers)
+endfunction()
+
 # cms_test(NAME SOURCES … LINK … [TIMEOUT seconds] [LABELS …]): a GoogleTest program; each of its
 # tests is a CTest. Nothing at all without BUILD_TESTING.
 function(cms_test name)
@@ -92,6 +111,9 @@ function(cms_test name)
   set_target_properties(${name} PROPERTIES CMS_IS_TEST ON)
   # After the build type's own: what is tested stays optimised, only the tests' own code does not.
   target_compile_options(${name} PRIVATE ${CMS_TEST_OPTIMISATION})
+  if(CMS_TEST_PCH)
+    cms_precompile(${name})
+  endif()
   include(GoogleTest)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS ${arg_LABELS})
 endfunction()

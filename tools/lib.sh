@@ -67,17 +67,18 @@ failures_of() {
 }
 
 # Where nobody sits at a debugger (CI), nothing is written down for one; the tests' own code, which takes longer to
-# compile than to run, is not optimised; unit tests are built once, with the sanitizers; the simulator and what runs the
-# daemons once, without; several files are compiled as one.
+# compile than to run, is not optimised, nor looked at for undefined behaviour, and its headers are precompiled; unit
+# tests are built once, with the sanitizers; the simulator and what runs the daemons once, without; several files are
+# compiled as one.
 configure_preset() {
   local options=()
   if [[ -n ${CI:-} ]]; then
     options=(-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1
-      -DCMS_TEST_OPTIMISATION=-O0)
+      -DCMS_TEST_OPTIMISATION=-O0 -DCMS_TEST_PCH=ON)
     case $1 in
       # Of several files as one gcc says that a class of a file has members of that file's own types.
       dev) options+=(-DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS=-Wno-subobject-linkage -DCMS_UNIT_TESTS=OFF) ;;
-      asan) options+=(-DCMAKE_UNITY_BUILD=ON -DCMS_SIM=OFF -DCMS_INTEGRATION_TESTS=OFF) ;;
+      asan) options+=(-DCMAKE_UNITY_BUILD=ON -DCMS_TEST_SANITIZE=address -DCMS_SIM=OFF -DCMS_INTEGRATION_TESTS=OFF) ;;
     esac
   fi
   cmake --preset "$1" "${options[@]}"
@@ -100,15 +101,22 @@ simulate() {
 # fuzz SECONDS: every fuzzer that long, each counted on its own. What cannot be built counts as one
 # failure.
 fuzz() {
-  local result=build/asan/fuzz/result counted_passed counted_failed
+  local result=build/asan/fuzz/result output=build/asan/fuzz/output counted_passed counted_failed
+  mkdir -p "${output%/*}"
   rm -f "$result"
-  step "fuzz, $1 s each" tools/fuzz --seconds "$1"
+  step "fuzz, $1 s each" fuzz_into "$output" "$1"
   if ! read -r counted_passed counted_failed 2>/dev/null <"$result"; then
     failed=$((failed + 1))
     return
   fi
   passed=$((passed + counted_passed))
   failed=$((failed + counted_failed))
+  [[ $counted_failed -eq 0 ]] || failures+=$(sed -n '/ FAILED; the end of /,$p' "$output" | cut -c 1-9000)$'\n'
+}
+
+fuzz_into() {
+  tools/fuzz --seconds "$2" 2>&1 | tee "$1"
+  return "${PIPESTATUS[0]}"
 }
 
 # finish: the table, the total time and the last line; exits 1 when anything failed.
