@@ -1,6 +1,7 @@
 // Of a restore's beginning: ECUs that are lost, as an operator or their own logs say, the scans of the claim logs, and open
 // claims of dead cmsd.
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -19,6 +20,17 @@ namespace {
 // ACT had told it to run. An operator's word is about what was there when it was said.
 bool is_open_loss(const RestoreCore::Loss& loss) {
   return !loss.scanned || (loss.reason == ClaimReason::kLost && loss.next_scan_at != kNever);
+}
+
+// What each ECU has to do with: of thousands that share a scan none goes through the heads of the others.
+std::map<EcuMac, std::vector<ClaimRecord>> by_ecu(const std::vector<ClaimRecord>& heads) {
+  std::map<EcuMac, std::vector<ClaimRecord>> found;
+  for (const ClaimRecord& head : heads) {
+    found[head.owner.program.ecu_mac].push_back(head);
+    if (head.kind == ClaimKind::kAct && head.target.ecu_mac != head.owner.program.ecu_mac)
+      found[head.target.ecu_mac].push_back(head);
+  }
+  return found;
 }
 
 }  // namespace
@@ -173,10 +185,13 @@ void RestoreCore::on_logs_scanned(Instant now, const ScanLogs& asked,
   }
   if (scanned_ecus_.empty()) return;
   const Instant asked_at = scan_asked_at_;
+  auto heads_of = heads.ok() ? by_ecu(*heads) : std::map<EcuMac, std::vector<ClaimRecord>>();
   for (const EcuMac ecu_mac : std::exchange(scanned_ecus_, {})) {
-    drain_scanned(now, ecu_mac, asked_at, heads, unusable, effects);
-    reconciling_scanned(now, ecu_mac, asked_at, heads, effects);
-    loss_scanned(now, ecu_mac, asked_at, heads, unusable, effects);
+    const Result<std::vector<ClaimRecord>> its =
+        heads.ok() ? Result<std::vector<ClaimRecord>>(std::move(heads_of[ecu_mac])) : heads.error();
+    drain_scanned(now, ecu_mac, asked_at, its, unusable, effects);
+    reconciling_scanned(now, ecu_mac, asked_at, its, effects);
+    loss_scanned(now, ecu_mac, asked_at, its, unusable, effects);
   }
   // All that came to be wanted meanwhile by one scan.
   wanted_ecus_.merge(scanned_ecus_);

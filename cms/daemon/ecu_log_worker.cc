@@ -1,6 +1,7 @@
 #include "cms/daemon/ecu_log_worker.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include <spdlog/spdlog.h>
 
@@ -81,10 +82,6 @@ void EcuLogWorker::post(Worker& worker, Job job, Then<T> then) {
   });
 }
 
-Result<EcuLogWorker::Head> EcuLogWorker::head_now(EcuMac ecu_mac) {
-  return head_of(claims_.head(storage::log_of(ecu_mac), 0, ClaimStore::Read::kDurable));
-}
-
 EcuLogWorker::Heads EcuLogWorker::heads_now(const std::vector<EcuMac>& ecu_macs) {
   Heads heads;
   heads.asked_at = BootClock::now();
@@ -148,41 +145,87 @@ void EcuLogWorker::settle_some(Lane& lane) {
                  attempts.end());
 }
 
-Result<EcuLogWorker::Recorded> EcuLogWorker::record_now(Lane& lane, const core::RecordHello& asked) {
-  const wire::Hello& said = asked.asked.hello;
-  settle_some(lane);
-  for (int i = 0; i < kHelloTriesMax; ++i) {
-    const Instant asked_at = BootClock::now();
-    const auto head = head_now(said.ecu_mac);
-    if (!head.ok()) return head.error();
-    const EcuRecord* record = *head ? &**head : nullptr;
-    switch (core::judge_hello(record, said)) {
-      case core::HelloIs::kHead: return Recorded{asked_at, *record};
-      case core::HelloIs::kOutdated:
-        return make_error(Code::kFenced, "session " + std::to_string(said.incarnation) + " of " +
-                                             to_string(said.ecu_mac) + " has ended; begin a new one");
-      case core::HelloIs::kNew: break;
+// Each of those that are open: its end, or it stays open because another cmsd was first in its slot.
+void EcuLogWorker::try_hellos(Lane& lane, const std::vector<AskedHello>& group, Tries& tries) {
+  const Instant asked_at = BootClock::now();
+  std::vector<storage::LogSlot> logs;
+  for (const std::size_t i : tries.open)
+    logs.push_back({storage::log_of(group[i].asked.asked.hello.ecu_mac), 0});
+  const auto heads = claims_.heads(logs, ClaimStore::Read::kDurable);
+  std::vector<storage::Append> appends;
+  std::vector<std::pair<std::size_t, EcuRecord>> appended;  // Whose they are.
+  for (std::size_t k = 0; k < tries.open.size(); ++k) {
+    const std::size_t i = tries.open[k];
+    const core::RecordHello& asked = group[i].asked;
+    const wire::Hello& said = asked.asked.hello;
+    const auto head = head_of(heads[k]);
+    if (!head.ok()) {
+      tries.ends[i] = head.error();
+      continue;
     }
+    const EcuRecord* record = *head ? &**head : nullptr;
+    const core::HelloIs is = core::judge_hello(record, said);
+    if (is == core::HelloIs::kHead) tries.ends[i] = Recorded{asked_at, *record};
+    if (is == core::HelloIs::kOutdated)
+      tries.ends[i] = make_error(Code::kFenced, "session " + std::to_string(said.incarnation) + " of " +
+                                                    to_string(said.ecu_mac) + " has ended; begin a new one");
+    if (is != core::HelloIs::kNew) continue;
     std::uint64_t uid = lane.prng.next();
     while (uid == 0) uid = lane.prng.next();
-    const auto next = core::hello(core::Stamp{me_, uid, wall_time_us()}, record, said, asked.incarnation_min);
-    if (!next.ok()) return next.error();
-    const auto end = claims_.append(storage::log_of(said.ecu_mac), next->slot, text_of(*next));
-    if (!end.ok()) return end.error();
-    if (end->end == storage::Appended::End::kWon) return Recorded{asked_at, *next};
-    if (end->end == storage::Appended::End::kUnresolved) {
-      lane.unsettled.push_back(end->attempt);
-      break;
+    auto next = core::hello(core::Stamp{me_, uid, wall_time_us()}, record, said, asked.incarnation_min);
+    if (!next.ok()) {
+      tries.ends[i] = next.error();
+      continue;
+    }
+    appends.push_back({storage::log_of(said.ecu_mac), next->slot, text_of(*next)});
+    appended.emplace_back(i, std::move(*next));
+  }
+  tries.open.clear();
+  const auto ends = appends.empty() ? std::vector<Result<storage::Appended>>() : claims_.append_many(appends);
+  for (std::size_t k = 0; k < ends.size(); ++k) {
+    const auto& [i, next] = appended[k];
+    if (!ends[k].ok()) {
+      tries.ends[i] = ends[k].error();
+    } else if (ends[k]->end == storage::Appended::End::kWon) {
+      tries.ends[i] = Recorded{asked_at, next};
+    } else if (ends[k]->end == storage::Appended::End::kLost) {
+      tries.open.push_back(i);
+    } else {
+      lane.unsettled.push_back(ends[k]->attempt);
     }
   }
-  return make_error(Code::kUnavailable, "the log of " + to_string(said.ecu_mac) +
-                                            " could not be written just now; say Hello again");
+}
+
+void EcuLogWorker::record_some(Lane& lane) {
+  std::vector<AskedHello> group;
+  {
+    const std::lock_guard lock(lane.mutex);
+    const auto count = static_cast<std::ptrdiff_t>(std::min(lane.hellos.size(), ClaimStore::kAppendGroupMax));
+    const auto end = lane.hellos.begin() + count;
+    group.assign(std::make_move_iterator(lane.hellos.begin()), std::make_move_iterator(end));
+    lane.hellos.erase(lane.hellos.begin(), end);
+    if (!lane.hellos.empty()) lane.worker->post([this, &lane] { record_some(lane); });
+  }
+  settle_some(lane);
+  Tries tries;
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    tries.open.push_back(i);
+    tries.ends.emplace_back(
+        make_error(Code::kUnavailable, "the log of " + to_string(group[i].asked.asked.hello.ecu_mac) +
+                                           " could not be written just now; say Hello again"));
+  }
+  for (int i = 0; i < kHelloTriesMax && !tries.open.empty(); ++i) try_hellos(lane, group, tries);
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    outbox_.push([then = std::move(group[i].then), end = std::move(tries.ends[i])](
+                     Instant now, core::Effects& effects) { then(now, effects, end); });
+  }
 }
 
 void EcuLogWorker::record_hello(const core::RecordHello& asked, Then<Recorded> then) {
   Lane& lane = lane_of(asked.asked.hello.ecu_mac);
-  post<Recorded>(
-      *lane.worker, [this, &lane, asked] { return record_now(lane, asked); }, std::move(then));
+  const std::lock_guard lock(lane.mutex);
+  lane.hellos.push_back({asked, std::move(then)});
+  if (lane.hellos.size() == 1) lane.worker->post([this, &lane] { record_some(lane); });
 }
 
 }  // namespace cms::daemon

@@ -1,11 +1,13 @@
 #pragma once
 // EcuLogWorker does for Leases what blocks: reads the logs of guarded ECUs and appends to them.
 //
-// Threads: the methods are called by the loop and do not block; answers run on the loop, in order for one ECU.
+// Threads: the methods are called by the loop and do not block; answers run on the loop, in order for one ECU (but a
+// Hello may overtake what was asked before it: those that wait are recorded together).
 // Bounds: Leases has one question open for each ECU; Hellos by CmsCore.
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -56,18 +58,30 @@ class EcuLogWorker {
   void record_hello(const core::RecordHello& asked, Then<Recorded> then);
 
  private:
+  struct AskedHello {
+    core::RecordHello asked;
+    Then<Recorded> then;
+  };
   struct Lane {
     std::unique_ptr<Worker> worker;
+    std::mutex mutex;
+    std::vector<AskedHello> hellos;  // Not begun, with a job posted for them; under the mutex.
+    // By the lane's thread only.
     Prng prng{0};
-    std::vector<std::uint64_t> unsettled;  // Attempts of Hellos; by the lane's thread only.
+    std::vector<std::uint64_t> unsettled;  // Attempts of Hellos.
+  };
+  // What became of each Hello of a group, and which of them may still be tried.
+  struct Tries {
+    std::vector<Result<Recorded>> ends;
+    std::vector<std::size_t> open;
   };
   Lane& lane_of(EcuMac ecu_mac) { return *lanes_[ecu_mac.bits % lanes_.size()]; }
   template <typename T, typename Job>
   void post(Worker& worker, Job job, Then<T> then);
-  Result<Head> head_now(EcuMac ecu_mac);
   Heads heads_now(const std::vector<EcuMac>& ecu_macs);
   Result<Heads> list_now();
-  Result<Recorded> record_now(Lane& lane, const core::RecordHello& asked);
+  void record_some(Lane& lane);
+  void try_hellos(Lane& lane, const std::vector<AskedHello>& group, Tries& tries);
   void settle_some(Lane& lane);
 
   storage::ClaimStore& claims_;

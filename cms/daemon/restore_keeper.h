@@ -3,6 +3,7 @@
 // targets over the control channel, and what it found out to the CmsCore.
 //
 // Threads: loop only.
+#include <algorithm>
 #include <functional>
 #include <optional>
 #include <string>
@@ -27,7 +28,7 @@ class RestoreKeeper {
   void on_time(Instant now, std::uint64_t wall_us, core::Effects& effects);
   // This cmsd ends: what it has claimed and not given to a target is given back.
   void drain() { restores_.drain(); }
-  Instant next_deadline() const { return next_at_; }
+  Instant next_deadline() const { return std::max(next_at_, rests_until_); }
   void on_report(Instant now, const core::TargetReported& report, core::Effects& effects);
   void on_freeze_report(Instant now, const core::SourceReported& report, core::Effects& effects);
   // The first checkpoint of an owner that a restore made is stored: those of former owners go.
@@ -85,6 +86,7 @@ class RestoreKeeper {
   Outbox& outbox_;
   core::RestoreCore restores_;
   Instant next_at_{};
+  Instant rests_until_{};
   ClaimWorker worker_;  // Last: its end precedes that of what it uses.
 };
 
