@@ -114,7 +114,7 @@ Result<Notification> read_notification(const fb::Notification& table) {
   if (table.requirements() != nullptr) notification.requirements = read_requirements(*table.requirements());
   if (const auto* real_time = table.real_time()) {
     notification.real_time = RealTime{real_time->priority(), real_time->period_us(), real_time->deadline_us(),
-                                      real_time->wcet_us()};
+                                      real_time->wcet_us(), real_time->tight()};
   }
   if (const auto* policies = table.policies()) {
     notification.policies = Policies{static_cast<Release>(policies->release()),
@@ -127,9 +127,9 @@ Result<Notification> read_notification(const fb::Notification& table) {
 Offset<fb::Notification> write_notification(Builder& builder, const Notification& notification) {
   const auto program_name = write_text(builder, notification.program_name);
   const auto requirements = write_requirements(builder, notification.requirements);
-  const auto real_time =
-      fb::CreateRealTime(builder, notification.real_time.priority, notification.real_time.period_us,
-                         notification.real_time.deadline_us, notification.real_time.wcet_us);
+  const auto real_time = fb::CreateRealTime(
+      builder, notification.real_time.priority, notification.real_time.period_us,
+      notification.real_time.deadline_us, notification.real_time.wcet_us, notification.real_time.tight);
   const auto policies = fb::CreatePolicies(builder, static_cast<fb::Release>(notification.policies.release),
                                            static_cast<fb::OnIsolation>(notification.policies.on_isolation),
                                            static_cast<fb::OnLoss>(notification.policies.on_loss));

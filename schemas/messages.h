@@ -77,6 +77,7 @@ struct RealTime {
   std::uint64_t period_us = 0;
   std::uint64_t deadline_us = 0;
   std::uint64_t wcet_us = 0;
+  bool tight = false;  // It can spare the least time of all: its restore prefers ECUs near its CMS.
 };
 struct Policies {
   Release release = Release::kReplicated;

@@ -23,8 +23,8 @@ inline auto fields(const Requirements& m) {
   return std::tie(arch, os, format, format_version, ram, labels);
 }
 inline auto fields(const RealTime& m) {
-  const auto& [priority, period, deadline, wcet] = m;
-  return std::tie(priority, period, deadline, wcet);
+  const auto& [priority, period, deadline, wcet, tight] = m;
+  return std::tie(priority, period, deadline, wcet, tight);
 }
 inline auto fields(const Policies& m) {
   const auto& [release, on_isolation, on_loss] = m;
@@ -209,7 +209,7 @@ inline Notification full_notification() {
   n.pause_us = 1234;
   n.program_name = "Wärmepumpe";
   n.requirements = Requirements{"aarch64", "linux", "criu", 3, 64 << 20, {"camera", "", "gpu"}};
-  n.real_time = RealTime{-20, 10'000, 9'000, 800};
+  n.real_time = RealTime{-20, 10'000, 9'000, 800, true};
   n.policies = Policies{Release::kStored, OnIsolation::kStop, OnLoss::kRestore};
   return n;
 }

@@ -227,10 +227,11 @@ std::string manifest_lines(const Json& manifest) {
                            text_at(needs, "checkpoint_format") + " " + text_at(needs, "format_version") +
                            ", RAM " + size_at(needs, "ram_bytes") + ", labels " + text_at(needs, "labels"));
   const Json& real_time = field(manifest, "real_time");
-  out += line("real time", "priority " + text_at(real_time, "priority") + ", period " +
-                               text_at(real_time, "period_us") + " us, deadline " +
-                               text_at(real_time, "deadline_us") + " us, wcet " +
-                               text_at(real_time, "wcet_us") + " us");
+  out +=
+      line("real time", "priority " + text_at(real_time, "priority") + ", period " +
+                            text_at(real_time, "period_us") + " us, deadline " +
+                            text_at(real_time, "deadline_us") + " us, wcet " + text_at(real_time, "wcet_us") +
+                            " us" + (field(real_time, "tight") == Json(true) ? ", tight" : ""));
   const Json& policies = field(manifest, "policies");
   out +=
       line("policies", "release " + text_at(policies, "release") + ", on_isolation " +

@@ -11,10 +11,13 @@ std::string permille_at(const Json& object, const char* name) {
   return value.is_number_unsigned() ? std::to_string(value.get<std::uint64_t>() / 10) + " %" : "-";
 }
 
-// Why an ECU is not eligible, or what speaks against one that is.
+// Why an ECU is not eligible, or what speaks for or against one that is, beside its score.
 std::string why_of(const Json& verdict) {
   const Json& shared = field(verdict, "shared_group");
-  return shared.is_null() ? text_at(verdict, "why") : "may fail together: " + text_of(shared);
+  const std::string near =
+      field(verdict, "near_cms") == Json(true) ? "near the CMS, for a tight program" : "";
+  if (shared.is_null()) return near.empty() ? text_at(verdict, "why") : near;
+  return "may fail together: " + text_of(shared) + (near.empty() ? "" : "; " + near);
 }
 
 std::string count_at(const Json& object, const char* name, const std::string& what) {
@@ -50,9 +53,10 @@ std::string explain_table(const Json& json) {
   std::string labels;
   for (const Json& label : field(needs, "labels")) labels += (labels.empty() ? "" : ", ") + text_of(label);
   out += line("needs", size_at(needs, "ram_bytes") + " of RAM, " + permille_at(needs, "cpu_permille") +
-                           " of a CPU, arch " + text_at(needs, "arch") + ", os " + text_at(needs, "os") +
-                           ", format " + text_at(needs, "checkpoint_format") + " " +
-                           text_at(needs, "format_version") + ", labels " + (labels.empty() ? "-" : labels));
+                           " of a CPU" + (field(needs, "tight") == Json(true) ? ", tight" : "") + ", arch " +
+                           text_at(needs, "arch") + ", os " + text_at(needs, "os") + ", format " +
+                           text_at(needs, "checkpoint_format") + " " + text_at(needs, "format_version") +
+                           ", labels " + (labels.empty() ? "-" : labels));
   const Json& target = field(json, "target");
   const Json& targets = field(json, "targets");
   out += line("target", !target.is_null() ? text_of(target)

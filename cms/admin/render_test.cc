@@ -35,6 +35,18 @@ TEST(RenderTest, ExplainShowsEachEcuWithItsVerdict) {
             "and 1 more that are not better\n");
 }
 
+TEST(RenderTest, ExplainSaysWhatComesFirstForBeingNear) {
+  const std::string near = table_of(wire::AdminMethod::kExplain, R"({
+    "needs": {"tight": true}, "target": "02:00:00:00:00:03",
+    "targets": [
+      {"ecu_mac": "02:00:00:00:00:03", "verdict": "eligible", "why": "", "score": 50, "near_cms": true},
+      {"ecu_mac": "02:00:00:00:00:04", "verdict": "eligible", "why": "", "score": 60, "near_cms": true,
+       "shared_group": "power=a"}]})");
+  EXPECT_NE(near.find(", tight, arch"), std::string::npos) << near;
+  EXPECT_NE(near.find("-  near the CMS, for a tight program\n"), std::string::npos) << near;
+  EXPECT_NE(near.find("may fail together: power=a; near the CMS"), std::string::npos) << near;
+}
+
 TEST(RenderTest, ExplainSaysWhenThereIsNoTarget) {
   const std::string nobody = table_of(wire::AdminMethod::kExplain, R"({"target": null, "targets": []})");
   EXPECT_NE(nobody.find("none: no ECU has a session here"), std::string::npos) << nobody;

@@ -167,6 +167,8 @@ TargetVerdict judge(const Demand& demand, const Candidate& candidate, const Plac
   verdict.ram_free_permille = static_cast<std::uint32_t>(static_cast<double>(left_bytes - ram_bytes) /
                                                          static_cast<double>(total) * double{kWhole});
   verdict.score = (verdict.cpu_free_permille + verdict.ram_free_permille) / 2;
+  verdict.near_cms =
+      demand.real_time.tight && verdict.cpu_free_permille > 0 && policy.near_ecus.count(ecu_mac) != 0;
   for (const std::string& group : demand.leaves_groups) {
     if (verdict.shared_group.empty() && contains(metrics.labels, group)) verdict.shared_group = group;
   }
@@ -192,7 +194,7 @@ Reservation reservation_of(const Demand& demand) {
 
 bool more_urgent(const wire::RealTime& a, const wire::RealTime& b) {
   const auto urgency = [](const wire::RealTime& one) {
-    return std::tuple(one.deadline_us == 0, one.deadline_us, -std::int64_t{one.priority});
+    return std::tuple(!one.tight, one.deadline_us == 0, one.deadline_us, -std::int64_t{one.priority});
   };
   return urgency(a) < urgency(b);
 }
@@ -255,6 +257,7 @@ bool comes_before(const Demand& demand, const TargetVerdict& a, const TargetVerd
   const bool b_had_it = b.session.ecu_mac == demand.program.ecu_mac;
   if (a_had_it != b_had_it) return a_had_it;
   if (a.shared_group.empty() != b.shared_group.empty()) return a.shared_group.empty();
+  if (a.near_cms != b.near_cms) return a.near_cms;
   if (a.score != b.score) return a.score > b.score;
   const std::uint64_t a_weight = rendezvous_weight(to_string(a.session), demand.program);
   const std::uint64_t b_weight = rendezvous_weight(to_string(b.session), demand.program);

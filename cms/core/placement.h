@@ -22,12 +22,14 @@ inline constexpr Duration kMetricsFreshMax = std::chrono::seconds(5);
 // What a program is taken to need of one CPU when it does not say (no period and wcet).
 inline constexpr std::uint32_t kCpuPermilleUnknown = 50;
 
-// What an operator has told of all placing: the same on every CMS of a fleet.
+// What an operator has told of all placing: but for near_ecus the same on every CMS of a fleet.
 struct PlacementPolicy {
   // Keys of labels KEY=VALUE. ECUs with the same VALUE are a failure group: they are likely to fail together.
   std::vector<std::string> failure_groups{};
   std::uint32_t real_time_max_permille =
       800;  // Of an ECU's CPUs: what its real-time programs may be promised.
+  // On this CMS's own host, or next to it: what is restored there need not cross the network.
+  std::set<EcuMac> near_ecus{};
 };
 // Those of an ECU's labels that name a failure group.
 std::vector<std::string> failure_groups_of(const std::vector<std::string>& labels,
@@ -52,8 +54,8 @@ std::uint64_t ram_bytes_of(const Demand& demand);
 // In thousandths of one CPU: wcet over period, at most a whole one.
 std::uint32_t cpu_permille_of(const wire::RealTime& real_time);
 
-// Which of two is to be placed first: the shortest deadline, then the highest priority. Who names no deadline
-// comes last.
+// Which of two is to be placed first: one that is tight, then the shortest deadline, then the highest priority. Who
+// names no deadline comes last.
 bool more_urgent(const wire::RealTime& a, const wire::RealTime& b);
 
 // A program that runs on an ECU, as far as it matters to who may come there: it is real-time, or excludes.
@@ -123,10 +125,12 @@ struct TargetVerdict {
   std::uint32_t ram_free_permille = 0;
   std::string
       shared_group{};  // "power=a": it fails together with the ECU that the program leaves; of eligible ones.
+  bool near_cms =
+      false;  // It comes first for that: the program is tight, and some CPU is left; of eligible ones.
 };
 // One for each candidate: the eligible ones first, the best first, those of a shared failure group behind all
-// others; then those that are not eligible, by ecu_mac. Of equal ones rendezvous hashing of the program
-// decides, so that many programs spread.
+// others, those near the CMS before the others of theirs where the program is tight; then those that are not
+// eligible, by ecu_mac. Of equal ones rendezvous hashing of the program decides, so that many programs spread.
 std::vector<TargetVerdict> rank(const Demand& demand, const std::vector<Candidate>& candidates,
                                 const PlacementPolicy& policy = {});
 // The best one of rank(), without the others' verdicts; those in `unable` are passed over. nullopt: none is eligible.

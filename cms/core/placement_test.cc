@@ -204,6 +204,33 @@ TEST(PlacementTest, TheFailureGroupThatIsLeftIsTheLastChoice) {
   EXPECT_EQ(verdicts[3].session, full.session);
 }
 
+TEST(PlacementTest, ATightProgramPrefersWhatIsNearTheCms) {
+  PlacementPolicy policy;
+  policy.failure_groups = {"power"};
+  policy.near_ecus = {EcuMac{0x020000000002}, EcuMac{0x020000000003}};
+  Candidate near = candidate_of(2), full = candidate_of(3), idle = candidate_of(4);
+  near.metrics->cpu_load_permille = 900;
+  full.metrics->ram_available_bytes = 0;
+  idle.metrics->cpu_load_permille = 0;
+  Demand wanted = demand();
+  const auto best = [&] { return rank(wanted, {near, full, idle}, policy)[0]; };
+  EXPECT_EQ(best().session, idle.session) << "it is not tight";
+  EXPECT_FALSE(best().near_cms);
+
+  wanted.real_time.tight = true;
+  EXPECT_EQ(best().session, near.session);
+  EXPECT_TRUE(best().near_cms);
+  EXPECT_EQ(pick(wanted, {idle, full, near}, {}, policy), near.session);
+  EXPECT_FALSE(rank(wanted, {near, full, idle}, policy)[1].near_cms);
+
+  near.metrics->cpu_load_permille = 1000;
+  EXPECT_EQ(best().session, idle.session) << "near, but without any CPU left";
+  near.metrics->cpu_load_permille = 900;
+  near.metrics->labels.push_back("power=a");
+  wanted.leaves_groups = {"power=a"};
+  EXPECT_EQ(best().session, idle.session) << "near, but it may be the next that fails";
+}
+
 TEST(PlacementTest, OneOfManyCountsForTheNext) {
   std::vector<Candidate> candidates = {candidate_of(2), candidate_of(3)};
   Demand wanted = demand();
@@ -229,6 +256,10 @@ TEST(PlacementTest, TheShorterDeadlineIsMoreUrgent) {
   EXPECT_TRUE(more_urgent(urged, soon));
   EXPECT_TRUE(more_urgent(later, none));
   EXPECT_FALSE(more_urgent(soon, soon));
+  wire::RealTime tight = none;
+  tight.tight = true;
+  EXPECT_TRUE(more_urgent(tight, urged));
+  EXPECT_FALSE(more_urgent(urged, tight));
 }
 
 TEST(PlacementTest, AnOwnerThatHasComeBackMayTakeIt) {

@@ -151,7 +151,8 @@ Json manifest_json(const wire::Manifest& manifest) {
   json["real_time"] = Json{{"priority", facts.real_time.priority},
                            {"period_us", facts.real_time.period_us},
                            {"deadline_us", facts.real_time.deadline_us},
-                           {"wcet_us", facts.real_time.wcet_us}};
+                           {"wcet_us", facts.real_time.wcet_us},
+                           {"tight", facts.real_time.tight}};
   json["policies"] =
       Json{{"release", facts.policies.release == wire::Release::kStored ? "stored" : "replicated"},
            {"on_isolation", facts.policies.on_isolation == wire::OnIsolation::kStop ? "stop" : "keep"},

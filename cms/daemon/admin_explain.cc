@@ -18,6 +18,7 @@ Json needs_json(const core::Demand& demand) {
               {"format_version", needs.format_version},
               {"ram_bytes", core::ram_bytes_of(demand)},
               {"cpu_permille", core::cpu_permille_of(demand.real_time)},
+              {"tight", demand.real_time.tight},
               {"labels", needs.labels}};
 }
 
@@ -52,6 +53,7 @@ Json target_json(const core::TargetVerdict& verdict, const core::Candidate& cand
   json["cpu_free_permille"] = of_eligible(verdict.cpu_free_permille);
   json["ram_free_permille"] = of_eligible(verdict.ram_free_permille);
   json["shared_group"] = verdict.shared_group.empty() ? Json() : Json(verdict.shared_group);
+  json["near_cms"] = verdict.near_cms;
   std::uint64_t promised = 0;
   for (const core::Hosted& one : candidate.hosted) promised += one.real_time_permille;
   json["promised_permille"] = promised;

@@ -11,11 +11,12 @@ class AdminExplainTest : public ::testing::Test {
   AdminExplainTest() { EXPECT_TRUE(store_.open_store().ok()); }
 
   // Stores a checkpoint of kMac/7 that needs these.
-  CheckpointId store(Seq seq, const wire::Requirements& requirements) {
+  CheckpointId store(Seq seq, const wire::Requirements& requirements, bool tight = false) {
     const storage::testing::Sample sample = storage::testing::make_sample(7, seq, 1000);
     storage::SmallBlob blob = storage::testing::small_blob_of(sample);
     blob.manifest.notification.program_name = "pump";
     blob.manifest.notification.requirements = requirements;
+    blob.manifest.notification.real_time.tight = tight;
     EXPECT_TRUE(store_.put_small({blob})[0].ok());
     storage::IndexRow row;
     row.name = sample.name;
@@ -41,9 +42,10 @@ class AdminExplainTest : public ::testing::Test {
     wire::AdminRequest request = ask_for(AdminMethod::kExplain, ProgramKey{kMac, 7});
     request.has_version = version != Version{};
     request.version = version;
-    return explain(request, ExplainFacts{candidates, {}, {}}, index_, store_);
+    return explain(request, ExplainFacts{candidates, policy_, {}}, index_, store_);
   }
 
+  core::PlacementPolicy policy_;
   storage::FakeIndex index_;
   storage::FakeStore store_;
 };
@@ -80,6 +82,17 @@ TEST_F(AdminExplainTest, EachEcuHasItsVerdictTheBestFirst) {
   EXPECT_EQ(targets[3].at("verdict"), "ram");
   EXPECT_EQ(targets[3].at("why"), "needs 100 MiB of RAM, 99 MiB are free");
   EXPECT_EQ(explained.at("verdicts"), (json{{"eligible", 2}, {"owner", 1}, {"ram", 1}}));
+}
+
+TEST_F(AdminExplainTest, ATightProgramIsShownToGoNearTheCms) {
+  store(1, {}, true);
+  policy_.near_ecus = {kOtherMac};
+  const json explained =
+      json::parse(ask({candidate(kOtherMac, 900, 500), candidate(EcuMac{0x020000000003}, 0, 900)}).json);
+  EXPECT_EQ(explained.at("needs").at("tight"), true);
+  EXPECT_EQ(explained.at("target"), to_string(kOtherMac));
+  EXPECT_EQ(explained.at("targets")[0].at("near_cms"), true);
+  EXPECT_EQ(explained.at("targets")[1].at("near_cms"), false);
 }
 
 TEST_F(AdminExplainTest, TheCheckpointAskedForDecidesTheNeeds) {

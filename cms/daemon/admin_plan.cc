@@ -71,6 +71,7 @@ void add_verdicts(const std::vector<core::TargetVerdict>& verdicts, Json& json) 
   if (placed) {
     const std::string& shared = verdicts.front().shared_group;
     json["shared_group"] = shared.empty() ? Json() : Json(shared);
+    json["near_cms"] = verdicts.front().near_cms;
     return;
   }
   json["why"] = verdicts.empty() ? "no ECU is connected" : "no ECU is eligible";

@@ -17,6 +17,7 @@ constexpr std::uint64_t kPullBudgetMax = 1024 * 1024 * kMiB;
 constexpr std::uint64_t kScrubRateMin = 64 * 1024;
 constexpr std::uint64_t kScrubRateMax = 64 * 1024 * kMiB;
 constexpr std::size_t kListCountMax = 64;
+constexpr std::size_t kNearEcusMax = 64;
 
 // ---- values. Each setter returns false for a value that its option's `allowed` does not cover.
 
@@ -138,6 +139,12 @@ bool set_failure_group(std::string_view text, Config& config) {
   return true;
 }
 
+bool set_near_ecu(std::string_view text, Config& config) {
+  const auto ecu_mac = parse_ecu_mac(text);
+  if (!ecu_mac.ok() || config.placement.near_ecus.size() >= kNearEcusMax) return false;
+  return config.placement.near_ecus.insert(*ecu_mac).second;
+}
+
 bool set_real_time_max(std::string_view text, Config& config) {
   std::uint64_t percent = 0;
   if (!set_number(text, 1, 100, percent)) return false;
@@ -192,6 +199,8 @@ constexpr Option kOptions[] = {
     {"real_time_max", Form::kNumber, "PERCENT", "80", false, "a number from 1 to 100",
      "how much of an ECU's CPUs its real-time programs are promised at most (wcet / period)",
      set_real_time_max},
+    {"near_ecu", Form::kList, "MAC", "", false, "an ecu_mac, as 02:00:00:00:00:01; each once, at most 64",
+     "an ECU on this host, or next to it: programs that are tight go there first", set_near_ecu},
 };
 
 template <int kPlace>

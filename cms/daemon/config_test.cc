@@ -113,7 +113,10 @@ TEST_F(ConfigTest, TakesEveryFlagInBothForms) {
                                      "power",
                                      "--failure-group=rack",
                                      "--real-time-max",
-                                     "55"});
+                                     "55",
+                                     "--near-ecu",
+                                     "02:00:00:00:00:01",
+                                     "--near-ecu=02:00:00:00:00:02"});
   EXPECT_EQ(config.port_base, 9000);
   EXPECT_EQ(config.bind, "fe80::1");
   EXPECT_EQ(config.admin, "ipc:///tmp/a.sock");
@@ -128,6 +131,7 @@ TEST_F(ConfigTest, TakesEveryFlagInBothForms) {
   EXPECT_EQ(config.ecu_dead, std::chrono::seconds(2));
   EXPECT_THAT(config.placement.failure_groups, ElementsAre("power", "rack"));
   EXPECT_EQ(config.placement.real_time_max_permille, 550U);
+  EXPECT_THAT(config.placement.near_ecus, ElementsAre(EcuMac{0x020000000001}, EcuMac{0x020000000002}));
 }
 
 TEST_F(ConfigTest, TakesEveryKeyOfAFile) {
@@ -147,6 +151,7 @@ store_workers = 64
 ecu_dead_ms = 600000
 failure_group = ["power"]
 real_time_max = 100
+near_ecu = ["02:00:00:00:00:01"]
 )")});
   ASSERT_TRUE(parsed.config.has_value()) << parsed.text;
   EXPECT_EQ(parsed.config->name, "b");
@@ -164,6 +169,7 @@ real_time_max = 100
   EXPECT_EQ(parsed.config->ecu_dead, std::chrono::minutes(10));
   EXPECT_THAT(parsed.config->placement.failure_groups, ElementsAre("power"));
   EXPECT_EQ(parsed.config->placement.real_time_max_permille, 1000U);
+  EXPECT_THAT(parsed.config->placement.near_ecus, ElementsAre(EcuMac{0x020000000001}));
 }
 
 TEST_F(ConfigTest, FlagWinsOverEnvironmentOverFileOverDefault) {

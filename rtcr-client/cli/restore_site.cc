@@ -201,6 +201,7 @@ rtcr::Facts RestoreSite::facts_of(const rtcr::Restore& restore, ProgramId progra
   facts.period_us = known.period_us;
   facts.deadline_us = known.deadline_us;
   facts.wcet_us = known.wcet_us;
+  facts.tight = known.tight != 0;
   facts.release = static_cast<rtcr_release>(known.release_policy);
   facts.on_isolation = static_cast<rtcr_on_isolation>(known.on_isolation);
   facts.on_loss = static_cast<rtcr_on_loss>(known.on_loss);

@@ -79,6 +79,7 @@ Result<wire::Notification> notification_of(const rtcr_checkpoint& given) {
   notification.real_time.period_us = given.period_us;
   notification.real_time.deadline_us = given.deadline_us;
   notification.real_time.wcet_us = given.wcet_us;
+  notification.real_time.tight = given.tight != 0;
   wire::Policies& policies = notification.policies;
   Status set = set_enumerator(policies.release, "release_policy", given.release_policy);
   if (set.ok()) set = set_enumerator(policies.on_isolation, "on_isolation", given.on_isolation);
@@ -112,6 +113,7 @@ rtcr_checkpoint checkpoint_of(const wire::Notification& notification, std::vecto
   result.period_us = notification.real_time.period_us;
   result.deadline_us = notification.real_time.deadline_us;
   result.wcet_us = notification.real_time.wcet_us;
+  result.tight = notification.real_time.tight ? 1 : 0;
   result.release_policy = static_cast<std::uint32_t>(notification.policies.release);
   result.on_isolation = static_cast<std::uint32_t>(notification.policies.on_isolation);
   result.on_loss = static_cast<std::uint32_t>(notification.policies.on_loss);

@@ -28,6 +28,8 @@ template <typename T>
 inline constexpr std::size_t kFirstSize = sizeof(T);
 template <>
 inline constexpr std::size_t kFirstSize<rtcr_options> = offsetof(rtcr_options, restore);
+template <>
+inline constexpr std::size_t kFirstSize<rtcr_checkpoint> = offsetof(rtcr_checkpoint, tight);
 
 template <typename T>
 Status check_struct(const T* given, const char* name) {

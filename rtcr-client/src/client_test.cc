@@ -95,6 +95,7 @@ TEST(ClientTest, EverythingKnownAboutACheckpointIsAnnounced) {
   checkpoint.period_us = 16;
   checkpoint.deadline_us = 17;
   checkpoint.wcet_us = 18;
+  checkpoint.tight = 1;
   checkpoint.release_policy = RTCR_RELEASE_STORED;
   checkpoint.on_isolation = RTCR_ON_ISOLATION_STOP;
   checkpoint.on_loss = RTCR_ON_LOSS_RESTORE;
@@ -119,6 +120,7 @@ TEST(ClientTest, EverythingKnownAboutACheckpointIsAnnounced) {
   EXPECT_EQ(heard.real_time.period_us, 16U);
   EXPECT_EQ(heard.real_time.deadline_us, 17U);
   EXPECT_EQ(heard.real_time.wcet_us, 18U);
+  EXPECT_TRUE(heard.real_time.tight);
   EXPECT_EQ(heard.policies.release, wire::Release::kStored);
   EXPECT_EQ(heard.policies.on_isolation, wire::OnIsolation::kStop);
   EXPECT_EQ(heard.policies.on_loss, wire::OnLoss::kRestore);

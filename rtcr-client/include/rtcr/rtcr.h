@@ -397,7 +397,9 @@ typedef enum rtcr_source {
 
 /* When the client may free a checkpoint: when every CMS has it, or the first. */
 typedef enum rtcr_release { RTCR_RELEASE_REPLICATED = 0, RTCR_RELEASE_STORED = 1 } rtcr_release;
-/* What an ECU that is cut off does with the program. */
+/* What an ECU that is cut off does with the program. Of a guarded session the strictest counts that was said of a program
+   since it is there, and what the claim log says once a CMS has looked. An RTCR that begins anew does not say KEEP of what
+   it had said STOP of until then: cut off at that moment it would run on, and elsewhere as well. */
 typedef enum rtcr_on_isolation { RTCR_ON_ISOLATION_KEEP = 0, RTCR_ON_ISOLATION_STOP = 1 } rtcr_on_isolation;
 /* What the CMS does with the program when its ECU is lost. */
 typedef enum rtcr_on_loss { RTCR_ON_LOSS_ASK = 0, RTCR_ON_LOSS_RESTORE = 1 } rtcr_on_loss;
@@ -444,6 +446,12 @@ typedef struct rtcr_checkpoint {
   uint32_t release_policy; /* rtcr_release */
   uint32_t on_isolation;   /* rtcr_on_isolation */
   uint32_t on_loss;        /* rtcr_on_loss */
+
+  /* Not 0: a real-time fact; the program can spare the least time of all. It is placed first; and of the ECUs that
+     can take it, on one near the CMS (where its checkpoint need not cross the network), also if another has more
+     to spare. Which are near, cmsd is told: --near-ecu. */
+  uint32_t tight;
+  uint32_t reserved; /* 0. */
 } rtcr_checkpoint;
 
 /* Hands a checkpoint over and gives it its seq (`seq` may be NULL). Never waits for the network, a

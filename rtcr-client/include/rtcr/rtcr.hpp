@@ -177,6 +177,7 @@ struct Facts {
   std::uint64_t period_us = 0;
   std::uint64_t deadline_us = 0;
   std::uint64_t wcet_us = 0;
+  bool tight = false;
   rtcr_release release = RTCR_RELEASE_REPLICATED;
   rtcr_on_isolation on_isolation = RTCR_ON_ISOLATION_KEEP;
   rtcr_on_loss on_loss = RTCR_ON_LOSS_ASK;
@@ -581,6 +582,7 @@ class Client {
     checkpoint.period_us = facts.period_us;
     checkpoint.deadline_us = facts.deadline_us;
     checkpoint.wcet_us = facts.wcet_us;
+    checkpoint.tight = facts.tight ? 1 : 0;
     checkpoint.release_policy = facts.release;
     checkpoint.on_isolation = facts.on_isolation;
     checkpoint.on_loss = facts.on_loss;
