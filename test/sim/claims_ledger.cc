@@ -183,11 +183,16 @@ void ClaimsLedger::check_move(const ClaimRecord& act) const {
   for (const Copy& copy : copies_) {
     if (copy.lineage != act.lineage || copy.owner_epoch != act.owner.owner_epoch) continue;
     if (!copy.running || copy.stopped || copy.held || copy.suspended || is_vouched(copy.session)) continue;
-    if (copy.frozen && copy.state == state) continue;
+    if (copy.frozen && (copy.state == state || was_lost_since(copy.session))) continue;
     violated("it goes on from state " + number(state) + ", but its source " + to_string(copy.key()) +
              (copy.frozen ? " is frozen in state " : " runs, in state ") + number(copy.state) + ": " +
              describe(act));
   }
+}
+
+bool ClaimsLedger::was_lost_since(const SessionId& session) const {
+  const auto lost = lost_.lower_bound(session);
+  return lost != lost_.end() && lost->ecu_mac == session.ecu_mac;
 }
 
 // Invariants: a record follows its head by the rules; what ACT names is never older than what was called STORED; DONE

@@ -302,6 +302,7 @@ void ClaimsWorld::hear_hello_answer(Ecu& ecu, std::size_t number, const wire::He
   if (ecu.session.incarnation == 0) {
     ecu.session.incarnation = answer.incarnation;
     if (verbose_) trace("ecu " + to_string(ecu.session) + " has begun");
+    renew_frozen(ecu);
     cut_from_giver(ecu, number);
     for (std::size_t other = 0; other < guarded.links.size(); ++other) {
       if (other != number) say_hello(ecu, other);

@@ -138,6 +138,9 @@ void ClaimsWorld::carry_out_lease(Cms& cms, const core::ListEcuLogs&) {
     const bool fails = store_fails(cms);
     std::vector<EcuRecord> heads;
     for (const EcuMac ecu_mac : nas_.ecu_macs()) heads.push_back(*nas_.head(ecu_mac));
+    if (plant_ == ClaimsPlant::kMaintenanceOverlooked) {
+      for (EcuRecord& head : heads) head.maintenance = false;
+    }
     cms_after(cms, store_delay(), [this, &cms, asked_at, fails, heads] {
       Result<std::vector<EcuRecord>> listed = std::vector<EcuRecord>{};
       for (const EcuRecord& head : heads) {
