@@ -109,7 +109,7 @@ class ClaimsLedger {
   std::deque<Copy> copies_;
   std::map<EcuMac, Incarnation> vouched_;
   std::map<SessionId, Instant> leased_;
-  // An ECU that may be cut off has been lost since; what stands frozen there goes on nowhere.
+  // That session, or a later one of its ECU.
   bool was_lost_since(const SessionId& session) const;
   std::set<SessionId> lost_;
   std::map<std::uint64_t, StoredBlob> blobs_;                      // By uid: all that ever were.
