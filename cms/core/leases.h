@@ -29,6 +29,8 @@ namespace cms::core {
 inline constexpr std::size_t kGuardedCountMax = 20000;
 inline constexpr Duration kEcuLogsListedEvery = std::chrono::seconds(30);
 inline constexpr Duration kEcuLogRetry = std::chrono::milliseconds(500);
+// A word about maintenance that could not be written for so long is given up: who said it is told, and may have gone.
+inline constexpr Duration kMaintenanceTriedFor = std::chrono::seconds(30);
 // A Hello of another start of a session is refused while the former one was heard so lately.
 inline constexpr Duration kGuardedHeardLately = std::chrono::milliseconds(2500);
 
@@ -59,6 +61,10 @@ struct GuardedEnded {
   SessionId session{};
   std::string why{};
 };
+// Its log says the contrary of before about maintenance: what its programs wait for is to be judged anew.
+struct MaintenanceChanged {
+  SessionId session{};
+};
 // Nothing of it runs, and nobody will ever let it run: what it owned may be restored.
 struct SessionLost {
   wire::EcuRecord record{};
@@ -68,7 +74,7 @@ struct LeaseEvent {  // For the log.
   std::string text{};
 };
 using LeaseEffect = std::variant<ListEcuLogs, ReadEcuLogs, AppendEcuRecord, SettleEcuAppend, RenewMember,
-                                 GuardedEnded, SessionLost, LeaseEvent>;
+                                 GuardedEnded, MaintenanceChanged, SessionLost, LeaseEvent>;
 using LeaseEffects = std::vector<LeaseEffect>;
 
 class Leases {
@@ -105,8 +111,8 @@ class Leases {
   void on_members_read(Instant begun_at, Instant now, LeaseEffects& effects);
 
   // ---- inputs: people and time
-  // Silence of that ECU is no loss, until this is taken back; for all cmsd. kNotFound: it has no log. kUnavailable:
-  // an append is under way, or we may not act; try again.
+  // Silence of that ECU is no loss, until this is taken back; for all cmsd. It is so when its log was read, and says it;
+  // until then it is tried for kMaintenanceTriedFor. kNotFound: it has no log. kUnavailable: we may not act; try again.
   Status set_maintenance(Instant now, EcuMac ecu_mac, bool maintenance, LeaseEffects& effects);
   // At least each second, and after the messages of ECUs that have come meanwhile.
   void on_time(Instant now, std::uint64_t wall_us, LeaseEffects& effects);
@@ -133,6 +139,11 @@ class Leases {
     std::uint64_t unresolved = 0;            // An append whose outcome is not known.
     Instant next_at{};                       // Not before that is it read, or settled.
     std::optional<wire::EcuRecord> appending{};
+    struct Wish {
+      bool maintenance = false;
+      Instant at{};
+    };
+    std::optional<Wish> wish{};  // An operator's, that its log does not say yet.
   };
   const std::map<EcuMac, Ecu>& ecus() const { return ecus_; }
   // Whether it has a lease of ours that may live.
@@ -154,6 +165,7 @@ class Leases {
   void bar_silent(Instant now, LeaseEffects& effects);
   bool may_bar(Instant now, const Ecu& ecu) const;
   void say_byes(Instant now, LeaseEffects& effects);
+  void grant_wish(Instant now, Ecu& ecu, LeaseEffects& effects);
   static bool is_free(const Ecu& ecu);
   static void append(Ecu& ecu, wire::EcuRecord record, LeaseEffects& effects);
   Stamp stamp();

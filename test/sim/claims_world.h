@@ -145,6 +145,7 @@ class ClaimsWorld {
     std::map<std::size_t, wire::AskPrograms> asks{};
     std::vector<wire::OwnedProgram> gone{};  // For kGoneProgramsTold.
     bool programs_told = false;
+    bool asked = false;  // In this session it has told a CMS what runs.
     std::uint64_t programs_changed = 0;
     Duration session_pause{};
     Instant stopped_from = kNever;
@@ -269,6 +270,7 @@ class ClaimsWorld {
   void carry_out_stop(Ecu& ecu, const broker::StopEffects& effects);
   void thaw_guarded(Ecu& ecu, std::size_t cms, const wire::Thaw& thaw);
   void answer_asks(Ecu& ecu);
+  void tell_programs_changed(Ecu& ecu);
   void tell_programs(Ecu& ecu, std::size_t cms, const wire::AskPrograms& ask);
   void tell_lease(Ecu& ecu);
   void guard_looks(Ecu& ecu);
@@ -371,6 +373,7 @@ class ClaimsWorld {
   void carry_out_lease(Cms& cms, const core::SettleEcuAppend& effect);
   void carry_out_lease(Cms& cms, const core::RenewMember& effect);
   void carry_out_lease(Cms& cms, const core::GuardedEnded& effect);
+  void carry_out_lease(Cms& cms, const core::MaintenanceChanged& effect);
   void carry_out_lease(Cms& cms, const core::SessionLost& effect);
   void carry_out_lease(Cms& cms, const core::LeaseEvent& effect);
   void lose_session(Cms& cms, const wire::EcuRecord& record);
