@@ -71,6 +71,9 @@ bool Leases::on_heartbeat(Instant now, const SessionId& session, LeaseEffects& e
     ecu.granted_at = now;
     return true;
   }
+  // One that never had a lease does not end by itself; and in maintenance nobody says LOST.
+  if (is_barred_by_all(now, session))
+    effects.push_back(GuardedEnded{session, "it is heard again, and every cmsd bars it"});
   if (!ecu.barred && !is_confirmed(ecu)) {
     ecu.stale = true;
     read_wanted(now, effects);
@@ -96,8 +99,14 @@ void Leases::say_byes(Instant now, LeaseEffects& effects) {
 
 Status Leases::on_hello(Instant now, const wire::Hello& hello, bool same_client) {
   const auto found = ecus_.find(hello.ecu_mac);
-  if (found == ecus_.end() || found->second.head.nonce == hello.nonce) return ok_status();
+  if (found == ecus_.end()) return ok_status();
   Ecu& ecu = found->second;
+  if (ecu.head.nonce == hello.nonce) {
+    const SessionId session = session_of(ecu.head);
+    if (!is_barred_by_all(now, session)) return ok_status();
+    return make_error(Code::kFenced, "session " + to_string(session) +
+                                         " was silent, and every cmsd bars it; begin a new one");
+  }
   const bool lives =
       ecu.head.kind == EcuRecordKind::kHello && ecu.heard && now - ecu.heartbeat_at < kGuardedHeardLately;
   if (!lives || same_client) {
@@ -123,6 +132,14 @@ bool Leases::may_be_leased(Instant now, const SessionId& session) const {
   const Ecu& ecu = found->second;
   return ecu.barred && ecu.head.kind == EcuRecordKind::kHello && ecu.heard &&
          now - ecu.heartbeat_at < timers_.ecu_fence && !kept_by(now, session).empty();
+}
+
+bool Leases::is_barred_by_all(Instant now, const SessionId& session) const {
+  const auto found = ecus_.find(session.ecu_mac);
+  if (found == ecus_.end() || session_of(found->second.head) != session) return false;
+  const Ecu& ecu = found->second;
+  if (!ecu.barred || ecu.head.kind != EcuRecordKind::kHello) return false;
+  return members_.may_act(now) && !members_.overlooked() && kept_by(now, session).empty();
 }
 
 // ---- the logs

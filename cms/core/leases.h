@@ -89,7 +89,7 @@ class Leases {
   // It has said BYE.
   void on_bye(Instant now, const SessionId& session, LeaseEffects& effects);
   // Of a guarded session that asks for one. kAlreadyExists: another one of that ECU was heard lately. `same_client`: that
-  // one came over the same connection.
+  // one came over the same connection. kFenced: every cmsd bars it; the next one is granted what it asks for.
   Status on_hello(Instant now, const wire::Hello& hello, bool same_client);
 
   // ---- inputs: the logs. `asked_at`: when the reading began. nullopt: the log is empty.
@@ -150,6 +150,8 @@ class Leases {
   bool is_leased(Instant now, const SessionId& session) const;
   // Or of another, who keeps a session that we bar and hear again: what it is told it may obey.
   bool may_be_leased(Instant now, const SessionId& session) const;
+  // Heard or not, nobody will ever grant anything to it: we bar it, and so do all that live.
+  bool is_barred_by_all(Instant now, const SessionId& session) const;
   bool in_maintenance(EcuMac ecu_mac) const;
   // The head of that ECU's log as last read; nullptr: it is not known to have one.
   const wire::EcuRecord* head_of(EcuMac ecu_mac) const;

@@ -13,6 +13,7 @@ class LeasesTest : public LeasesDriver {
     call([&](auto& out) { status = leases->set_maintenance(now, kEcu, maintenance, out); });
     return status.code();
   }
+  Code says_hello(std::uint64_t nonce) { return leases->on_hello(now, hello_said(nonce), false).code(); }
 };
 
 // ---- granting
@@ -310,6 +311,32 @@ TEST_F(LeasesTest, InMaintenanceSilenceIsNoLoss) {
   pass(seconds(2));
   ASSERT_EQ(appended().size(), 1U);
   EXPECT_EQ(appended()[0].kind, EcuRecordKind::kLost) << "from now on it is";
+}
+
+// Else it would be LOST when maintenance ends, though it is heard: it never had a lease, and knows of nothing amiss.
+TEST_F(LeasesTest, ASessionThatAllBarIsToldToBeginAnother) {
+  other();
+  const EcuRecord record = with_maintenance(stamp(), hello_of(0x11), true);
+  renew();
+  head_is(record);
+  looked_long();
+  ASSERT_TRUE(ecu().barred);
+  EXPECT_FALSE(beat(record));
+  EXPECT_TRUE(none<GuardedEnded>()) << "another may grant to it";
+  EXPECT_EQ(says_hello(0x11), Code::kOk);
+  bars_too(record);
+  pass(seconds(1));
+  EXPECT_FALSE(beat(record));
+  ASSERT_EQ(all<GuardedEnded>().size(), 1U);
+  EXPECT_EQ(all<GuardedEnded>()[0].session, session_of(record));
+  EXPECT_EQ(says_hello(0x11), Code::kFenced);
+  now += seconds(3);
+  EXPECT_EQ(says_hello(0x11), Code::kOk) << "who may not act does not know";
+  renew();
+  EXPECT_EQ(says_hello(0x12), Code::kOk);
+  head_is(hello_of(0x12, &record));
+  EXPECT_TRUE(beat(ecu().head));
+  EXPECT_EQ(says_hello(0x12), Code::kOk);
 }
 
 TEST_F(LeasesTest, ALossIsNotActedUponInMaintenance) {
