@@ -207,10 +207,7 @@ void ClaimsWorld::end_copy(Ecu& ecu, Copy& copy) {
     guarded.programs.on_ended(program_id);
     ecu.frozen->on_program_ended(program_id);
     ecu.target->on_program_ended(program_id);
-    ++guarded.programs_changed;
-    for (std::size_t cms = 0; cms < guarded.links.size(); ++cms) {
-      if (guarded.links[cms].live) send_heartbeat(ecu, cms);
-    }
+    tell_programs_changed(ecu);
     want_own(ecu, 3s);
   });
 }
