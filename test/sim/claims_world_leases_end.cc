@@ -280,8 +280,11 @@ std::optional<std::string> ClaimsWorld::unsettled_leases() const {
     if (ecu.state != Ecu::State::kUp) continue;
     if (!ecu.guarded->lease.lives()) return "ecu " + to_string(ecu.session) + " has no lease";
     for (const Copy& copy : ledger_.copies()) {
-      if (is_of(ecu, copy) && copy.running && !copy.executes())
-        return to_string(copy.key()) + " stands still. " + picture(copy.lineage);
+      if (!is_of(ecu, copy) || !copy.running || copy.executes()) continue;
+      // A source stays frozen until that is known.
+      const ClaimRecord* head = nas_.head(copy.lineage);
+      if (head != nullptr && copy.frozen && waits_for_word_of_target(*head)) continue;
+      return to_string(copy.key()) + " stands still. " + picture(copy.lineage);
     }
   }
   for (const Lineage& lineage : lineages_) {
