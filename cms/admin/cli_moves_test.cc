@@ -1,4 +1,4 @@
-// cms-admin: migrate and ecu drain.
+// cms-admin: migrate, ecu drain and ecu maintenance.
 #include "cms/admin/cli_fixture_test.h"
 
 namespace cms::admin {
@@ -102,6 +102,44 @@ TEST_F(CliMovesTest, WrongUsageNamesWhatIsAllowed) {
   EXPECT_EQ(run_at({"ecu", "drain"}), kExitUsage);
   EXPECT_EQ(run_at({"ecu", "drain", "02:00:00:00:00:01", "--deadline", "soon"}), kExitUsage);
   EXPECT_THAT(err_, HasSubstr("--deadline: 'soon'"));
+}
+
+// ---- maintenance
+
+class CliMaintenanceTest : public CliTest {
+ protected:
+  // What a cmsd says of it, and of what it was told, one after the other.
+  int run_with(const std::string& word, const std::vector<std::string>& leases) {
+    FakeCmsd cmsd(endpoint_, [&](const Frame& frame) {
+      asked_.push_back(request_in(frame));
+      const std::string& lease = leases[std::min(asked_.size(), leases.size()) - 1];
+      return answer_with(asked_.back(), Code::kOk, "",
+                         R"({"ecu_mac":"02:00:00:00:00:01","lease":{"state":"leased",)" + lease + "}}");
+    });
+    return run_at({"ecu", "maintenance", "02:00:00:00:00:01", word});
+  }
+  std::vector<wire::AdminRequest> asked_;
+};
+
+TEST_F(CliMaintenanceTest, ItIsSoWhenTheCmsdHasNothingMoreToWrite) {
+  // A cmsd that has not read the log yet may say that it is so already, or that it is not.
+  const std::string before = R"("maintenance":false,"maintenance_asked":false)";
+  const std::string read = R"("maintenance":true,"maintenance_asked":false)";
+  const std::string after = R"("maintenance":false,"maintenance_asked":null)";
+  EXPECT_EQ(run_with("off", {before, before, read, after}), kExitDone) << err_;
+  ASSERT_EQ(asked_.size(), 4U);
+  for (const wire::AdminRequest& request : asked_) {
+    EXPECT_EQ(request.method, AdminMethod::kEcuMaintenance);
+    EXPECT_TRUE(request.cancel);
+    EXPECT_EQ(request.all, &request != &asked_.front());
+  }
+}
+
+TEST_F(CliMaintenanceTest, WhatCouldNotBeWrittenIsExitCode1) {
+  EXPECT_EQ(run_with("on", {R"("maintenance":false,"maintenance_asked":true)",
+                            R"("maintenance":false,"maintenance_asked":null)"}),
+            kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("it could not be written to the store; try again"));
 }
 
 }  // namespace

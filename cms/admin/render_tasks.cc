@@ -120,7 +120,9 @@ Result<TaskState> maintenance_state(const std::string& json, bool wanted) {
   if (!field(lease, "maintenance").is_boolean()) return no_answer();
   TaskState task;
   task.json = json;
-  task.ended = field(lease, "maintenance").get<bool>() == wanted;
+  task.ended = field(lease, "maintenance_asked").is_null();
+  if (task.ended && field(lease, "maintenance") != wanted)
+    task.failure = "it could not be written to the store; try again";
   task.progress = "being written to the store";
   return task;
 }

@@ -349,6 +349,24 @@ TEST_F(GuardedTest, ASessionThatIsLostIsToldToSayHello) {
   EXPECT_TRUE(cms.sent<wire::HeartbeatAnswer>(client).empty());
 }
 
+TEST_F(GuardedTest, ASessionThatAllBarIsToldToBeginAnother) {
+  Client client = open();
+  for (int i = 0; i < 9; ++i) {
+    cms.now += seconds(1);
+    renew();
+    LeaseEffects todo;
+    leases.on_time(cms.now, 1, todo);
+    carry_out(todo);
+  }
+  ASSERT_TRUE(cms.core.sessions().empty());
+  cms.say(client, guarded_hello(client));
+  EXPECT_EQ(refused(client), Code::kFenced);
+  client.nonce += 5;
+  client.incarnation = 0;
+  open(client);
+  EXPECT_TRUE(leased(client));
+}
+
 TEST_F(GuardedTest, OnlyGuardedSessionsAreEndedByLeases) {
   Client plain = client_of(1);
   cms.hello(plain);

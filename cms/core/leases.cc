@@ -71,6 +71,9 @@ bool Leases::on_heartbeat(Instant now, const SessionId& session, LeaseEffects& e
     ecu.granted_at = now;
     return true;
   }
+  // One that never had a lease does not end by itself; and in maintenance nobody says LOST.
+  if (is_barred_by_all(now, session))
+    effects.push_back(GuardedEnded{session, "it is heard again, and every cmsd bars it"});
   if (!ecu.barred && !is_confirmed(ecu)) {
     ecu.stale = true;
     read_wanted(now, effects);
@@ -96,8 +99,14 @@ void Leases::say_byes(Instant now, LeaseEffects& effects) {
 
 Status Leases::on_hello(Instant now, const wire::Hello& hello, bool same_client) {
   const auto found = ecus_.find(hello.ecu_mac);
-  if (found == ecus_.end() || found->second.head.nonce == hello.nonce) return ok_status();
+  if (found == ecus_.end()) return ok_status();
   Ecu& ecu = found->second;
+  if (ecu.head.nonce == hello.nonce) {
+    const SessionId session = session_of(ecu.head);
+    if (!is_barred_by_all(now, session)) return ok_status();
+    return make_error(Code::kFenced, "session " + to_string(session) +
+                                         " was silent, and every cmsd bars it; begin a new one");
+  }
   const bool lives =
       ecu.head.kind == EcuRecordKind::kHello && ecu.heard && now - ecu.heartbeat_at < kGuardedHeardLately;
   if (!lives || same_client) {
@@ -123,6 +132,14 @@ bool Leases::may_be_leased(Instant now, const SessionId& session) const {
   const Ecu& ecu = found->second;
   return ecu.barred && ecu.head.kind == EcuRecordKind::kHello && ecu.heard &&
          now - ecu.heartbeat_at < timers_.ecu_fence && !kept_by(now, session).empty();
+}
+
+bool Leases::is_barred_by_all(Instant now, const SessionId& session) const {
+  const auto found = ecus_.find(session.ecu_mac);
+  if (found == ecus_.end() || session_of(found->second.head) != session) return false;
+  const Ecu& ecu = found->second;
+  if (!ecu.barred || ecu.head.kind != EcuRecordKind::kHello) return false;
+  return members_.may_act(now) && !members_.overlooked() && kept_by(now, session).empty();
 }
 
 // ---- the logs
@@ -153,7 +170,9 @@ void Leases::on_head(Instant asked_at, Instant now, EcuMac ecu_mac,
     found->second.next_at = now + kEcuLogRetry;
     return;
   }
-  if (*head) take_head(asked_at, now, **head, effects);
+  if (!*head) return;
+  take_head(asked_at, now, **head, effects);
+  if (const auto taken = ecus_.find(ecu_mac); taken != ecus_.end()) grant_wish(now, taken->second, effects);
 }
 
 void Leases::take_head(Instant asked_at, Instant now, const EcuRecord& record, LeaseEffects& effects) {
@@ -171,6 +190,7 @@ void Leases::take_head(Instant asked_at, Instant now, const EcuRecord& record, L
   Ecu& ecu = found->second;
   const SessionId former = session_of(ecu.head);
   const bool another = former != session_of(record);
+  const bool otherwise = !another && record.maintenance != ecu.head.maintenance;
   ecu.head = record;
   ecu.read_at = asked_at;
   ecu.stale = false;
@@ -186,6 +206,7 @@ void Leases::take_head(Instant asked_at, Instant now, const EcuRecord& record, L
       effects.push_back(
           GuardedEnded{former, "session " + std::to_string(record.incarnation) + " of this ECU has begun"});
   }
+  if (otherwise) effects.push_back(MaintenanceChanged{session_of(record)});
   if (record.kind == EcuRecordKind::kHello) return;
   if (record.kind == EcuRecordKind::kBye) {
     ecu.barred = false;  // It went while we did not hear it: that is no loss any more.
@@ -243,7 +264,8 @@ void Leases::on_appended(Instant now, EcuMac ecu_mac, const Result<AppendEnd>& e
                                std::to_string(record.incarnation) + " for " + seconds(timers_.ecu_dead)});
     }
     // Read since our record was renewed: the head that it followed was.
-    return take_head(ecu.read_at, now, record, effects);
+    take_head(ecu.read_at, now, record, effects);
+    return grant_wish(now, ecu, effects);
   }
   ecu.stale = true;
   ecu.next_at = end.ok() ? now : now + kEcuLogRetry;
@@ -343,14 +365,30 @@ Status Leases::set_maintenance(Instant now, EcuMac ecu_mac, bool maintenance, Le
   if (found == ecus_.end()) {
     return make_error(Code::kNotFound, to_string(ecu_mac) + " has never had a guarded session");
   }
-  Ecu& ecu = found->second;
-  if (ecu.head.maintenance == maintenance) return ok_status();
-  if (!is_free(ecu) || !members_.may_act(now)) {
+  if (!members_.may_act(now)) {
     return make_error(Code::kUnavailable,
                       "the log of " + to_string(ecu_mac) + " cannot be written just now; try again");
   }
-  append(ecu, with_maintenance(stamp(), ecu.head, maintenance), effects);
+  found->second.wish = Ecu::Wish{maintenance, now};
+  grant_wish(now, found->second, effects);
+  read_wanted(now, effects);
   return ok_status();
+}
+
+// Another cmsd may have done it, or the contrary, since the log was read here: only what is read afterwards tells.
+void Leases::grant_wish(Instant now, Ecu& ecu, LeaseEffects& effects) {
+  if (!ecu.wish) return;
+  if (now - ecu.wish->at >= kMaintenanceTriedFor) {
+    ecu.wish.reset();
+    effects.push_back(LeaseEvent{true, "what was said of maintenance of ECU " + to_string(ecu.head.ecu_mac) +
+                                           " could not be written for " + seconds(kMaintenanceTriedFor)});
+  } else if (ecu.read_at < ecu.wish->at) {
+    ecu.stale = true;
+  } else if (ecu.head.maintenance == ecu.wish->maintenance) {
+    ecu.wish.reset();
+  } else if (is_free(ecu) && !ecu.stale && now >= ecu.next_at && members_.may_act(now)) {
+    append(ecu, with_maintenance(stamp(), ecu.head, ecu.wish->maintenance), effects);
+  }
 }
 
 void Leases::bar_silent(Instant now, LeaseEffects& effects) {
@@ -389,6 +427,7 @@ void Leases::on_time(Instant now, std::uint64_t wall_us, LeaseEffects& effects) 
     effects.push_back(SettleEcuAppend{ecu_mac, ecu.unresolved});
   }
   say_byes(now, effects);
+  for (auto& [ecu_mac, ecu] : ecus_) grant_wish(now, ecu, effects);
   read_wanted(now, effects);
   if (!listing_ && now >= next_list_at_ && written_at_) {
     listing_ = true;

@@ -29,6 +29,8 @@ namespace cms::core {
 inline constexpr std::size_t kGuardedCountMax = 20000;
 inline constexpr Duration kEcuLogsListedEvery = std::chrono::seconds(30);
 inline constexpr Duration kEcuLogRetry = std::chrono::milliseconds(500);
+// A word about maintenance that could not be written for so long is given up: who said it is told, and may have gone.
+inline constexpr Duration kMaintenanceTriedFor = std::chrono::seconds(30);
 // A Hello of another start of a session is refused while the former one was heard so lately.
 inline constexpr Duration kGuardedHeardLately = std::chrono::milliseconds(2500);
 
@@ -59,6 +61,10 @@ struct GuardedEnded {
   SessionId session{};
   std::string why{};
 };
+// Its log says the contrary of before about maintenance: what its programs wait for is to be judged anew.
+struct MaintenanceChanged {
+  SessionId session{};
+};
 // Nothing of it runs, and nobody will ever let it run: what it owned may be restored.
 struct SessionLost {
   wire::EcuRecord record{};
@@ -68,7 +74,7 @@ struct LeaseEvent {  // For the log.
   std::string text{};
 };
 using LeaseEffect = std::variant<ListEcuLogs, ReadEcuLogs, AppendEcuRecord, SettleEcuAppend, RenewMember,
-                                 GuardedEnded, SessionLost, LeaseEvent>;
+                                 GuardedEnded, MaintenanceChanged, SessionLost, LeaseEvent>;
 using LeaseEffects = std::vector<LeaseEffect>;
 
 class Leases {
@@ -83,7 +89,7 @@ class Leases {
   // It has said BYE.
   void on_bye(Instant now, const SessionId& session, LeaseEffects& effects);
   // Of a guarded session that asks for one. kAlreadyExists: another one of that ECU was heard lately. `same_client`: that
-  // one came over the same connection.
+  // one came over the same connection. kFenced: every cmsd bars it; the next one is granted what it asks for.
   Status on_hello(Instant now, const wire::Hello& hello, bool same_client);
 
   // ---- inputs: the logs. `asked_at`: when the reading began. nullopt: the log is empty.
@@ -105,8 +111,8 @@ class Leases {
   void on_members_read(Instant begun_at, Instant now, LeaseEffects& effects);
 
   // ---- inputs: people and time
-  // Silence of that ECU is no loss, until this is taken back; for all cmsd. kNotFound: it has no log. kUnavailable:
-  // an append is under way, or we may not act; try again.
+  // Silence of that ECU is no loss, until this is taken back; for all cmsd. It is so when its log was read, and says it;
+  // until then it is tried for kMaintenanceTriedFor. kNotFound: it has no log. kUnavailable: we may not act; try again.
   Status set_maintenance(Instant now, EcuMac ecu_mac, bool maintenance, LeaseEffects& effects);
   // At least each second, and after the messages of ECUs that have come meanwhile.
   void on_time(Instant now, std::uint64_t wall_us, LeaseEffects& effects);
@@ -133,12 +139,19 @@ class Leases {
     std::uint64_t unresolved = 0;            // An append whose outcome is not known.
     Instant next_at{};                       // Not before that is it read, or settled.
     std::optional<wire::EcuRecord> appending{};
+    struct Wish {
+      bool maintenance = false;
+      Instant at{};
+    };
+    std::optional<Wish> wish{};  // An operator's, that its log does not say yet.
   };
   const std::map<EcuMac, Ecu>& ecus() const { return ecus_; }
   // Whether it has a lease of ours that may live.
   bool is_leased(Instant now, const SessionId& session) const;
   // Or of another, who keeps a session that we bar and hear again: what it is told it may obey.
   bool may_be_leased(Instant now, const SessionId& session) const;
+  // Heard or not, nobody will ever grant anything to it: we bar it, and so do all that live.
+  bool is_barred_by_all(Instant now, const SessionId& session) const;
   bool in_maintenance(EcuMac ecu_mac) const;
   // The head of that ECU's log as last read; nullptr: it is not known to have one.
   const wire::EcuRecord* head_of(EcuMac ecu_mac) const;
@@ -154,6 +167,7 @@ class Leases {
   void bar_silent(Instant now, LeaseEffects& effects);
   bool may_bar(Instant now, const Ecu& ecu) const;
   void say_byes(Instant now, LeaseEffects& effects);
+  void grant_wish(Instant now, Ecu& ecu, LeaseEffects& effects);
   static bool is_free(const Ecu& ecu);
   static void append(Ecu& ecu, wire::EcuRecord record, LeaseEffects& effects);
   Stamp stamp();

@@ -6,7 +6,15 @@ namespace {
 
 using namespace leases_driver;
 
-class LeasesTest : public LeasesDriver {};
+class LeasesTest : public LeasesDriver {
+ protected:
+  Code set_maintenance(bool maintenance) {
+    Status status = ok_status();
+    call([&](auto& out) { status = leases->set_maintenance(now, kEcu, maintenance, out); });
+    return status.code();
+  }
+  Code says_hello(std::uint64_t nonce) { return leases->on_hello(now, hello_said(nonce), false).code(); }
+};
 
 // ---- granting
 
@@ -281,9 +289,8 @@ TEST_F(LeasesTest, AByeTakesTheBarAway) {
 
 TEST_F(LeasesTest, InMaintenanceSilenceIsNoLoss) {
   EcuRecord record = leased();
-  Status status = ok_status();
-  call([&](auto& out) { status = leases->set_maintenance(now, kEcu, true, out); });
-  EXPECT_TRUE(status.ok());
+  EXPECT_EQ(set_maintenance(true), Code::kOk);
+  head_is(record);
   ASSERT_EQ(appended().size(), 1U);
   const EcuRecord kept = appended()[0];
   EXPECT_TRUE(kept.maintenance);
@@ -297,12 +304,39 @@ TEST_F(LeasesTest, InMaintenanceSilenceIsNoLoss) {
   pass(seconds(60));
   EXPECT_TRUE(ecu().barred);
   EXPECT_TRUE(appended().empty());
-  call([&](auto& out) { status = leases->set_maintenance(now, kEcu, false, out); });
+  EXPECT_EQ(set_maintenance(false), Code::kOk);
+  head_is(kept);
   ASSERT_EQ(appended().size(), 1U);
   append_ended(AppendEnd::kWon);
   pass(seconds(2));
   ASSERT_EQ(appended().size(), 1U);
   EXPECT_EQ(appended()[0].kind, EcuRecordKind::kLost) << "from now on it is";
+}
+
+// Else it would be LOST when maintenance ends, though it is heard: it never had a lease, and knows of nothing amiss.
+TEST_F(LeasesTest, ASessionThatAllBarIsToldToBeginAnother) {
+  other();
+  const EcuRecord record = with_maintenance(stamp(), hello_of(0x11), true);
+  renew();
+  head_is(record);
+  looked_long();
+  ASSERT_TRUE(ecu().barred);
+  EXPECT_FALSE(beat(record));
+  EXPECT_TRUE(none<GuardedEnded>()) << "another may grant to it";
+  EXPECT_EQ(says_hello(0x11), Code::kOk);
+  bars_too(record);
+  pass(seconds(1));
+  EXPECT_FALSE(beat(record));
+  ASSERT_EQ(all<GuardedEnded>().size(), 1U);
+  EXPECT_EQ(all<GuardedEnded>()[0].session, session_of(record));
+  EXPECT_EQ(says_hello(0x11), Code::kFenced);
+  now += seconds(3);
+  EXPECT_EQ(says_hello(0x11), Code::kOk) << "who may not act does not know";
+  renew();
+  EXPECT_EQ(says_hello(0x12), Code::kOk);
+  head_is(hello_of(0x12, &record));
+  EXPECT_TRUE(beat(ecu().head));
+  EXPECT_EQ(says_hello(0x12), Code::kOk);
 }
 
 TEST_F(LeasesTest, ALossIsNotActedUponInMaintenance) {
@@ -320,23 +354,106 @@ TEST_F(LeasesTest, ALossIsNotActedUponInMaintenance) {
 
 TEST_F(LeasesTest, MaintenanceIsRefusedWhereItCannotBeWritten) {
   renew();
-  const auto set = [&](bool maintenance) {
-    Status status = ok_status();
-    call([&](auto& out) { status = leases->set_maintenance(now, kEcu, maintenance, out); });
-    return status.code();
-  };
-  EXPECT_EQ(set(true), Code::kNotFound);
+  EXPECT_EQ(set_maintenance(true), Code::kNotFound);
   head_is(hello_of(0x11));
-  EXPECT_EQ(set(false), Code::kOk);
-  EXPECT_TRUE(appended().empty()) << "it is so already";
   now += seconds(3);
-  EXPECT_EQ(set(true), Code::kUnavailable) << "we may not act";
+  EXPECT_EQ(set_maintenance(true), Code::kUnavailable) << "we may not act";
   renew();
-  EXPECT_EQ(set(true), Code::kOk);
-  EXPECT_EQ(set(true), Code::kUnavailable) << "an append is under way";
+  EXPECT_EQ(set_maintenance(true), Code::kOk);
+}
+
+// Another cmsd may have been told the contrary just before, and nothing makes us read the log for half a minute.
+TEST_F(LeasesTest, MaintenanceIsComparedWithWhatTheLogSaysAfterwards) {
+  renew();
+  const EcuRecord record = hello_of(0x11);
+  head_is(record);
+  const EcuRecord kept = with_maintenance(stamp(), record, true);
+  now += milliseconds(1);
+  EXPECT_EQ(set_maintenance(false), Code::kOk);
+  EXPECT_TRUE(reads());
+  EXPECT_TRUE(appended().empty());
+  head_is(record, now - milliseconds(1));
+  EXPECT_TRUE(ecu().wish) << "that reading began before";
+  turn_of_loop();
+  EXPECT_TRUE(reads());
+  head_is(kept);
+  ASSERT_EQ(appended().size(), 1U);
+  EXPECT_FALSE(appended()[0].maintenance);
+  EXPECT_EQ(appended()[0].slot, kept.slot + 1);
+  EXPECT_TRUE(ecu().wish);
+  append_ended(AppendEnd::kWon);
+  EXPECT_FALSE(ecu().wish);
+}
+
+TEST_F(LeasesTest, WhatTheLogSaysOfMaintenanceAlreadyIsNotWrittenAgain) {
+  renew();
+  const EcuRecord record = hello_of(0x11);
+  head_is(record);
+  now += milliseconds(1);
+  EXPECT_EQ(set_maintenance(true), Code::kOk);
+  head_is(with_maintenance(stamp(), record, true));
+  EXPECT_TRUE(appended().empty());
+  EXPECT_FALSE(ecu().wish);
+}
+
+TEST_F(LeasesTest, MaintenanceThatLostItsSlotIsWrittenAboveWhatWonIt) {
+  renew();
+  const EcuRecord record = hello_of(0x11);
+  head_is(record);
+  EXPECT_EQ(set_maintenance(true), Code::kOk);
+  EXPECT_EQ(appended().size(), 1U);
   append_ended(AppendEnd::kLost);
   EXPECT_TRUE(reads());
-  EXPECT_EQ(set(true), Code::kUnavailable) << "the head is being read";
+  const EcuRecord next = hello_of(0x12, &record);
+  head_is(next);
+  ASSERT_EQ(appended().size(), 1U);
+  EXPECT_TRUE(appended()[0].maintenance);
+  EXPECT_EQ(appended()[0].incarnation, next.incarnation);
+  append_ended(make_error(Code::kIo, "the store is away"));
+  turn_of_loop();
+  EXPECT_FALSE(reads()) << "not at once again";
+  now += kEcuLogRetry;
+  turn_of_loop();
+  EXPECT_TRUE(reads());
+  head_is(next);
+  EXPECT_EQ(appended().size(), 1U);
+}
+
+TEST_F(LeasesTest, MaintenanceThatCannotBeWrittenForLongIsGivenUp) {
+  renew();
+  const EcuRecord record = hello_of(0x11);
+  head_is(record);
+  now += milliseconds(1);
+  EXPECT_EQ(set_maintenance(true), Code::kOk);
+  beating = {session_of(record)};
+  pass(kMaintenanceTriedFor - seconds(1));
+  EXPECT_TRUE(ecu().wish);
+  pass(seconds(1));
+  EXPECT_FALSE(ecu().wish);
+  EXPECT_EQ(all<LeaseEvent>().size(), 1U);
+  head_is(record);
+  EXPECT_TRUE(appended().empty());
+}
+
+TEST_F(LeasesTest, WhoOnlyReadsOfMaintenanceSaysThatItHasChanged) {
+  renew();
+  const EcuRecord record = hello_of(0x11);
+  head_is(record);
+  EXPECT_TRUE(none<MaintenanceChanged>());
+  const EcuRecord kept = with_maintenance(stamp(), record, true);
+  head_is(kept);
+  ASSERT_EQ(all<MaintenanceChanged>().size(), 1U);
+  EXPECT_EQ(all<MaintenanceChanged>()[0].session, session_of(record));
+  head_is(kept);
+  EXPECT_TRUE(none<MaintenanceChanged>());
+  const EcuRecord ended = with_maintenance(stamp(), kept, false);
+  listed({ended});
+  EXPECT_EQ(all<MaintenanceChanged>().size(), 1U);
+  EXPECT_EQ(set_maintenance(true), Code::kOk);
+  append_ended(AppendEnd::kWon);
+  EXPECT_EQ(all<MaintenanceChanged>().size(), 1U) << "and who writes it";
+  head_is(hello_of(0x12, &ecu().head));
+  EXPECT_TRUE(none<MaintenanceChanged>()) << "another session";
 }
 
 // ---- clocks and bounds

@@ -144,6 +144,7 @@ void RestoreCore::send_freeze(Instant now, Restore& restore, RestoreEffects& eff
 
 void RestoreCore::send_thaw(const Restore& restore, RestoreEffects& effects) const {
   const ClaimRecord& head = *restore.head;
+  if (was_lost(head)) return;  // Its ECU has begun another session; somebody may be restoring it.
   effects.push_back(SendToSource{restore.replaces.program,
                                  wire::Thaw{wire::ClaimRef{restore.lineage, head.slot, head.uid},
                                             restore.replaces.program.program_id, head.on_isolation}});
@@ -276,6 +277,7 @@ bool RestoreCore::settle_frozen(Instant now, const ProgramKey& program, const Fr
     return true;
   }
   if (!is_open(head.kind)) {
+    if (was_lost(head)) return false;  // Somebody may be restoring it, and then it is fenced here.
     effects.push_back(RestoreEvent{
         false, to_string(program) + " goes on where it was, as its move has ended: " + head.text});
     effects.push_back(

@@ -1,6 +1,7 @@
 #include "cms/daemon/admin_listing.h"
 
 #include <algorithm>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -30,7 +31,13 @@ std::optional<storage::BlobName> rows_before(const ProgramKey& program) {
 
 class EcuLister {
  public:
-  EcuLister(const CoreSnapshot& snapshot, ListPage& page) : snapshot_(snapshot), page_(page) {}
+  // From `first` on; or of that one `only`.
+  EcuLister(const CoreSnapshot& snapshot, EcuMac first, std::optional<EcuMac> only, ListPage& page)
+      : snapshot_(snapshot), page_(page) {
+    const auto& guarded = snapshot.facts.leases.ecus;
+    guarded_ = guarded.lower_bound(only.value_or(first));
+    guarded_end_ = only ? guarded.upper_bound(*only) : guarded.end();
+  }
 
   // False: the page ends here.
   bool on_row(const storage::IndexRow& row) {
@@ -38,7 +45,7 @@ class EcuLister {
     const EcuMac ecu_mac = row.name.checkpoint.program.ecu_mac;
     if (!ecu_ || ecu_->ecu_mac != ecu_mac) {
       finish_ecu();
-      if (!list_sessions_before(ecu_mac) || !begin(ecu_mac)) return false;
+      if (!list_unstored_before(ecu_mac) || !begin(ecu_mac)) return false;
     }
     ++ecu_->checkpoint_count;
     ecu_->size_bytes += row.name.size_bytes;
@@ -49,7 +56,7 @@ class EcuLister {
 
   void on_end() {
     finish_ecu();
-    if (list_sessions_before(EcuMac{UINT64_MAX}) && snapshot_.sessions_end) next_ = *snapshot_.sessions_end;
+    if (list_unstored_before(EcuMac{UINT64_MAX}) && snapshot_.sessions_end) next_ = *snapshot_.sessions_end;
   }
 
   std::string next() const { return next_ ? to_string(*next_) : std::string(); }
@@ -69,12 +76,20 @@ class EcuLister {
     return !next_;
   }
 
-  bool list_sessions_before(EcuMac ecu_mac) {
-    while (session_ < snapshot_.sessions.size() && snapshot_.sessions[session_].id.ecu_mac < ecu_mac) {
-      if (!begin(snapshot_.sessions[session_].id.ecu_mac)) return false;
+  // Of what nothing is stored: it has a session, or a log of its own.
+  bool list_unstored_before(EcuMac ecu_mac) {
+    for (auto next = next_unstored(); next && *next < ecu_mac; next = next_unstored()) {
+      if (!begin(*next)) return false;
       finish_ecu();
     }
     return true;
+  }
+
+  std::optional<EcuMac> next_unstored() const {
+    std::optional<EcuMac> next;
+    if (session_ < snapshot_.sessions.size()) next = snapshot_.sessions[session_].id.ecu_mac;
+    if (guarded_ != guarded_end_ && (!next || guarded_->first < *next)) next = guarded_->first;
+    return next;
   }
 
   void finish_ecu() {
@@ -84,13 +99,16 @@ class EcuLister {
       ++ecu_->session_count;
       ++session_;
     }
+    if (guarded_ != guarded_end_ && guarded_->first == ecu_->ecu_mac) ++guarded_;
     page_.add(*ecu_);
     ecu_.reset();
   }
 
   const CoreSnapshot& snapshot_;
   ListPage& page_;
-  std::size_t session_ = 0;  // The first not yet listed.
+  std::size_t session_ = 0;                                    // The first not yet listed.
+  std::map<EcuMac, LeaseFacts::Ecu>::const_iterator guarded_;  // As well.
+  std::map<EcuMac, LeaseFacts::Ecu>::const_iterator guarded_end_;
   std::size_t looks_ = 0;
   std::optional<EcuEntry> ecu_;  // Being added up.
   std::optional<EcuMac> next_;
@@ -260,16 +278,18 @@ bool is_withdrawn(const Version& version, const std::optional<Version>& withdraw
 // `continue_after`: the ecu_mac to go on with.
 Result<std::string> list_ecus(const wire::AdminRequest& request, const CoreSnapshot& snapshot,
                               storage::CheckpointIndex& index, ListPage& page) {
+  EcuMac first{};
   std::optional<storage::BlobName> after;
   if (!request.continue_after.empty()) {
     const auto from = parse_ecu_mac(request.continue_after);
     if (!from)
       return make_error(Code::kInvalidArgument, "continue_after is not the 'next' of an answer to ecus");
-    after = rows_before(ProgramKey{*from, 0});
+    first = *from;
+    after = rows_before(ProgramKey{first, 0});
   }
-  EcuLister lister(snapshot, page);
   bool whole = true;
   const std::optional<EcuMac> only = request.has_ecu_mac ? std::optional(request.ecu_mac) : std::nullopt;
+  EcuLister lister(snapshot, first, only, page);
   const Status status =
       index.scan(only, after, [&](const storage::IndexRow& row) { return whole = lister.on_row(row); });
   if (!status.ok()) return status.error();

@@ -207,6 +207,7 @@ Json lease_json(const LeaseFacts::Ecu& ecu) {
               {"incarnation", ecu.head.incarnation},
               {"enforcer", to_string(ecu.head.enforcer)},
               {"maintenance", ecu.head.maintenance},
+              {"maintenance_asked", ecu.maintenance_asked ? Json(*ecu.maintenance_asked) : Json()},
               {"heartbeat_ago_ms", ecu.heartbeat_ago ? Json(milliseconds(*ecu.heartbeat_ago)) : Json()},
               {"kept_by", ecu.kept_by},
               {"shunned_for_s", seconds_json(ecu.shunned_for)},

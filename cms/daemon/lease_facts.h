@@ -18,9 +18,11 @@ struct LeaseFacts {
     std::optional<Duration> heartbeat_ago{};  // Absent: its session was never heard here.
     bool leased = false;                      // By this cmsd.
     bool barred = false;                      // As above.
-    std::vector<std::string> kept_by{};       // Barred: the cmsd that keep it from being LOST.
-    Duration shunned_for{};                   // So long nothing is placed there.
-    std::size_t waiting = 0;                  // Programs of it that wait for an operator.
+    std::optional<bool>
+        maintenance_asked{};  // What an operator has said to this cmsd, and its log does not say yet.
+    std::vector<std::string> kept_by{};  // Barred: the cmsd that keep it from being LOST.
+    Duration shunned_for{};              // So long nothing is placed there.
+    std::size_t waiting = 0;             // Programs of it that wait for an operator.
   };
   std::map<EcuMac, Ecu> ecus;
   // Without an effect on leases the store may be away for so long from now; absent: no renewal was ever good.

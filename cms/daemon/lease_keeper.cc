@@ -61,9 +61,13 @@ void LeaseKeeper::record_hello(const core::RecordHello& asked) {
 }
 
 void LeaseKeeper::on_guarded_begun(Instant now, const core::GuardedBegun& begun, core::Effects& effects) {
-  const wire::EcuRecord* head = leases_.head_of(begun.session.ecu_mac);
-  if (head != nullptr && core::session_of(*head) == begun.session)
-    restores_.reconcile(now, begun.session, *head, effects);
+  reconcile(now, begun.session, effects);
+}
+
+void LeaseKeeper::reconcile(Instant now, const SessionId& session, core::Effects& effects) {
+  const wire::EcuRecord* head = leases_.head_of(session.ecu_mac);
+  if (head != nullptr && core::session_of(*head) == session)
+    restores_.reconcile(now, session, *head, effects);
 }
 
 Status LeaseKeeper::set_maintenance(Instant now, EcuMac ecu_mac, bool maintenance, core::Effects& effects) {
@@ -83,6 +87,7 @@ LeaseFacts LeaseKeeper::facts(Instant now) const {
     const SessionId session = core::session_of(ecu.head);
     one.leased = leases_.is_leased(now, session);
     one.barred = ecu.barred;
+    if (ecu.wish) one.maintenance_asked = ecu.wish->maintenance;
     if (ecu.barred && !ecu.lost_known_at) one.kept_by = leases_.kept_by(now, session);
     one.shunned_for = restores_.core().shunned_for(now, ecu_mac);
     one.waiting = restores_.core().waiting_count(ecu_mac);
@@ -147,12 +152,6 @@ EcuLogWorker::Then<EcuLogWorker::Appended> LeaseKeeper::when_appended(EcuMac ecu
           leases_.on_appended(now, ecu_mac, appended.error(), 0, todo);
         }
         carry_out(now, todo, effects);
-        // What was said of maintenance decides what its programs wait for.
-        const wire::EcuRecord* head = leases_.head_of(ecu_mac);
-        if (appended.ok() && appended->end == core::Leases::AppendEnd::kWon && head != nullptr &&
-            core_.sessions().count(core::session_of(*head)) != 0) {
-          restores_.reconcile(now, core::session_of(*head), *head, effects);
-        }
       };
 }
 
@@ -168,6 +167,10 @@ void LeaseKeeper::carry_out_one(Instant, const core::RenewMember&, core::Effects
 
 void LeaseKeeper::carry_out_one(Instant now, const core::GuardedEnded& effect, core::Effects& effects) {
   core_.on_guarded_ended(now, effect.session, effect.why, effects);
+}
+
+void LeaseKeeper::carry_out_one(Instant now, const core::MaintenanceChanged& effect, core::Effects& effects) {
+  if (core_.sessions().count(effect.session) != 0) reconcile(now, effect.session, effects);
 }
 
 void LeaseKeeper::carry_out_one(Instant now, const core::SessionLost& effect, core::Effects& effects) {

@@ -44,6 +44,7 @@ class LeaseKeeper : public MemberWatcher {
   LeaseFacts facts(Instant now) const;
 
  private:
+  void reconcile(Instant now, const SessionId& session, core::Effects& effects);
   void carry_out(Instant now, core::LeaseEffects& todo, core::Effects& effects);
   void carry_out_one(Instant now, const core::ListEcuLogs& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::ReadEcuLogs& effect, core::Effects& effects);
@@ -51,6 +52,7 @@ class LeaseKeeper : public MemberWatcher {
   void carry_out_one(Instant now, const core::SettleEcuAppend& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::RenewMember& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::GuardedEnded& effect, core::Effects& effects);
+  void carry_out_one(Instant now, const core::MaintenanceChanged& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::SessionLost& effect, core::Effects& effects);
   void carry_out_one(Instant now, const core::LeaseEvent& effect, core::Effects& effects);
   EcuLogWorker::Then<EcuLogWorker::Appended> when_appended(EcuMac ecu_mac);

@@ -177,17 +177,23 @@ void ClaimsLedger::check_take_over(Instant now, const ClaimRecord* head, const C
 }
 
 // Invariant: while its owner lives, a program goes on only from the state in which that stands still. (A former owner may
-// not have heard yet that it is one; if it is frozen it stays so.)
+// not have heard yet that it is one; if it is frozen it stays so. So does what a lost session owned.)
 void ClaimsLedger::check_move(const ClaimRecord& act) const {
   const std::uint64_t state = state_of(*act.checkpoint);
+  const SessionId owner{act.owner.program.ecu_mac, act.owner.incarnation};
   for (const Copy& copy : copies_) {
     if (copy.lineage != act.lineage || copy.owner_epoch != act.owner.owner_epoch) continue;
     if (!copy.running || copy.stopped || copy.held || copy.suspended || is_vouched(copy.session)) continue;
-    if (copy.frozen && copy.state == state) continue;
+    if (copy.frozen && (copy.state == state || was_lost_since(owner))) continue;
     violated("it goes on from state " + number(state) + ", but its source " + to_string(copy.key()) +
              (copy.frozen ? " is frozen in state " : " runs, in state ") + number(copy.state) + ": " +
              describe(act));
   }
+}
+
+bool ClaimsLedger::was_lost_since(const SessionId& session) const {
+  const auto lost = lost_.lower_bound(session);
+  return lost != lost_.end() && lost->ecu_mac == session.ecu_mac;
 }
 
 // Invariants: a record follows its head by the rules; what ACT names is never older than what was called STORED; DONE

@@ -29,10 +29,11 @@ struct Copy {
   OwnerEpoch owner_epoch = 0;
   std::uint64_t state = 0;  // Grows by one with each checkpoint.
   bool running = true;
-  bool frozen = false;        // It stands still, for a move, in this state.
-  Seq last_seq = 0;           // Of its newest checkpoint; 0: none yet.
-  std::uint64_t boot = 0;     // Of its ECU.
-  wire::Policies policies{};  // As it publishes them.
+  bool frozen = false;               // It stands still, for a move, in this state.
+  Seq last_seq = 0;                  // Of its newest checkpoint; 0: none yet.
+  std::uint64_t boot = 0;            // Of its ECU.
+  Incarnation last_incarnation = 0;  // Of its newest checkpoint.
+  wire::Policies policies{};         // As it publishes them.
   // ---- on a guarded ECU
   bool strict = false;     // on_isolation = stop, as was ever heard there.
   bool stopped = false;    // By the RTCR, for want of a lease,
@@ -108,6 +109,8 @@ class ClaimsLedger {
   std::deque<Copy> copies_;
   std::map<EcuMac, Incarnation> vouched_;
   std::map<SessionId, Instant> leased_;
+  // That session, or a later one of its ECU.
+  bool was_lost_since(const SessionId& session) const;
   std::set<SessionId> lost_;
   std::map<std::uint64_t, StoredBlob> blobs_;                      // By uid: all that ever were.
   std::map<Lineage, std::map<OwnerEpoch, std::uint64_t>> stored_;  // The largest state of each owner.

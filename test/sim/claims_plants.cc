@@ -62,6 +62,8 @@ const std::vector<ClaimsPlantInfo>& leases_plants() {
       {ClaimsPlant::kLostThawed, "lost_thawed", "what a LOST session owned is thawed"},
       {ClaimsPlant::kRestartUnclaimed, "restart_unclaimed",
        "an RTCR that asks for its own program goes on from its newest checkpoint without a claim"},
+      {ClaimsPlant::kMaintenanceOverlooked, "maintenance_overlooked",
+       "that an ECU is in maintenance is not read in its log"},
   };
   return all;
 }

@@ -42,6 +42,7 @@ enum class ClaimsPlant {
   kLossWithoutLook,
   kLostThawed,
   kRestartUnclaimed,
+  kMaintenanceOverlooked,
 };
 
 struct ClaimsPlantInfo {

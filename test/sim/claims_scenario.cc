@@ -105,6 +105,8 @@ ClaimsScenario make_leases_scenario(std::uint64_t seed) {
   s.outage_max = one_of<Duration>(prng, {5s, 9s, 15s});
   s.nas_crash_every = one_of<MeanTime>(prng, {kNever, kNever, 10s});
   s.restart_percent = one_of<std::uint32_t>(prng, {0, 0, 30, 80});
+  s.move_every = one_of<MeanTime>(prng, {kNever, kNever, 3s, 10s});
+  s.maintenance_every = one_of<MeanTime>(prng, {kNever, kNever, 15s});
   return s;
 }
 

@@ -21,6 +21,7 @@ struct ClaimsScenario {
   std::uint32_t refuse_percent = 0;   // Of prepares and runs.
   Duration ecu_delay_max{};           // Of what an RTCR does.
   MeanTime move_every{};              // A program is to be moved, or an ECU drained.
+  MeanTime maintenance_every{};       // Of guarded ECUs.
   // The network
   Duration net_delay_max{};  // Each message has its own: they overtake each other.
   std::uint32_t drop_percent = 0;

@@ -145,6 +145,7 @@ class ClaimsWorld {
     std::map<std::size_t, wire::AskPrograms> asks{};
     std::vector<wire::OwnedProgram> gone{};  // For kGoneProgramsTold.
     bool programs_told = false;
+    bool asked = false;  // In this session it has told a CMS what runs.
     std::uint64_t programs_changed = 0;
     Duration session_pause{};
     Instant stopped_from = kNever;
@@ -234,7 +235,7 @@ class ClaimsWorld {
   void report(Ecu& ecu, const broker::SendReport& effect);
   void stop_copy(Ecu& ecu, ProgramId program_id);
   void publish_by_and_by(Copy& copy);
-  void publish(Copy& copy);
+  bool publish(Copy& copy);  // False: it could not.
   void offer(Copy& copy, const StoredBlob& blob);
   void offer_again(Copy& copy, const StoredBlob& blob);
 
@@ -269,6 +270,7 @@ class ClaimsWorld {
   void carry_out_stop(Ecu& ecu, const broker::StopEffects& effects);
   void thaw_guarded(Ecu& ecu, std::size_t cms, const wire::Thaw& thaw);
   void answer_asks(Ecu& ecu);
+  void tell_programs_changed(Ecu& ecu);
   void tell_programs(Ecu& ecu, std::size_t cms, const wire::AskPrograms& ask);
   void tell_lease(Ecu& ecu);
   void guard_looks(Ecu& ecu);
@@ -300,6 +302,10 @@ class ClaimsWorld {
   // ---- planned moves (claims_world_moves.cc)
   void ask_for_move();
   void ask_for_drain(Cms& cms);
+  std::optional<broker::LastCheckpoint> last_checkpoint_of(const Ecu& ecu, const Copy& copy) const;
+  void freeze_guarded(Ecu& ecu, const broker::FreezeProgram& effect);
+  void renew_frozen(Ecu& ecu);
+  void offer_frozen(Copy& copy, StoredBlob blob);
   void obey_freeze(Ecu& ecu, broker::CmsIndex cms, const wire::Freeze& freeze);
   void obey_thaw(Ecu& ecu, broker::CmsIndex cms, const wire::Thaw& thaw);
   void carry_out_freeze(Ecu& ecu, const broker::FreezeEffects& effects);
@@ -367,6 +373,7 @@ class ClaimsWorld {
   void carry_out_lease(Cms& cms, const core::SettleEcuAppend& effect);
   void carry_out_lease(Cms& cms, const core::RenewMember& effect);
   void carry_out_lease(Cms& cms, const core::GuardedEnded& effect);
+  void carry_out_lease(Cms& cms, const core::MaintenanceChanged& effect);
   void carry_out_lease(Cms& cms, const core::SessionLost& effect);
   void carry_out_lease(Cms& cms, const core::LeaseEvent& effect);
   void lose_session(Cms& cms, const wire::EcuRecord& record);
@@ -411,6 +418,10 @@ class ClaimsWorld {
   void send_twin();
   void twin_says_hello(std::size_t ecu, std::size_t cms, std::uint64_t nonce, Instant until);
   void heal_leases();
+  // Maintenance (claims_world_maintenance.cc).
+  void begin_maintenance();
+  void end_maintenance(EcuMac ecu_mac);
+  void end_all_maintenance();
   std::string why_not_lost(const SessionId& session) const;
   void die_once_more();
   void boot_later(Ecu& ecu, Duration delay);

@@ -152,6 +152,7 @@ std::vector<core::Candidate> ClaimsWorld::candidates(const Cms& cms) const {
     candidate.takes_restores = true;
     candidate.freezes = true;
     candidate.metrics = figures();
+    candidate.metrics->draining = cms.leases->in_maintenance(ecu_mac);
     all.push_back(std::move(candidate));
   }
   if (scenario_.leases) return all;

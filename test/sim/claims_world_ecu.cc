@@ -300,9 +300,9 @@ void ClaimsWorld::publish_by_and_by(Copy& copy) {
   });
 }
 
-void ClaimsWorld::publish(Copy& copy) {
+bool ClaimsWorld::publish(Copy& copy) {
   Ecu& ecu = ecu_of(copy.session.ecu_mac);
-  if (ecu.guarded && !may_publish(ecu, copy)) return;
+  if (ecu.guarded && !may_publish(ecu, copy)) return false;
   copy.last_seq = ++ecu.last_seq;
   StoredBlob blob;
   blob.session = copy.session;
@@ -319,7 +319,9 @@ void ClaimsWorld::publish(Copy& copy) {
   blob.notification.taken_at_us = ++copy.state;
   blob.notification.real_time.deadline_us = prng_.below(3) * 1000;
   blob.notification.policies = copy.policies;
+  copy.last_incarnation = copy.session.incarnation;
   offer(copy, blob);
+  return true;
 }
 
 // Some CMS pull it; what is frozen is offered until one of them has it.
@@ -344,6 +346,10 @@ void ClaimsWorld::offer(Copy& copy, const StoredBlob& blob) {
 void ClaimsWorld::offer_again(Copy& copy, const StoredBlob& blob) {
   queue_.after(1s, [this, &copy, blob] {
     const bool newest = copy.last_seq == blob.name.checkpoint.version.seq;
+    if (scenario_.leases) {
+      if (copy.running && copy.frozen && newest) offer_frozen(copy, blob);
+      return;
+    }
     if (!copy.running || !copy.frozen || !newest || !lives(copy.session)) return;
     if (nas_.find(blob.name.checkpoint) == nullptr) return offer(copy, blob);
     offer_again(copy, blob);  // It is not durable yet, perhaps.

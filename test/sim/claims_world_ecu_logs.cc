@@ -43,8 +43,9 @@ void ClaimsWorld::read_ecu_head(Cms& cms, EcuMac ecu_mac, EcuHeadThen then) {
     if (store_fails(cms)) return then(asked_at, away());
     const EcuRecord* seen = nas_.head(ecu_mac);
     if (seen == nullptr) return then(asked_at, std::optional<EcuRecord>{});
-    cms_after(cms, store_delay(), [this, &cms, asked_at, then, head = *seen] {
+    cms_after(cms, store_delay(), [this, &cms, asked_at, then, head = *seen]() mutable {
       if (!nas_.sync(head) || store_fails(cms)) return then(asked_at, away());
+      if (plant_ == ClaimsPlant::kMaintenanceOverlooked) head.maintenance = false;
       then(asked_at, std::optional<EcuRecord>(head));
     });
   });

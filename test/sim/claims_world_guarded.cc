@@ -105,6 +105,7 @@ void ClaimsWorld::start_broker(Ecu& ecu) {
   guarded.goes.clear();
   guarded.overtaken.clear();
   guarded.asks.clear();
+  guarded.asked = false;
   guarded.programs_told = false;
   guarded.programs_changed = 0;
   guarded.session_pause = Duration::zero();
@@ -224,7 +225,16 @@ void ClaimsWorld::answer_asks(Ecu& ecu) {
   for (const auto& [cms, ask] : std::exchange(ecu.guarded->asks, {})) tell_programs(ecu, cms, ask);
 }
 
+void ClaimsWorld::tell_programs_changed(Ecu& ecu) {
+  Guarded& guarded = *ecu.guarded;
+  ++guarded.programs_changed;
+  for (std::size_t cms = 0; cms < guarded.links.size(); ++cms) {
+    if (guarded.links[cms].live) send_heartbeat(ecu, cms);
+  }
+}
+
 void ClaimsWorld::tell_programs(Ecu& ecu, std::size_t cms, const wire::AskPrograms& ask) {
+  ecu.guarded->asked = true;
   wire::Programs page;
   page.number = ask.number;
   std::map<ProgramId, wire::OwnedProgram> all;
@@ -236,7 +246,7 @@ void ClaimsWorld::tell_programs(Ecu& ecu, std::size_t cms, const wire::AskProgra
     told.program_id = program_id;
     told.lineage = program.lineage;
     told.owner_epoch = program.owner_epoch;
-    if (program.stopped) told.state = wire::ProgramState::kStopped;
+    if (ecu.guarded->programs.stands_still(program_id)) told.state = wire::ProgramState::kStopped;
     if (ecu.frozen->is_frozen(program_id)) told.state = wire::ProgramState::kFrozen;
     all[program_id] = told;
   }
@@ -302,6 +312,7 @@ void ClaimsWorld::hear_hello_answer(Ecu& ecu, std::size_t number, const wire::He
   if (ecu.session.incarnation == 0) {
     ecu.session.incarnation = answer.incarnation;
     if (verbose_) trace("ecu " + to_string(ecu.session) + " has begun");
+    renew_frozen(ecu);
     cut_from_giver(ecu, number);
     for (std::size_t other = 0; other < guarded.links.size(); ++other) {
       if (other != number) say_hello(ecu, other);
@@ -373,6 +384,7 @@ void ClaimsWorld::end_lease(Ecu& ecu) {
   ++guarded.session_count;
   guarded.nonce = prng_.next();
   guarded.asks.clear();
+  guarded.asked = false;
   guarded.lease.begin_session();
   for (std::size_t cms = 0; cms < guarded.links.size(); ++cms) {
     Link& link = guarded.links[cms];
@@ -419,6 +431,8 @@ void ClaimsWorld::carry_out_stop(Ecu& ecu, const broker::StopEffects& effects) {
               guarded.programs.on_stopped(local(ecu), program_id,
                                           fails ? Status(make_error(Code::kIo, "runs on")) : ok_status());
               resume_if_free(ecu, program_id);
+              // Who was told that they run has thawed nothing since.
+              if (guarded.asked && guarded.programs.stopping_count() == 0) tell_programs_changed(ecu);
               tell_lease(ecu);
             });
           });
@@ -454,8 +468,10 @@ void ClaimsWorld::thaw_guarded(Ecu& ecu, std::size_t cms, const wire::Thaw& thaw
   const broker::GuardedPrograms::Program* program = guarded.programs.find(program_id);
   const bool is_here = program != nullptr && program->lineage == thaw.record.lineage;
   if (is_here && program->stops && !guarded.lease.lives()) return stop_unless_leased(ecu, program_id);
+  const auto claim_slot = ecu.frozen->claim_slot_of(program_id);
   obey_thaw(ecu, static_cast<broker::CmsIndex>(cms), thaw);
   if (!is_here || thaw.record.slot < program->owner_epoch) return;
+  if (claim_slot && *claim_slot >= thaw.record.slot) return;  // Of before it was frozen.
   guarded.programs.want_resume(program_id);
   resume_if_free(ecu, program_id);
 }

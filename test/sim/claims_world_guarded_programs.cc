@@ -111,6 +111,8 @@ void ClaimsWorld::tell_of_copy(Ecu& ecu, const Copy& copy) {
 
 void ClaimsWorld::restart_broker(Ecu& ecu) {
   if (ecu.state != Ecu::State::kUp || ecu.guarded->broker_life == 0) return;
+  if (!ecu.frozen->open().empty())
+    return;  // What an RTCR does then with what it has frozen is not simulated.
   if (verbose_) trace("ecu " + to_string(ecu.session) + ": its broker dies");
   kill_broker(ecu);
   in_rtcr(ecu, ecu.boots, random_delay(8s), [this, &ecu] {
@@ -153,7 +155,8 @@ bool ClaimsWorld::may_publish(Ecu& ecu, Copy& copy) {
   if (queue_.now() < std::max(guarded.broker_paused_until, guarded.paused_until)) return false;
   watch_lease(ecu);
   // Nothing is announced before the first lease: what no log knows needs none.
-  if (!guarded.lease.lives() || guarded.programs.is_stopped(copy.program_id)) return false;
+  if (!guarded.lease.lives()) return false;
+  if (guarded.programs.is_stopped(copy.program_id) && !ecu.frozen->is_open(copy.program_id)) return false;
   if (faults_on_ && prng_.chance(1, 40)) copy.policies.on_isolation = OnIsolation::kKeep;
   if (plant_ == ClaimsPlant::kPolicyLoosened) {
     copy.strict = copy.policies.on_isolation == OnIsolation::kStop;
@@ -204,10 +207,7 @@ void ClaimsWorld::end_copy(Ecu& ecu, Copy& copy) {
     guarded.programs.on_ended(program_id);
     ecu.frozen->on_program_ended(program_id);
     ecu.target->on_program_ended(program_id);
-    ++guarded.programs_changed;
-    for (std::size_t cms = 0; cms < guarded.links.size(); ++cms) {
-      if (guarded.links[cms].live) send_heartbeat(ecu, cms);
-    }
+    tell_programs_changed(ecu);
     want_own(ecu, 3s);
   });
 }

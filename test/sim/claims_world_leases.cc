@@ -138,6 +138,9 @@ void ClaimsWorld::carry_out_lease(Cms& cms, const core::ListEcuLogs&) {
     const bool fails = store_fails(cms);
     std::vector<EcuRecord> heads;
     for (const EcuMac ecu_mac : nas_.ecu_macs()) heads.push_back(*nas_.head(ecu_mac));
+    if (plant_ == ClaimsPlant::kMaintenanceOverlooked) {
+      for (EcuRecord& head : heads) head.maintenance = false;
+    }
     cms_after(cms, store_delay(), [this, &cms, asked_at, fails, heads] {
       Result<std::vector<EcuRecord>> listed = std::vector<EcuRecord>{};
       for (const EcuRecord& head : heads) {
@@ -173,12 +176,6 @@ ClaimsWorld::EcuAppendThen ClaimsWorld::when_appended(Cms& cms, EcuMac ecu_mac) 
       leases.on_appended(now, ecu_mac, end, attempt, effects);
     });
     act_without_look(cms);
-    const EcuRecord* head = cms.leases->head_of(ecu_mac);
-    if (end.ok() && *end == Leases::AppendEnd::kWon && head != nullptr) {
-      const auto session = cms.guarded.find(ecu_mac);
-      if (session != cms.guarded.end() && session->second.id == core::session_of(*head))
-        reconcile(cms, ecu_mac);
-    }
     lane_done(cms, ecu_mac);
   };
 }
@@ -202,6 +199,12 @@ void ClaimsWorld::carry_out_lease(Cms& cms, const core::RenewMember&) {
 void ClaimsWorld::carry_out_lease(Cms& cms, const core::GuardedEnded& effect) {
   if (verbose_) trace("cms " + cms.name + ": " + to_string(effect.session) + " ends: " + effect.why);
   end_guarded(cms, effect.session);
+}
+
+void ClaimsWorld::carry_out_lease(Cms& cms, const core::MaintenanceChanged& effect) {
+  const auto session = cms.guarded.find(effect.session.ecu_mac);
+  if (session != cms.guarded.end() && session->second.id == effect.session)
+    reconcile(cms, effect.session.ecu_mac);
 }
 
 void ClaimsWorld::carry_out_lease(Cms& cms, const core::SessionLost& effect) {

@@ -32,6 +32,8 @@ void ClaimsWorld::schedule_lease_faults() {
   recur(scenario_.broker_restart_every, [this] { restart_broker(ecus_[prng_.below(ecus_.size())]); });
   recur(scenario_.program_end_every, [this] { end_program(ecus_[prng_.below(ecus_.size())]); });
   recur(scenario_.twin_every, [this] { send_twin(); });
+  recur(scenario_.move_every, [this] { ask_for_move(); });
+  recur(scenario_.maintenance_every, [this] { begin_maintenance(); });
   if (scenario_.kind == ClaimsScenario::Kind::kHalfBegun) {
     recur(15s, [this] {  // Until its lease has ended.
       for (Link& link : ecus_[prng_.below(ecus_.size())].guarded->links)
@@ -171,12 +173,16 @@ void ClaimsWorld::heal_leases() {
   for (Cms& cms : cms_) {
     cms.away_until = Instant{};
     if (cms.core == nullptr) start_cms(cms);
+    step_cms(cms, [&](core::RestoreCore& core, Instant now, core::RestoreEffects& effects) {
+      for (const Ecu& ecu : ecus_) (void)core.cancel_drain(now, ecu.ecu_mac, effects);
+    });
   }
   std::size_t enforced_up = 0;
   for (Ecu& ecu : ecus_) {
     for (Link& link : ecu.guarded->links) link.out_cut_until = link.in_cut_until = Instant{};
   }
   run_for(std::max(scenario_.cms_pause_max, scenario_.broker_pause_max) + kWatchdogsBite);
+  end_all_maintenance();
   for (const Ecu& ecu : ecus_) {
     if (ecu.state == Ecu::State::kUp && ecu.guarded->enforcer != wire::Enforcer::kNone) ++enforced_up;
   }
@@ -274,8 +280,11 @@ std::optional<std::string> ClaimsWorld::unsettled_leases() const {
     if (ecu.state != Ecu::State::kUp) continue;
     if (!ecu.guarded->lease.lives()) return "ecu " + to_string(ecu.session) + " has no lease";
     for (const Copy& copy : ledger_.copies()) {
-      if (is_of(ecu, copy) && copy.running && !copy.executes())
-        return to_string(copy.key()) + " stands still. " + picture(copy.lineage);
+      if (!is_of(ecu, copy) || !copy.running || copy.executes()) continue;
+      // A source stays frozen until that is known.
+      const ClaimRecord* head = nas_.head(copy.lineage);
+      if (head != nullptr && copy.frozen && waits_for_word_of_target(*head)) continue;
+      return to_string(copy.key()) + " stands still. " + picture(copy.lineage);
     }
   }
   for (const Lineage& lineage : lineages_) {

@@ -60,9 +60,7 @@ Copy* ClaimsWorld::copy_of(const Ecu& ecu, ProgramId program_id) {
 void ClaimsWorld::obey_freeze(Ecu& ecu, broker::CmsIndex cms, const wire::Freeze& freeze) {
   std::optional<broker::LastCheckpoint> published;
   const Copy* copy = copy_of(ecu, freeze.program_id);
-  if (copy != nullptr && copy->lineage == freeze.claim.lineage && copy->last_seq != 0) {
-    published = broker::LastCheckpoint{Version{ecu.session.incarnation, copy->last_seq}, Code::kOk};
-  }
+  if (copy != nullptr && copy->lineage == freeze.claim.lineage) published = last_checkpoint_of(ecu, *copy);
   broker::FreezeEffects effects;
   ecu.frozen->on_freeze(cms, freeze, published, effects);
   carry_out_freeze(ecu, effects);
@@ -84,6 +82,7 @@ void ClaimsWorld::carry_out_freeze(Ecu& ecu, const broker::FreezeEffects& effect
     } else if (const auto* freeze = std::get_if<broker::FreezeProgram>(&effect)) {
       freeze_program(ecu, *freeze);
     } else if (const auto* thaw = std::get_if<broker::ThawProgram>(&effect)) {
+      if (ecu.guarded && ecu.guarded->programs.hold(*thaw)) continue;
       Copy* copy = copy_of(ecu, thaw->program_id);
       if (copy == nullptr) continue;
       if (verbose_) trace("ecu " + to_string(ecu.session) + " thaws " + std::to_string(thaw->program_id));
@@ -92,8 +91,75 @@ void ClaimsWorld::carry_out_freeze(Ecu& ecu, const broker::FreezeEffects& effect
   }
 }
 
+// As EcuCore does it; what is in the store was told to be there.
+std::optional<broker::LastCheckpoint> ClaimsWorld::last_checkpoint_of(const Ecu& ecu,
+                                                                      const Copy& copy) const {
+  if (copy.last_seq == 0) return std::nullopt;
+  Version version{ecu.session.incarnation, copy.last_seq};
+  const Version former{copy.last_incarnation, copy.last_seq};
+  if (nas_.find(CheckpointId{copy.key(), former}) != nullptr) version = former;
+  return broker::LastCheckpoint{version, Code::kOk, copy.owner_epoch};
+}
+
+// The session has taken a new incarnation, or what was in the store is not there any more.
+void ClaimsWorld::renew_frozen(Ecu& ecu) {
+  broker::FreezeEffects effects;
+  for (const auto& open : ecu.frozen->open()) {
+    const Copy* copy = copy_of(ecu, open.program_id);
+    if (copy == nullptr) continue;
+    if (const auto last = last_checkpoint_of(ecu, *copy))
+      ecu.frozen->on_last_checkpoint(open.program_id, *last, effects);
+  }
+  carry_out_freeze(ecu, effects);
+}
+
+// Again until it is in the store, in a later session under its incarnation.
+void ClaimsWorld::offer_frozen(Copy& copy, StoredBlob blob) {
+  Ecu& ecu = ecu_of(copy.session.ecu_mac);
+  const bool there = nas_.find(blob.name.checkpoint) != nullptr;
+  if (there || !is_of(ecu, copy) || ecu.session.incarnation == 0) return offer_again(copy, blob);
+  if (blob.session != ecu.session) {
+    blob.session = copy.session = ecu.session;
+    blob.name.checkpoint.version.incarnation = copy.last_incarnation = ecu.session.incarnation;
+  }
+  renew_frozen(ecu);
+  offer(copy, blob);
+}
+
+void ClaimsWorld::freeze_guarded(Ecu& ecu, const broker::FreezeProgram& effect) {
+  const bool fails = percent(scenario_.refuse_percent);
+  in_rtcr(ecu, ecu.boots, random_delay(scenario_.ecu_delay_max),
+          [this, &ecu, effect, fails, life = life_of(ecu)] {
+            Copy* copy = life_of(ecu) == life ? copy_of(ecu, effect.program_id) : nullptr;
+            Result<Seq> seq = make_error(Code::kIo, "cannot be stopped");
+            if (copy != nullptr && !fails) {
+              copy->frozen = true;
+              if (publish(*copy)) {
+                seq = copy->last_seq;
+              } else {
+                copy->frozen = false;  // It runs on, unless it was stopped meanwhile.
+                ledger_.check_goes_on(*copy);
+              }
+            }
+            if (verbose_)
+              trace("ecu " + to_string(ecu.session) + (seq.ok() ? " freezes " : " cannot freeze ") +
+                    std::to_string(effect.program_id));
+            to_broker(ecu, life, random_delay(scenario_.ecu_delay_max / 4), [this, &ecu, effect, seq] {
+              const Copy* there = copy_of(ecu, effect.program_id);
+              std::optional<broker::LastCheckpoint> published;
+              if (there != nullptr) published = last_checkpoint_of(ecu, *there);
+              broker::FreezeEffects effects;
+              ecu.frozen->on_frozen(effect.id, seq, published, effects);
+              carry_out_freeze(ecu, effects);
+              if (ecu.guarded->programs.find(effect.program_id) != nullptr)
+                resume_if_free(ecu, effect.program_id);
+            });
+          });
+}
+
 // The RTCR stops it, publishes what it stands at, and says so.
 void ClaimsWorld::freeze_program(Ecu& ecu, const broker::FreezeProgram& effect) {
+  if (ecu.guarded) return freeze_guarded(ecu, effect);
   const bool fails = percent(scenario_.refuse_percent);
   queue_.after(random_delay(scenario_.ecu_delay_max), [this, &ecu, effect, fails, session = ecu.session] {
     if (!lives(session)) return;
