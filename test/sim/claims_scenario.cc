@@ -110,4 +110,23 @@ ClaimsScenario make_leases_scenario(std::uint64_t seed) {
   return s;
 }
 
+ClaimsScenario make_links_scenario(std::uint64_t number) {
+  using namespace std::chrono_literals;
+  ClaimsScenario s;
+  s.leases = true;
+  s.links = links_case(number);
+  s.cms_count = 2;
+  s.ecu_count = 3;
+  s.program_count = 4;
+  s.publish_every = 800ms;
+  s.ecu_delay_max = 50ms;
+  s.net_delay_max = 20ms;
+  s.store_delay_max = 20ms;
+  s.budget_bytes = 1'000'000;
+  s.together_max = 64;
+  s.write_hangs_percent = 0;
+  s.fault_time = 55s;
+  return s;
+}
+
 }  // namespace cms::sim

@@ -1,9 +1,11 @@
 #pragma once
 // What a seed of the world of claims stands for: how many take part, and how slow and how faulty all is.
 #include <cstdint>
+#include <optional>
 
 #include "base/prng.h"
 #include "base/time.h"
+#include "test/sim/links_case.h"
 #include "test/sim/scenario.h"
 
 namespace cms::sim {
@@ -63,9 +65,11 @@ struct ClaimsScenario {
       50;  // Of WRITEs while the NAS is away: they are done when it is back. Others fail.
   Duration ecu_append_late_max{};  // Of every other append to the log of an ECU: it is done so late.
   MeanTime twin_every{};
+  std::optional<LinksCase> links{};  // Nothing else goes wrong.
 };
 
 ClaimsScenario make_claims_scenario(std::uint64_t seed);
 ClaimsScenario make_leases_scenario(std::uint64_t seed);
+ClaimsScenario make_links_scenario(std::uint64_t number);  // As links_case.
 
 }  // namespace cms::sim

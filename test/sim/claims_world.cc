@@ -75,6 +75,7 @@ void ClaimsWorld::run() {
     schedule_lease_faults();
     check_leases();
     run_for(scenario_.fault_time);
+    if (scenario_.links) check_links();
     return heal_leases();
   }
   schedule_faults();

@@ -44,6 +44,8 @@ class ClaimsWorld {
   // Throws Violation.
   void run();
   std::uint64_t event_count() const { return queue_.run_count(); }
+  // Of ClaimsScenario::links: its step came about.
+  bool cuts_made() const { return cuts_made_; }
 
  private:
   struct Pending {  // An append of which the outcome is not known.
@@ -87,7 +89,8 @@ class ClaimsWorld {
     std::uint64_t life = 0;
     std::uint32_t rate_permille = 1000;  // Of its clock.
     Instant paused_until{};
-    Instant away_until{};  // From the NAS.
+    Instant away_until{};        // From the NAS.
+    Instant unanswered_until{};  // By the NAS, which does what it is asked for.
     std::map<EcuMac, SessionId> sessions{};
     std::map<Lineage, wire::ClaimRecord> known_heads{};
     std::map<std::uint64_t, std::shared_ptr<Pending>> unresolved{};
@@ -410,6 +413,13 @@ class ClaimsWorld {
   void record_hello(Cms& cms, const wire::Hello& hello, Incarnation incarnation_min, int tries,
                     RecordedThen then);
 
+  // ---- cuts at a step of a loss or a move (claims_world_links.cc)
+  void schedule_links();
+  void move_first_program();
+  void note_step(Step step);
+  void make_cut(const Cut& cut);
+  void check_links() const;
+
   // ---- faults and the end, with run leases (claims_world_leases_end.cc)
   void schedule_lease_faults();
   void lose_guarded();
@@ -441,6 +451,7 @@ class ClaimsWorld {
   using ListThen = std::function<void(const std::vector<storage::BlobName>&)>;
   void list_durably(Cms& cms, const Lineage& lineage, ListThen then);
   void append(Cms& cms, const wire::ClaimRecord& record);
+  bool link_claim(const wire::ClaimRecord& record);
   void appended(Cms& cms, const wire::ClaimRecord& record, core::RestoreCore::AppendEnd end,
                 std::uint64_t attempt);
   void leave_unresolved(Cms& cms, const wire::ClaimRecord& record, bool draft_there);
@@ -461,6 +472,8 @@ class ClaimsWorld {
   ClaimsLedger ledger_;
   ClaimsNas nas_;
   bool faults_on_ = true;
+  bool steps_count_ = false;  // The occasion has come.
+  bool cuts_made_ = false;
   std::deque<Cms> cms_;
   std::deque<Ecu> ecus_;
   std::vector<Lineage> lineages_;

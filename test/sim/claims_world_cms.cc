@@ -293,6 +293,7 @@ void ClaimsWorld::carry_out_one(Cms& cms, const core::AppendRecord& effect) {
 void ClaimsWorld::carry_out_one(Cms& cms, const core::SendToTarget& effect) {
   const auto session = cms.sessions.find(effect.target.ecu_mac);
   if (session == cms.sessions.end() || !(session->second == effect.target)) return;
+  if (std::holds_alternative<wire::Go>(effect.body)) note_step(Step::kGone);
   if (scenario_.leases) {
     return send(cms, cms.guarded.at(effect.target.ecu_mac).peer, effect.target.incarnation, effect.body);
   }

@@ -55,6 +55,8 @@ void ClaimsWorld::read_ecu_head(Cms& cms, EcuMac ecu_mac, EcuHeadThen then) {
 bool ClaimsWorld::link_ecu(const EcuRecord& record) {
   if (!nas_.link(record)) return false;
   if (verbose_) trace("the NAS has " + describe(record));
+  if (record.kind == wire::EcuRecordKind::kHello) note_step(Step::kHello);
+  if (record.kind == wire::EcuRecordKind::kLost) note_step(Step::kLost);
   if (record.kind != wire::EcuRecordKind::kLost) return true;
   const bool in_peace =
       scenario_.kind == ClaimsScenario::Kind::kOutages || scenario_.kind == ClaimsScenario::Kind::kTwin;
@@ -89,6 +91,10 @@ void ClaimsWorld::append_ecu(Cms& cms, const EcuRecord& record, EcuAppendThen th
   const Duration delay = store_delay() + (late ? random_delay(scenario_.ecu_append_late_max) : Duration{});
   cms_after(cms, delay, [this, &cms, record, then = std::move(then)] {
     if (queue_.now() < cms.away_until) return leave_unresolved_ecu(cms, record, prng_.chance(1, 2), then);
+    if (queue_.now() < cms.unanswered_until) {
+      (void)link_ecu(record);
+      return leave_unresolved_ecu(cms, record, false, then);
+    }
     if (percent(scenario_.store_fail_percent)) return then(away(), 0);
     if (percent(scenario_.unresolved_percent)) {
       const bool linked = prng_.chance(1, 2) && link_ecu(record);

@@ -67,11 +67,13 @@ void ClaimsWorld::renew_with_bars(Cms& cms) {
   const bool hangs = queue_.now() < cms.away_until && prng_.below(100) < scenario_.write_hangs_percent;
   const Duration delay = store_delay() + (hangs ? cms.away_until - queue_.now() : Duration::zero());
   cms_after(cms, delay, [this, &cms, begun_at, sent_at, bars, record] {
-    bool written = !store_fails(cms);
+    const bool unanswered = queue_.now() < cms.unanswered_until && queue_.now() >= cms.away_until;
+    bool written = unanswered || !store_fails(cms);
     if (written) {
       nas_.write_member(queue_.now(), record);
       cms.record_at = queue_.now();
-      written = !percent(scenario_.store_fail_percent);  // Else its reply is lost.
+      if (!bars.empty()) note_step(Step::kBarred);
+      written = !unanswered && !percent(scenario_.store_fail_percent);  // Else its reply is lost.
     }
     cms_after(cms, store_delay(), [this, &cms, begun_at, sent_at, bars, written] {
       const Instant durable_at = local(cms);

@@ -26,6 +26,7 @@ constexpr Duration kToldScannedAfter = 60s;
 }  // namespace
 
 void ClaimsWorld::schedule_lease_faults() {
+  if (scenario_.links) schedule_links();
   recur(scenario_.loss_every, [this] { lose_guarded(); });
   recur(scenario_.cut_every, [this] { cut_links(); });
   recur(scenario_.broker_pause_every, [this] { pause_ecu(ecus_[prng_.below(ecus_.size())]); });
@@ -171,7 +172,7 @@ void ClaimsWorld::heal_leases() {
   faults_on_ = false;
   if (verbose_) trace("all heals");
   for (Cms& cms : cms_) {
-    cms.away_until = Instant{};
+    cms.away_until = cms.unanswered_until = Instant{};
     if (cms.core == nullptr) start_cms(cms);
     step_cms(cms, [&](core::RestoreCore& core, Instant now, core::RestoreEffects& effects) {
       for (const Ecu& ecu : ecus_) (void)core.cancel_drain(now, ecu.ecu_mac, effects);

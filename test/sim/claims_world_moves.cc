@@ -185,6 +185,7 @@ void ClaimsWorld::freeze_program(Ecu& ecu, const broker::FreezeProgram& effect) 
 }
 
 void ClaimsWorld::report_frozen(Ecu& ecu, broker::CmsIndex number, const wire::FreezeReport& told) {
+  if (told.state == wire::FreezeState::kFrozen) note_step(Step::kFrozen);
   if (ecu.guarded) return say(ecu, number, told);
   Cms& cms = cms_[number];
   const int count = percent(scenario_.repeat_percent) ? 2 : 1;

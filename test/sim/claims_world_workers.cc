@@ -24,7 +24,8 @@ Error away() { return make_error(Code::kUnavailable, "the NAS does not answer");
 }  // namespace
 
 bool ClaimsWorld::store_fails(const Cms& cms) {
-  return queue_.now() < cms.away_until || percent(scenario_.store_fail_percent);
+  return queue_.now() < std::max(cms.away_until, cms.unanswered_until) ||
+         percent(scenario_.store_fail_percent);
 }
 
 void ClaimsWorld::note_head(Cms& cms, const ClaimRecord& head) {
@@ -47,6 +48,14 @@ void ClaimsWorld::read_head(Cms& cms, const Lineage& lineage, HeadThen then) {
 }
 
 // ---- appends: LINK, COMMIT, and replies that get lost
+
+bool ClaimsWorld::link_claim(const ClaimRecord& record) {
+  if (!nas_.link(record)) return false;
+  if (record.kind == ClaimKind::kClaim) note_step(Step::kClaimed);
+  if (record.kind == ClaimKind::kAct) note_step(Step::kActing);
+  if (record.kind == ClaimKind::kDone) note_step(Step::kDone);
+  return true;
+}
 
 void ClaimsWorld::carry_out_one(Cms& cms, const core::SettleAppend& effect) {
   cms_after(cms, store_delay(), [this, &cms, effect] {
@@ -95,7 +104,7 @@ void ClaimsWorld::leave_unresolved(Cms& cms, const ClaimRecord& record, bool dra
   cms.unresolved[attempt] = pending;
   if (draft_there) {  // A LINK that is still under way: done late, or never. It does not die with its sender.
     queue_.after(random_delay(4s), [this, pending] {
-      if (pending->draft_there) (void)nas_.link(pending->record);
+      if (pending->draft_there) (void)link_claim(pending->record);
     });
   }
   cms_after(cms, 100ms + store_delay(), [this, &cms, record, attempt] {
@@ -114,16 +123,20 @@ void ClaimsWorld::append(Cms& cms, const ClaimRecord& asked) {
   cms_after(cms, store_delay(), [this, &cms, record] {
     if (verbose_) trace("cms " + cms.name + " appends " + describe(record));
     if (queue_.now() < cms.away_until) return leave_unresolved(cms, record, prng_.chance(1, 2));
+    if (queue_.now() < cms.unanswered_until) {
+      (void)link_claim(record);
+      return leave_unresolved(cms, record, false);
+    }
     if (percent(scenario_.store_fail_percent)) {
       return answer(cms, [&](RestoreCore& core, Instant now, core::RestoreEffects& effects) {
         core.on_appended(now, record.lineage, away(), 0, effects);
       });
     }
     if (percent(scenario_.unresolved_percent)) {
-      const bool linked = prng_.chance(1, 2) && nas_.link(record);
+      const bool linked = prng_.chance(1, 2) && link_claim(record);
       return leave_unresolved(cms, record, !linked);
     }
-    if (!nas_.link(record)) {
+    if (!link_claim(record)) {
       if (plant_ == ClaimsPlant::kLostSlotRetried) {
         ClaimRecord again = record;
         ++again.slot;

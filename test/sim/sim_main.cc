@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -38,11 +39,13 @@ struct Totals {
   std::uint64_t passed_count = 0;
   std::uint64_t failed_count = 0;
   std::uint64_t event_count = 0;
+  std::array<std::uint64_t, kOccasionSteps.size()>
+      made_counts{};  // In the world of links: where links were cut.
 };
 
 // What is to be run of each seed.
 struct Choice {
-  enum class Kind { kCheckpoints, kClaims, kLeases } kind = Kind::kCheckpoints;
+  enum class Kind { kCheckpoints, kClaims, kLeases, kLinks } kind = Kind::kCheckpoints;
   Plant plant = Plant::kNone;
   ClaimsPlant claims_plant = ClaimsPlant::kNone;
   bool verbose = false;
@@ -70,6 +73,13 @@ bool run_world(std::uint64_t seed, AnyWorld& world, Totals& totals) {
 
 bool run_seed(std::uint64_t seed, const Choice& choice, Totals& totals) {
   current_seed = seed;
+  if (choice.kind == Choice::Kind::kLinks) {
+    ClaimsWorld world(seed, make_links_scenario(seed), choice.claims_plant, choice.verbose);
+    const bool passed = run_world(seed, world, totals);
+    if (!passed) std::printf("  %s\n", describe(links_case(seed)).c_str());
+    if (world.cuts_made()) ++totals.made_counts.at((seed - 1) / kCutsCount);
+    return passed;
+  }
   if (choice.kind != Choice::Kind::kCheckpoints) {
     const bool leases = choice.kind == Choice::Kind::kLeases;
     ClaimsWorld world(seed, leases ? make_leases_scenario(seed) : make_claims_scenario(seed),
@@ -78,6 +88,18 @@ bool run_seed(std::uint64_t seed, const Choice& choice, Totals& totals) {
   }
   World world(seed, choice.plant, choice.verbose);
   return run_world(seed, world, totals);
+}
+
+// Of a run of all cases: whether each step came about, so that links were cut there.
+bool all_steps_came(const Totals& totals) {
+  bool all = true;
+  for (std::size_t i = 0; i < kOccasionSteps.size(); ++i) {
+    std::printf("%5llu of %llu  %s\n", static_cast<unsigned long long>(totals.made_counts[i]),
+                static_cast<unsigned long long>(kCutsCount), to_string(kOccasionSteps[i]).c_str());
+    all = all && totals.made_counts[i] > 0;
+  }
+  if (!all) std::printf("a step at which links were to be cut never came about\n");
+  return all;
 }
 
 template <typename Infos>
@@ -121,13 +143,12 @@ int run(int argc, char** argv) {
   std::string plant_name;
   std::string regressions;
   CLI::Option* seed_option = app.add_option("--seed", one_seed, "Run this one seed");
-  app.add_option("--seeds", count, "How many seeds to run")->excludes(seed_option);
+  CLI::Option* seed_count = app.add_option("--seeds", count, "How many seeds to run")->excludes(seed_option);
   app.add_option("--start", start, "The first of them")->excludes(seed_option);
-  app.add_option(
-         "--world", world,
-         "What is simulated: checkpoints on their way to the store, claims and restores, or these with "
-         "guarded ECUs and their run leases")
-      ->check(CLI::IsMember({"checkpoints", "claims", "leases"}));
+  app.add_option("--world", world,
+                 "What is simulated: checkpoints on their way to the store, claims and restores, these with "
+                 "guarded ECUs and their run leases, or all cuts of links at each step of these")
+      ->check(CLI::IsMember({"checkpoints", "claims", "leases", "links"}));
   app.add_option("--plant", plant_name, "Plant this bug; it must be found");
   app.add_option("--regressions", regressions, "A file of seeds to run first")->excludes(seed_option);
   app.add_flag("--verbose", choice.verbose, "Print what happens (one seed)")->needs(seed_option);
@@ -138,8 +159,20 @@ int run(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   }
   const bool checkpoints = world == "checkpoints";
-  if (!checkpoints) choice.kind = world == "claims" ? Choice::Kind::kClaims : Choice::Kind::kLeases;
-  const auto& infos = choice.kind == Choice::Kind::kLeases ? leases_plants() : claims_plants();
+  if (world == "claims") choice.kind = Choice::Kind::kClaims;
+  if (world == "leases") choice.kind = Choice::Kind::kLeases;
+  if (world == "links") {
+    choice.kind = Choice::Kind::kLinks;
+    if (seed_count->count() == 0) count = kLinksCaseCount;
+    const std::uint64_t last = seed_option->count() != 0 ? one_seed : start + count - 1;
+    const std::uint64_t first = seed_option->count() != 0 ? one_seed : start;
+    if (first < 1 || last > kLinksCaseCount) {
+      std::fprintf(stderr, "cms_sim: the world of links has cases, not seeds: 1 to %llu\n",
+                   static_cast<unsigned long long>(kLinksCaseCount));
+      return 2;
+    }
+  }
+  const auto& infos = world == "claims" ? claims_plants() : leases_plants();
   if (list_plants) {
     if (checkpoints) {
       print_plants(plants());
@@ -150,8 +183,10 @@ int run(int argc, char** argv) {
   }
   if (!plant_name.empty()) {
     choice.plant = checkpoints ? parse_plant(plant_name).value_or(Plant::kNone) : Plant::kNone;
-    choice.claims_plant =
-        checkpoints ? ClaimsPlant::kNone : parse_claims_plant(infos, plant_name).value_or(ClaimsPlant::kNone);
+    if (!checkpoints)
+      choice.claims_plant = parse_claims_plant(infos, plant_name).value_or(ClaimsPlant::kNone);
+    if (world == "links" && choice.claims_plant == ClaimsPlant::kNone)
+      choice.claims_plant = parse_claims_plant(claims_plants(), plant_name).value_or(ClaimsPlant::kNone);
     if (!choice.planted()) {
       std::fprintf(stderr,
                    "cms_sim: no plant '%s' in the world of %s; --list-plants prints those there are\n",
@@ -198,6 +233,8 @@ int run(int argc, char** argv) {
     std::printf("%s was not found\n", plant_name.c_str());
     return 1;
   }
+  if (choice.kind == Choice::Kind::kLinks && seeds.size() == kLinksCaseCount && !all_steps_came(totals))
+    return 1;
   return totals.failed_count == 0 ? 0 : 1;
 }
 
