@@ -172,10 +172,20 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
                            {{"ask", wire::OnLoss::kAsk}, {"restore", wire::OnLoss::kRestore}},
                            "What becomes of each --program when the ECU is lost (ask an operator)");
   auto* guarded = app->add_flag("--guarded", ecu.guarded, "Hold a run lease, and vouch for the programs");
-  add_choice<wire::Enforcer>(
+  auto* enforcer = add_choice<wire::Enforcer>(
       app, "--enforcer", ecu.enforcer, {{"none", wire::Enforcer::kNone}, {"guard", wire::Enforcer::kGuard}},
-      "Who ends the programs when this command cannot stop them (guard: a process of its own)")
-      ->needs(guarded);
+      "Who ends the programs when this command cannot stop them (guard: a process of its own)");
+  enforcer->needs(guarded);
+  app->add_option_function<std::string>(
+         "--watchdog",
+         [&ecu](const std::string& device) {
+           ecu.watchdog = device;
+           ecu.enforcer = wire::Enforcer::kWatchdog;
+         },
+         "A guard that also kicks this watchdog, so that the ECU is reset where it cannot: /dev/watchdog")
+      ->type_name("DEVICE")
+      ->needs(guarded)
+      ->excludes(enforcer);
   app->add_option("--boot-id", ecu.boot_id,
                   "Another text at each boot of what runs the programs (the kernel's)")
       ->type_name("TEXT")
@@ -205,6 +215,11 @@ void add_ecu_options(CLI::App* app, EcuArguments& ecu) {
       "The same at the end of this command. With --enforcer guard the command is two processes: the\n"
       "one that was started kills the other and all that it has started, if that does not stop it in\n"
       "time, or dies; then it ends with 1.\n"
+      "With --watchdog the guard also kicks a device of Linux's. That resets the ECU within 1 s after the\n"
+      "lease if what is to stop may run even then, and 2 s (with some drivers up to 4 s) after the guard\n"
+      "stands still, is killed or does not get the CPU; it is switched off when this command ends in\n"
+      "order. It must be free: none that systemd has (RuntimeWatchdogSec=). With a driver that was loaded\n"
+      "with nowayout the ECU is reset after every end of this command.\n"
       "A --restart is a program that ran here and was lost with this ECU, or with this command. It is\n"
       "claimed, so that nobody restores it elsewhere; then its file is published like a --program's.\n" +
       std::string(kExitCodes));

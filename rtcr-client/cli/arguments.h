@@ -73,7 +73,8 @@ struct EcuArguments {
   wire::OnIsolation on_isolation = wire::OnIsolation::kKeep;  // Of `programs`.
   wire::OnLoss on_loss = wire::OnLoss::kAsk;                  // The same.
   bool guarded = false;
-  wire::Enforcer enforcer = wire::Enforcer::kGuard;  // Guarded; kNone or kGuard. So is the next.
+  wire::Enforcer enforcer = wire::Enforcer::kGuard;  // Guarded. So are the next two.
+  std::string watchdog{};                            // Its device, of kWatchdog.
   std::string boot_id{};                             // Empty: the kernel's.
 };
 struct Exit {  // Help was asked for and printed, or the usage was wrong and the error printed.

@@ -191,10 +191,15 @@ TEST(ArgumentsTest, AnEcuMayBeGuarded) {
   EXPECT_EQ(ecu->on_loss, wire::OnLoss::kRestore);
   const Parsed bare = parse_ecu({"--guarded", "--enforcer", "none"});
   EXPECT_EQ(std::get<EcuArguments>(bare).enforcer, wire::Enforcer::kNone);
-  // Without a lease there is nothing to enforce, and no boot to tell.
+  const Parsed watched = parse_ecu({"--guarded", "--watchdog", "/dev/watchdog"});
+  EXPECT_EQ(std::get<EcuArguments>(watched).enforcer, wire::Enforcer::kWatchdog);
+  EXPECT_EQ(std::get<EcuArguments>(watched).watchdog, "/dev/watchdog");
+  // Without a lease there is nothing to enforce, and no boot to tell; and there is one enforcer.
   for (const std::vector<const char*>& words :
        {std::vector<const char*>{"--enforcer", "guard"}, std::vector<const char*>{"--boot-id", "one"},
-        std::vector<const char*>{"--guarded", "--enforcer", "watchdog"}})
+        std::vector<const char*>{"--guarded", "--enforcer", "watchdog"},
+        std::vector<const char*>{"--watchdog", "/dev/watchdog"},
+        std::vector<const char*>{"--guarded", "--enforcer", "none", "--watchdog", "/dev/watchdog"}})
     EXPECT_NE(refusal([&] { return parse_ecu(words); }), "");
 }
 

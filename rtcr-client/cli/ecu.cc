@@ -10,6 +10,7 @@
 #include <chrono>
 #include <climits>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -25,6 +26,7 @@
 #include "rtcr-client/cli/output_file.h"
 #include "rtcr-client/cli/restore_site.h"
 #include "rtcr-client/cli/terminal.h"
+#include "rtcr-client/cli/watchdog.h"
 
 namespace cms::cli {
 namespace {
@@ -99,6 +101,11 @@ void allow_many_files() {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   (void)::setrlimit(RLIMIT_NOFILE, &limit);  // What is too little shows when a file is opened.
+}
+
+// 0: none.
+Instant instant_of(std::uint64_t boot_time_ns) {
+  return boot_time_ns == 0 ? kNever : Instant(Duration(boot_time_ns));
 }
 
 class Ecu {
@@ -186,7 +193,7 @@ class Ecu {
   }
 
   void on_lease(const rtcr::Lease& lease) {
-    if (guard_ != nullptr) guard_->enforce_from(lease.enforce_at_ns);
+    if (guard_ != nullptr) guard_->tell({instant_of(lease.ends_at_ns), instant_of(lease.enforce_at_ns)});
     if (std::exchange(lease_lives_, lease.lives) == lease.lives && lease.reason.empty()) return;  // Renewed.
     lines_.add(json_of_lease(arguments_.common.ecu_mac, lease));
   }
@@ -290,8 +297,17 @@ int run_ecu(const EcuArguments& arguments) {
     const EndSignals signals;
     return Ecu(arguments, guard).run(signals.fd());
   };
-  if (!arguments.guarded || arguments.enforcer != wire::Enforcer::kGuard) return run(nullptr);
-  return run_with_guard([&run](GuardLink& guard) { return run(&guard); });
+  if (!arguments.guarded || arguments.enforcer == wire::Enforcer::kNone) return run(nullptr);
+  std::unique_ptr<Watchdog> watchdog;
+  if (arguments.enforcer == wire::Enforcer::kWatchdog) {
+    auto opened = Watchdog::open(arguments.watchdog);
+    if (!opened.ok()) {
+      print_error(arguments.common, opened.error().code, "ecu: --watchdog: " + opened.error().message());
+      return kExitFailed;
+    }
+    watchdog = std::move(opened).value();
+  }
+  return run_with_guard([&run](GuardLink& guard) { return run(&guard); }, watchdog.get());
 }
 
 }  // namespace cms::cli

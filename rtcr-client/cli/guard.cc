@@ -10,12 +10,15 @@
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -23,6 +26,7 @@
 #include "rtcr-client/cli/arguments.h"
 #include "rtcr-client/cli/descendants.h"
 #include "rtcr-client/cli/restore_command.h"
+#include "rtcr-client/cli/watchdog.h"
 
 namespace cms::cli {
 namespace {
@@ -31,10 +35,13 @@ constexpr int kGuardPriority = 50;
 
 // Shared by the two.
 struct Page {
-  std::atomic<std::uint64_t> enforce_at_ns{0};
+  std::atomic<Duration::rep> ends_at_ns{kNever.time_since_epoch().count()};
+  std::atomic<Duration::rep> enforce_at_ns{kNever.time_since_epoch().count()};
   std::atomic<bool> ended_in_order{false};
+
+  LeaseTerms lease() const { return {Instant(Duration(ends_at_ns)), Instant(Duration(enforce_at_ns))}; }
 };
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(std::atomic<Duration::rep>::is_always_lock_free);
 
 int checked_fd(int fd) {
   CMS_ASSERT(fd >= 0);
@@ -53,8 +60,10 @@ sigset_t set_of(std::initializer_list<int> numbers) {
 class BrokerLink final : public GuardLink {
  public:
   BrokerLink(Page& page, int changed_fd) : page_(page), changed_fd_(changed_fd) {}
-  void enforce_from(std::uint64_t boot_time_ns) override {
-    page_.enforce_at_ns = boot_time_ns;
+  void tell(const LeaseTerms& lease) override {
+    // One after the other: half of it allows nothing that neither the former nor the new terms would.
+    page_.ends_at_ns = lease.ends_at.time_since_epoch().count();
+    page_.enforce_at_ns = lease.enforce_at.time_since_epoch().count();
     const std::uint64_t one = 1;
     (void)!::write(changed_fd_, &one, sizeof(one));  // Full: it has not been read, and will be.
   }
@@ -112,51 +121,73 @@ void take_precedence() {
   if (!missing.empty()) std::fprintf(stderr, "rtcr: the guard works without %s\n", missing.c_str());
 }
 
-int kill_all(const char* why) {
-  std::fprintf(stderr, "rtcr: %s: the guard kills the broker and its programs\n", why);
+// The watchdog stays armed: what is no descendant of ours may run on.
+int kill_all(const char* why, const Watchdog* watchdog) {
+  std::fprintf(stderr, "rtcr: %s: the guard kills the broker and its programs%s\n", why,
+               watchdog == nullptr ? "" : ", and the watchdog will reset this host");
   kill_descendants();
   return kExitFailed;
 }
 
-void set_timer(int timer_fd, std::uint64_t enforce_at_ns) {
+void set_timer(int timer_fd, Instant at) {
   itimerspec when{};  // Zero: never.
-  if (enforce_at_ns != 0) {
-    const std::uint64_t at_ns = enforce_at_ns + static_cast<std::uint64_t>(kGuardPatience.count());
-    when.it_value.tv_sec = static_cast<time_t>(at_ns / 1000000000U);
-    when.it_value.tv_nsec = static_cast<long>(at_ns % 1000000000U);
+  if (at != kNever) {
+    const auto since_boot = at.time_since_epoch();
+    const auto whole = std::chrono::floor<std::chrono::seconds>(since_boot);
+    when.it_value.tv_sec = static_cast<time_t>(whole.count());
+    when.it_value.tv_nsec = static_cast<long>((since_boot - whole).count());
   }
   (void)::timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &when, nullptr);
 }
 
-int run_guard(pid_t broker, const Page& page, int changed_fd, int signal_fd) {
+void pass_on_signals(pid_t broker, int signal_fd) {
+  signalfd_siginfo info{};
+  while (::read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
+    if (info.ssi_signo != SIGCHLD) (void)::kill(broker, static_cast<int>(info.ssi_signo));
+  }
+}
+
+// What the broker ended with, as waitpid has it; nullopt: it runs.
+std::optional<int> end_of(pid_t broker) {
+  int ended = 0;
+  for (pid_t child = 0; (child = ::waitpid(-1, &ended, WNOHANG)) > 0;) {
+    if (child == broker) return ended;  // The others were left behind.
+  }
+  return std::nullopt;
+}
+
+// Its programs are those that it has left running on purpose.
+int end_in_order(int ended, const Page& page, Watchdog* watchdog) {
+  if (watchdog != nullptr && page.lease().enforce_at == kNever) watchdog->disarm();
+  return WEXITSTATUS(ended);
+}
+
+int run_guard(pid_t broker, const Page& page, int changed_fd, int signal_fd, Watchdog* watchdog) {
   take_precedence();
   const int timer_fd = checked_fd(::timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK));
   while (true) {
-    const std::uint64_t enforce_at_ns = page.enforce_at_ns;
-    const auto now_ns = static_cast<std::uint64_t>(BootClock::now().time_since_epoch().count());
-    if (enforce_at_ns != 0 && now_ns >= enforce_at_ns + static_cast<std::uint64_t>(kGuardPatience.count()))
-      return kill_all("the run lease has ended, and it is not certain that what is to stop has");
-    set_timer(timer_fd, enforce_at_ns);
+    const LeaseTerms lease = page.lease();
+    const Instant now = BootClock::now();
+    Instant wake_at = lease.enforce_at == kNever ? kNever : lease.enforce_at + kGuardPatience;
+    if (now >= wake_at)
+      return kill_all("the run lease has ended, and it is not certain that what is to stop has", watchdog);
+    if (watchdog != nullptr) wake_at = std::min(wake_at, watchdog->look(now, lease));
+    set_timer(timer_fd, wake_at);
     std::array<pollfd, 3> items{{{signal_fd, POLLIN, 0}, {changed_fd, POLLIN, 0}, {timer_fd, POLLIN, 0}}};
     (void)::poll(items.data(), items.size(), -1);
     std::uint64_t count = 0;
     (void)!::read(changed_fd, &count, sizeof(count));
-    signalfd_siginfo info{};
-    while (::read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
-      if (info.ssi_signo != SIGCHLD) (void)::kill(broker, static_cast<int>(info.ssi_signo));
-    }
-    int ended = 0;
-    for (pid_t child = 0; (child = ::waitpid(-1, &ended, WNOHANG)) > 0;) {
-      if (child != broker) continue;  // One that was left behind.
-      if (WIFEXITED(ended) && page.ended_in_order) return WEXITSTATUS(ended);
-      return kill_all("the broker did not end in order");
+    pass_on_signals(broker, signal_fd);
+    if (const auto ended = end_of(broker)) {
+      if (WIFEXITED(*ended) && page.ended_in_order) return end_in_order(*ended, page, watchdog);
+      return kill_all("the broker did not end in order", watchdog);
     }
   }
 }
 
 }  // namespace
 
-int run_with_guard(const std::function<int(GuardLink&)>& broker) {
+int run_with_guard(const std::function<int(GuardLink&)>& broker, Watchdog* watchdog) {
   void* const memory =
       ::mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CMS_ASSERT(memory != MAP_FAILED);
@@ -170,15 +201,17 @@ int run_with_guard(const std::function<int(GuardLink&)>& broker) {
   const pid_t child = ::fork();
   if (child < 0) {
     std::fprintf(stderr, "rtcr: cannot fork the broker: %s\n", std::strerror(errno));
+    if (watchdog != nullptr) watchdog->disarm();
     return kExitFailed;
   }
   if (child == 0) {
     ::close(life[1]);
+    if (watchdog != nullptr) watchdog->close();
     return run_broker(broker, page, changed_fd, life[0]);
   }
   ::close(life[0]);
   const int signal_fd = checked_fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-  return run_guard(child, page, changed_fd, signal_fd);
+  return run_guard(child, page, changed_fd, signal_fd, watchdog);
 }
 
 }  // namespace cms::cli

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
@@ -223,6 +224,76 @@ TEST_F(RtcrGuardTest, WhatIsKeptOutlivesAnEndInOrder) {
   EXPECT_EQ(ecu.wait(), 0);
   EXPECT_NE(state_of(program), 0);
   EXPECT_TRUE(cms_.wait_until([](const FakeState& state) { return state.bye_count == 1; }));
+}
+
+// With a device that is preloaded: it resets nothing, and notes what is asked of it.
+class RtcrWatchdogTest : public RtcrGuardTest {
+ protected:
+  std::vector<std::string> watched() const { return command({"--watchdog", "/dev/null"}); }
+  Process::Options preloaded() const {
+    Process::Options options = quiet();
+    options.environment = {{"LD_PRELOAD", CMS_FAKE_WATCHDOG},
+                           {"FAKE_WATCHDOG_LOG", folder_ / "watchdog"},
+                           {"ASAN_OPTIONS", "verify_asan_link_order=0"}};
+    return options;
+  }
+  bool is_kicked() const {
+    return wait_until([this] { return text_in("watchdog").find("kick\n") != std::string::npos; });
+  }
+  bool is_disarmed() const { return text_in("watchdog").find("disarm") != std::string::npos; }
+};
+
+TEST_F(RtcrWatchdogTest, IsKickedAndSaidInHelloAndDisarmedAtAnEndInOrder) {
+  Process ecu(watched(), preloaded());
+  EXPECT_TRUE(event(ecu, "lease").at("lives"));
+  EXPECT_EQ(cms_.state().hello.enforcer, wire::Enforcer::kWatchdog);
+  restore(wire::OnIsolation::kStop);
+  EXPECT_TRUE(is_kicked());
+  EXPECT_FALSE(is_disarmed());
+  ecu.signal(SIGTERM);
+  EXPECT_EQ(ecu.wait(), 0);
+  const std::string log = text_in("watchdog");
+  EXPECT_EQ(log.find("timeout 2\nkick\n"), 0U) << log;
+  EXPECT_EQ(log.substr(log.size() - 12), "kick\ndisarm\n");
+}
+
+TEST_F(RtcrWatchdogTest, StaysArmedWhenTheGuardIsKilled) {
+  Process ecu(watched(), preloaded());
+  EXPECT_TRUE(event(ecu, "lease").at("lives"));
+  const pid_t program = restore(wire::OnIsolation::kStop);
+  EXPECT_TRUE(is_kicked());
+  const pid_t broker = broker_of(ecu);
+  ecu.signal(SIGKILL);
+  EXPECT_EQ(ecu.wait(), 128 + SIGKILL);
+  EXPECT_TRUE(wait_until([&] { return state_of(broker) == 0 && state_of(program) == 0; }));
+  EXPECT_FALSE(is_disarmed()) << text_in("watchdog");
+}
+
+TEST_F(RtcrWatchdogTest, StaysArmedWhenTheGuardHasToEndTheProgramsItself) {
+  Process ecu(watched(), preloaded());
+  EXPECT_TRUE(event(ecu, "lease").at("lives"));
+  const pid_t program = restore(wire::OnIsolation::kStop);
+  ASSERT_EQ(::kill(broker_of(ecu), SIGSTOP), 0);
+  EXPECT_EQ(ecu.wait(), 1);
+  EXPECT_EQ(state_of(program), 0);
+  EXPECT_FALSE(is_disarmed()) << text_in("watchdog");
+  EXPECT_NE(text_in("stderr").find("the watchdog will reset this host"), std::string::npos);
+}
+
+TEST_F(RtcrWatchdogTest, WhatIsNoneEndsItWithOneAndTheReason) {
+  std::ofstream(folder_ / "file") << "mine";
+  for (const auto& [path, reason] :
+       std::map<std::string, std::string>{{folder_ / "missing", "missing"},
+                                          {folder_ / "file", "not a character device"},
+                                          {"/dev/null", "it is no watchdog"}}) {
+    Process ecu(command({"--watchdog", path}), quiet());
+    EXPECT_EQ(ecu.wait(), 1);
+    const std::string said = text_in("stderr");
+    EXPECT_NE(said.find("rtcr: ecu: --watchdog: "), std::string::npos) << said;
+    EXPECT_NE(said.find(reason), std::string::npos) << said;
+  }
+  EXPECT_EQ(text_in("file"), "mine");
+  EXPECT_EQ(cms_.state().hello_count, 0) << "an enforcer that is none was never said";
 }
 
 TEST_F(RtcrGuardTest, PassesOnWhatTheBrokerEndsWith) {

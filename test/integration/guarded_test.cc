@@ -5,6 +5,7 @@
 #include <csignal>
 #include <fstream>
 #include <iterator>
+#include <set>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -162,6 +163,22 @@ TEST_F(GuardedTest, ABrokerThatIsStoppedIsKilledByItsGuardAndItsProgramsGoOnElse
   ASSERT_EQ(::kill(broker, SIGSTOP), 0);
   EXPECT_EQ(lost_->process().wait(), 1);  // The guard has killed it.
   ASSERT_TRUE(all_restored());
+  expect_once();
+  // Who is started anew, with what ran there, runs none of it.
+  EcuProcess again(dir_, fleet_.endpoints(), kLost, guarded(kPrograms));
+  std::set<std::uint64_t> fenced;
+  bool any_resumed = false;
+  EXPECT_FALSE(again
+                   .wait_for([&](const json& said) {
+                     const std::string event = said.value("event", "");
+                     if (event == "fenced") fenced.insert(said.value("program_id", std::uint64_t{0}));
+                     any_resumed = any_resumed || event == "resumed";
+                     return fenced.size() == kPrograms;
+                   })
+                   .is_null())
+      << fenced.size() << " are fenced\n"
+      << fleet_.log();
+  EXPECT_FALSE(any_resumed);
   expect_once();
 }
 

@@ -290,11 +290,21 @@ typedef struct rtcr_move_handler {
  * - rtcr_close stops the same programs, and waits for that: nobody holds a lease for them afterwards. */
 
 /* Who stops the programs if this process does not, because it is stopped itself, or gone. Without one nothing of the
-   ECU is restored by itself. */
+   ECU is restored by itself. The library enforces nothing: who states an enforcer here vouches for it, and a wrong word
+   makes programs run twice. */
 typedef enum rtcr_enforcer {
   RTCR_ENFORCER_NONE = 0,
   RTCR_ENFORCER_GUARD = 1, /* A process of its own: see rtcr_lease.enforce_at_ns. The programs die with it. */
-  RTCR_ENFORCER_WATCHDOG = 2 /* Of the hardware, kicked only while nothing is to be enforced. */
+  /* One that resets the whole host when it is not kicked: of the hardware, or softdog, which the kernel must be well
+     for. Who states it kicks it, from a process that does nothing else,
+     - only while its bite after this kick comes in time: now + its timeout <= the end + 0.9 s, where the end is
+       rtcr_lease.enforce_at_ns, or if that is 0 rtcr_lease.ends_at_ns while that is to come (something may be started
+       until then); and always when neither is there. Its timeout is what the driver says that it is: at most 4 s with
+       a lease of 5 s;
+     - never late: who was held up between the look at the clock and the kick must not kick (`rtcr ecu` has itself killed
+       by a timer of the kernel at the last moment);
+     and disarms it only when enforce_at_ns is 0 and this process ends in order. Killed, it must leave it armed. */
+  RTCR_ENFORCER_WATCHDOG = 2
 } rtcr_enforcer;
 
 /* How the lease stands. Instants are of CLOCK_BOOTTIME, in ns. */
