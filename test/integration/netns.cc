@@ -84,7 +84,9 @@ Netns::Netns(const std::vector<std::string>& hosts) {
     must_run({"ip", "-netns", name, "link", "set", "eth0", "up"});
     nft(host,
         "table inet cut { set unheard { type ipv4_addr; }; "
-        "chain arriving { type filter hook input priority 0; ip saddr @unheard drop; }; }");
+        "set unheard_ports { type ipv4_addr . inet_service; }; "
+        "chain arriving { type filter hook input priority 0; ip saddr @unheard drop; "
+        "ip saddr . tcp dport @unheard_ports drop; }; }");
   }
 }
 
@@ -108,13 +110,18 @@ void Netns::cut_one_way(const std::string& from, const std::string& to) {
   nft(to, "add element inet cut unheard { " + address(from) + " }");
 }
 
+void Netns::cut_port(const std::string& from, const std::string& to, std::uint16_t port) {
+  nft(to, "add element inet cut unheard_ports { " + address(from) + " . " + std::to_string(port) + " }");
+}
+
 void Netns::cut(const std::string& one, const std::string& other) {
   cut_one_way(one, other);
   cut_one_way(other, one);
 }
 
 void Netns::heal() {
-  for (const auto& [host, address] : addresses_) nft(host, "flush set inet cut unheard");
+  for (const auto& [host, address] : addresses_)
+    nft(host, "flush set inet cut unheard; flush set inet cut unheard_ports");
 }
 
 }  // namespace cms::test

@@ -4,6 +4,7 @@
 //
 // Needs root, ip and nft. The names have the process in them: tests run side by side. All is gone with the object; what a
 // killed test left goes when the next one begins.
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -27,6 +28,8 @@ class Netns {
 
   void cut(const std::string& one, const std::string& other);
   void cut_one_way(const std::string& from, const std::string& to);
+  // What `from` sends to one port of `to`: other connections live on.
+  void cut_port(const std::string& from, const std::string& to, std::uint16_t port);
   void heal();  // All that was cut.
 
  private:

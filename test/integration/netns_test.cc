@@ -3,8 +3,8 @@
 //
 // | what happens                                        | the end                                                        |
 // | --------------------------------------------------- | -------------------------------------------------------------- |
-// | e cut off from a and b: both ways, or either        | stopped on e, later restored elsewhere, once; after healing    |
-// |                                                     | FENCED on e, and never resumed                                 |
+// | e cut off from a and b: both ways, either, or their | stopped on e, later restored elsewhere, once; after healing    |
+// | control channels alone, while notify lives          | FENCED on e, and never resumed                                 |
 // | the same, and both cmsd start anew before it heals  | the same: what they know of owners is in the logs              |
 // | e cut off from a only, and healed                   | kept by b: nothing stops, nothing is restored                  |
 // | the same, then from b only                          | a bars that session; it begins another one, and resumes        |
@@ -32,6 +32,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/time.h"
+#include "net/endpoint.h"
 #include "test/integration/ecu_process.h"
 #include "test/integration/fleet.h"
 #include "test/integration/leases.h"
@@ -258,12 +259,16 @@ class NetnsTest : public testing::Test {
 
 // ---- cut off from all
 
-enum class Deaf { kBoth, kEcu, kCms };  // Who hears nothing.
+enum class Deaf { kBoth, kEcu, kCms, kControl };  // Who hears nothing, or which channel of the cmsd.
 
 class CutOffTest : public NetnsTest, public testing::WithParamInterface<Deaf> {
  protected:
   void cut_off() {
     for (const char* cms : {"a", "b"}) {
+      if (GetParam() == Deaf::kControl) {
+        net_->cut_port("e", cms, kPortBase + net::kControlPort);
+        continue;
+      }
       if (GetParam() != Deaf::kCms) net_->cut_one_way(cms, "e");
       if (GetParam() != Deaf::kEcu) net_->cut_one_way("e", cms);
     }
@@ -280,11 +285,13 @@ TEST_P(CutOffTest, ItStopsBeforeItsProgramsGoOnElsewhereAndIsFencedWhenItIsBack)
   expect_fenced_for_good();
 }
 
-INSTANTIATE_TEST_SUITE_P(Netns, CutOffTest, testing::Values(Deaf::kBoth, Deaf::kEcu, Deaf::kCms),
+INSTANTIATE_TEST_SUITE_P(Netns, CutOffTest,
+                         testing::Values(Deaf::kBoth, Deaf::kEcu, Deaf::kCms, Deaf::kControl),
                          [](const testing::TestParamInfo<Deaf>& deaf) {
                            return deaf.param == Deaf::kBoth  ? "BothWays"
                                   : deaf.param == Deaf::kEcu ? "TheEcuHearsNothing"
-                                                             : "TheCmsHearNothing";
+                                  : deaf.param == Deaf::kCms ? "TheCmsHearNothing"
+                                                             : "ControlAloneWhileNotifyLives";
                          });
 
 TEST_F(NetnsTest, CutOffAndBothCmsdStartAnewBeforeItIsBack) {
