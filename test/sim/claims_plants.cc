@@ -64,6 +64,8 @@ const std::vector<ClaimsPlantInfo>& leases_plants() {
        "an RTCR that asks for its own program goes on from its newest checkpoint without a claim"},
       {ClaimsPlant::kMaintenanceOverlooked, "maintenance_overlooked",
        "that an ECU is in maintenance is not read in its log"},
+      {ClaimsPlant::kMaintenanceEndUnheeded, "maintenance_end_unheeded",
+       "an ECU is not reconciled anew when its log says that maintenance has ended"},
   };
   return all;
 }

@@ -43,6 +43,7 @@ enum class ClaimsPlant {
   kLostThawed,
   kRestartUnclaimed,
   kMaintenanceOverlooked,
+  kMaintenanceEndUnheeded,
 };
 
 struct ClaimsPlantInfo {

@@ -204,6 +204,7 @@ void ClaimsWorld::carry_out_lease(Cms& cms, const core::GuardedEnded& effect) {
 }
 
 void ClaimsWorld::carry_out_lease(Cms& cms, const core::MaintenanceChanged& effect) {
+  if (plant_ == ClaimsPlant::kMaintenanceEndUnheeded) return;
   const auto session = cms.guarded.find(effect.session.ecu_mac);
   if (session != cms.guarded.end() && session->second.id == effect.session)
     reconcile(cms, effect.session.ecu_mac);
