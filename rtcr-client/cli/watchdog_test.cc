@@ -413,12 +413,12 @@ class WatchdogGuardTest : public testing::Test {
 TEST_F(WatchdogGuardTest, IsKickedAndDisarmedWhenTheBrokerHasEndedInOrder) {
   const pid_t pid = guard([this](GuardLink&) {
     wait_for_kicks(3);
-    return 7;
+    return seen_->closes == 1 ? 7 : 8;
   });
-  EXPECT_EQ(end_of(pid), 7);
+  EXPECT_EQ(end_of(pid), 7) << "the broker has it open, too";
   EXPECT_GE(seen_->kicks, 3);
   EXPECT_EQ(seen_->disarms, 1);
-  EXPECT_EQ(seen_->closes, 2) << "in the broker, and in the guard";
+  EXPECT_EQ(seen_->closes, 2);
 }
 
 TEST_F(WatchdogGuardTest, StaysArmedWhenSomethingIsLeftToBeEnforced) {

@@ -26,7 +26,7 @@ class GuardedFaultsTest : public testing::Test {
   Fleet fleet_;
   CountingEcus ecus_;
 };
-// These take about 20 s, or longer.
+// These wait for T_member.
 using GuardedFaultsLongTest = GuardedFaultsTest;
 
 TEST_F(GuardedFaultsTest, WithoutAGuardThatRunsTheBrokerStopsTheProgramsAndTheyGoOn) {
@@ -56,7 +56,7 @@ TEST_F(GuardedFaultsTest, OfABrokerThatStandsStillTheGuardEndsTheProgramsBeforeT
   ecus_.expect_single();
 }
 
-TEST_F(GuardedFaultsTest, ACmsdThatStandsStillForLongerThanTMemberEndsNoLease) {
+TEST_F(GuardedFaultsLongTest, ACmsdThatStandsStillForLongerThanTMemberEndsNoLease) {
   const std::uint64_t before = session();
   fleet_[0].process().signal(SIGSTOP);
   EXPECT_TRUE(wait_until_stale(fleet_[1], "a")) << ecus_.log();
