@@ -28,8 +28,8 @@ void expect_safe_to_print(const std::string& table) {
 
 bool take(const std::uint8_t* data, std::size_t size_bytes) {
   if (size_bytes == 0) return false;
-  const auto method =
-      static_cast<wire::AdminMethod>(std::min(data[0] % 32, static_cast<int>(wire::AdminMethod::kEcuMaintenance)));
+  const auto method = static_cast<wire::AdminMethod>(
+      std::min(data[0] % 32, static_cast<int>(wire::AdminMethod::kEcuMaintenance)));
   const std::string json(reinterpret_cast<const char*>(data) + 1, size_bytes - 1);
   std::vector<std::string> pages{json};
   if (data[0] >= 128) pages.push_back(json);
