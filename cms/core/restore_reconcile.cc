@@ -247,7 +247,10 @@ bool RestoreCore::restore_there(Instant now, Reconciling& reconciling, const Cla
   const bool was_tried = known != restores_.end() && known->second.replaces == head.owner &&
                          known->second.reason == reason && known->second.stage == Stage::kRefused &&
                          !known->second.restarts;
-  return was_tried || begin(now, head, reason, effects);
+  // Its RTCR may have given up waiting for it: then it is restored all the same.
+  const bool restarts =
+      known != restores_.end() && !known->second.has_ended() && known->second.restarts.has_value();
+  return was_tried || (begin(now, head, reason, effects) && !restarts);
 }
 
 // An earlier session of this ECU was told to run it: whether it does is known now.

@@ -160,6 +160,23 @@ TEST_F(RestoreRestartsTest, ALossMeanwhileIsOneOfTheProgram) {
   EXPECT_EQ(commands<wire::Prepare>()[0].first, kFirst);
 }
 
+// The restart may fail before its ECU is looked at again.
+TEST_F(RestoreRestartsTest, WhileItIsRestartedItsEcuIsNotReconciled) {
+  const ClaimRecord head = restores_itself();
+  EXPECT_TRUE(restart(head).ok());
+  wire::EcuRecord record;
+  record.ecu_mac = kLostMac;
+  record.incarnation = kBack.incarnation;
+  record.enforcer = wire::Enforcer::kGuard;
+  call([&](auto& out) { core->reconcile(now, kBack, record, out); });
+  scanned(kLostMac, std::vector<ClaimRecord>{head});
+  const auto& state = core->reconcilings().at(kLostMac);
+  call([&](auto& out) { core->on_programs(now, kBack, wire::Programs{state.number, {}, 0, true}, out); });
+  const ReadHeads asked{kLostMac, state.number, {}};
+  call([&](auto& out) { core->on_heads(now, asked, std::vector<std::optional<ClaimRecord>>{}, out); });
+  EXPECT_FALSE(state.is_settled());
+}
+
 TEST_F(RestoreRestartsTest, ARestartThatFailedIsNoReasonNotToRestoreItWhenItIsLost) {
   preparing(restores_itself());
   reports(kBack, RestoreState::kRefused);
