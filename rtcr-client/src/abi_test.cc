@@ -30,10 +30,14 @@ TEST(AbiTest, AStructSizeThatNoVersionHadIsRefused) {
   FakeCms cms;
   TestClient client(cms.endpoint());
   rtcr_checkpoint checkpoint = rtcr_checkpoint_init();
-  for (const std::uint32_t size : {std::uint32_t{0}, std::uint32_t{sizeof(checkpoint) - 1}, UINT32_MAX}) {
+  constexpr std::uint32_t kFirstVersion = offsetof(rtcr_checkpoint, tight);
+  for (const std::uint32_t size : {std::uint32_t{0}, kFirstVersion - 1, UINT32_MAX}) {
     checkpoint.struct_size = size;
     EXPECT_EQ(rtcr_publish(client.get(), &checkpoint, nullptr), RTCR_E_INVALID_ARGUMENT) << size;
   }
+  checkpoint.struct_size = kFirstVersion;
+  checkpoint.source = RTCR_SOURCE_COPY;
+  EXPECT_EQ(rtcr_publish(client.get(), &checkpoint, nullptr), RTCR_OK) << rtcr_last_error();
   rtcr_stats stats = rtcr_stats_init();
   stats.struct_size = 4;
   EXPECT_EQ(rtcr_get_stats(client.get(), &stats), RTCR_E_INVALID_ARGUMENT);

@@ -217,7 +217,10 @@ TEST(LeaseTest, AStopDoesNotWaitForAFreeze) {
   guarded.calls.wait_for("freeze 7");
   cms.end_session();
   guarded.calls.wait_for("stop 7");
-  EXPECT_TRUE(cms.wait_until([](const FakeState& state) { return state.session_count == 2; }));
+  // The client has taken its next session: what it publishes from now on is of that.
+  EXPECT_TRUE(cms.wait_until([](const FakeState& state) {
+    return state.session_count == 2 && state.heartbeat_of == state.incarnation;
+  }));
   guarded.calls.let("freeze 7");
   // With its last checkpoint, of the new session.
   EXPECT_TRUE(cms.wait_until([](const FakeState& state) {

@@ -174,6 +174,7 @@ class FakeCms::Impl {
       on_hello(*hello);
     } else if (const auto* heartbeat = std::get_if<wire::Heartbeat>(&message->body)) {
       state_.programs_changed = heartbeat->programs_changed;
+      state_.heartbeat_of = message->incarnation;
       if (plan_.silent || !plan_.answers_beats) return;
       send_control(
           wire::HeartbeatAnswer{heartbeat->number, notify_count_, plan_.grants && plan_.lease_ms != 0});

@@ -52,6 +52,7 @@ struct FakeState {
   // Of a guarded session:
   wire::Hello hello{};  // The last one.
   int session_count = 0;
+  Incarnation heartbeat_of = 0;  // Whose the last heartbeat was.
   std::vector<wire::Programs> programs{};
   std::uint64_t programs_changed = 0;
   int fetch_count = 0;  // Of offered blobs.
