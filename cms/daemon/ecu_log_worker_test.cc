@@ -137,6 +137,8 @@ TEST_F(EcuLogWorkerTest, WhatIsNotKnownIsToBeSaidAgainAndNobodyElseSuffers) {
   ASSERT_TRUE(again[0].ok()) << again[0].error().message();
   ASSERT_TRUE(again[1].ok()) << again[1].error().message();
   EXPECT_EQ(head_of(of_lane(1)).slot, 1U) << "the first try is what was found";
+  for (std::uint64_t attempt = 1; attempt <= 3; ++attempt)
+    EXPECT_FALSE(claims_.settle(attempt).ok()) << "the first try was not settled";
 }
 
 }  // namespace
