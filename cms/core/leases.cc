@@ -14,8 +14,10 @@ using wire::EcuRecordKind;
 
 // Two turns of the loop further apart than that: we stood still, and what was sent meanwhile is yet to be read.
 constexpr Duration kTurnGapMax = std::chrono::seconds(2);
-// The log of a session that others bar and we do not.
-constexpr Duration kBarredByOthersReadEvery = std::chrono::seconds(5);
+// The log of a session that others bar and we do not, or that we bar and others do not.
+constexpr Duration kBarredBySomeReadEvery = std::chrono::seconds(5);
+// So many of the latter per look, those of the smallest addresses that are due: who is cut off from all has the list.
+constexpr std::size_t kKeptReadCountMax = 32;
 
 std::string seconds(Duration time) {
   return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + " s";
@@ -322,6 +324,17 @@ std::vector<std::string> Leases::kept_by(Instant now, const SessionId& session) 
   return keepers;
 }
 
+// Who keeps it may have read of its BYE or of another session of it.
+void Leases::read_kept(Instant now) {
+  std::size_t count = 0;
+  for (auto& [ecu_mac, ecu] : ecus_) {
+    if (!ecu.barred || ecu.head.kind != EcuRecordKind::kHello || !is_free(ecu)) continue;
+    if (now - ecu.read_at < kBarredBySomeReadEvery || kept_by(now, session_of(ecu.head)).empty()) continue;
+    ecu.stale = true;
+    if (++count == kKeptReadCountMax) return;
+  }
+}
+
 void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effects) {
   // What others bar, and we do not.
   for (const auto& [key, member] : members_.members()) {
@@ -333,11 +346,12 @@ void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effect
         found->second.stale = true;
       } else if (session_of(found->second.head) == bar && !found->second.barred && is_free(found->second) &&
                  found->second.head.kind == EcuRecordKind::kHello &&
-                 now - found->second.read_at >= kBarredByOthersReadEvery) {
+                 now - found->second.read_at >= kBarredBySomeReadEvery) {
         found->second.stale = true;  // It may be LOST by now; or we alone hear it, for long.
       }
     }
   }
+  read_kept(now);
   read_wanted(now, effects);
   if (!members_.may_act(now) || members_.overlooked()) return;
   const std::optional<Instant> looking = members_.looking_since();
@@ -363,7 +377,12 @@ void Leases::on_members_read(Instant begun_at, Instant now, LeaseEffects& effect
 Status Leases::set_maintenance(Instant now, EcuMac ecu_mac, bool maintenance, LeaseEffects& effects) {
   const auto found = ecus_.find(ecu_mac);
   if (found == ecus_.end()) {
-    return make_error(Code::kNotFound, to_string(ecu_mac) + " has never had a guarded session");
+    if (unknown_.size() < kGuardedCountMax) unknown_.emplace(ecu_mac, false);
+    read_wanted(now, effects);
+    return make_error(
+        Code::kNotFound,
+        "no guarded session of " + to_string(ecu_mac) +
+            " is known here; its log is read now, in case another cmsd has just begun one: try again");
   }
   if (!members_.may_act(now)) {
     return make_error(Code::kUnavailable,

@@ -112,7 +112,8 @@ class Leases {
 
   // ---- inputs: people and time
   // Silence of that ECU is no loss, until this is taken back; for all cmsd. It is so when its log was read, and says it;
-  // until then it is tried for kMaintenanceTriedFor. kNotFound: it has no log. kUnavailable: we may not act; try again.
+  // until then it is tried for kMaintenanceTriedFor. kNotFound: we know of no log; it is looked for, so that the next
+  // call knows it. kUnavailable: we may not act; try again.
   Status set_maintenance(Instant now, EcuMac ecu_mac, bool maintenance, LeaseEffects& effects);
   // At least each second, and after the messages of ECUs that have come meanwhile.
   void on_time(Instant now, std::uint64_t wall_us, LeaseEffects& effects);
@@ -164,6 +165,7 @@ class Leases {
   bool may_grant(Instant now, const Ecu& ecu) const;
   void take_head(Instant asked_at, Instant now, const wire::EcuRecord& record, LeaseEffects& effects);
   void read_wanted(Instant now, LeaseEffects& effects);
+  void read_kept(Instant now);
   void bar_silent(Instant now, LeaseEffects& effects);
   bool may_bar(Instant now, const Ecu& ecu) const;
   void say_byes(Instant now, LeaseEffects& effects);

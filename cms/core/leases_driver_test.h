@@ -87,6 +87,15 @@ class LeasesDriver : public ::testing::Test {
       }
       leases->on_time(now, wall_us, effects);
       if (beats) renew();
+      if (logs_answer) answer_reads();
+    }
+  }
+  // All that was asked of logs so far: they have what was read of them before.
+  void answer_reads() {
+    for (const ReadEcuLogs& read : all<ReadEcuLogs>()) {
+      for (const EcuMac ecu_mac : read.ecu_macs) {
+        if (ecu(ecu_mac).asked) leases->on_head(now, now, ecu_mac, std::optional(ecu(ecu_mac).head), effects);
+      }
     }
   }
   // A young cmsd has looked for T_member.
@@ -183,6 +192,7 @@ class LeasesDriver : public ::testing::Test {
   std::vector<SessionId> written_bars;
   LeaseEffects effects;
   EcuRecord lost_record;
+  bool logs_answer = false;  // While time passes.
   bool writing = true;
   bool reading = true;
   int turn = 0;

@@ -254,6 +254,7 @@ TEST_F(LeasesLossesTest, TheLookHasToBeginWhenTheBarIsDurable) {
 }
 
 TEST_F(LeasesLossesTest, WhoDoesNotBarItAndLivesKeepsIt) {
+  logs_answer = true;
   other();
   other(kThird);
   const EcuRecord record = leased();
@@ -264,6 +265,43 @@ TEST_F(LeasesLossesTest, WhoDoesNotBarItAndLivesKeepsIt) {
   EXPECT_EQ(leases->kept_by(now, session_of(record)), std::vector<std::string>{"cms-b"});
   bars_too(record);
   EXPECT_EQ(seconds_to_lost(2), 1);
+}
+
+// Else it would be said to be kept until all logs are listed again, after its BYE or under another session.
+TEST_F(LeasesLossesTest, TheLogOfWhomAnotherKeepsIsReadEachFiveSeconds) {
+  other();
+  const EcuRecord record = leased();
+  beating.clear();
+  pass(seconds(10));
+  ASSERT_TRUE(ecu().barred);
+  head_is(record);
+  pass(seconds(4));
+  EXPECT_FALSE(reads());
+  pass(seconds(1));
+  ASSERT_TRUE(reads());
+  EXPECT_EQ(all<ReadEcuLogs>().size(), 1U) << "the question is open";
+  head_is(bye(stamp(), record));
+  EXPECT_FALSE(ecu().barred);
+  pass(seconds(20));
+  EXPECT_FALSE(reads());
+}
+
+TEST_F(LeasesLossesTest, OfManyWhomAnotherKeepsSomeAreReadAtATime) {
+  other();
+  renew();
+  std::vector<EcuRecord> heads;
+  for (std::uint64_t i = 1; i <= 100; ++i) heads.push_back(hello_of(i, nullptr, ecu_mac_of(i)));
+  listed(heads);
+  logs_answer = true;
+  pass(seconds(20));  // They are not heard, and barred after 8 s.
+  std::size_t most = 0;
+  std::map<EcuMac, int> times;
+  for (const ReadEcuLogs& one : all<ReadEcuLogs>()) {
+    most = std::max(most, one.ecu_macs.size());
+    for (const EcuMac ecu_mac : one.ecu_macs) ++times[ecu_mac];
+  }
+  EXPECT_EQ(most, 32U);
+  EXPECT_EQ(times.size(), 100U) << "each comes to its turn";
 }
 
 // A bar is never lifted; another CMS may lease the session for as long as it lives, and it may be a target all the same.
@@ -294,6 +332,7 @@ TEST_F(LeasesLossesTest, ABarOfAnotherSessionDoesNotCount) {
 }
 
 TEST_F(LeasesLossesTest, WhoIsStaleKeepsNobody) {
+  logs_answer = true;
   other();
   const EcuRecord record = leased();
   beating.clear();

@@ -355,6 +355,7 @@ TEST_F(LeasesTest, ALossIsNotActedUponInMaintenance) {
 TEST_F(LeasesTest, MaintenanceIsRefusedWhereItCannotBeWritten) {
   renew();
   EXPECT_EQ(set_maintenance(true), Code::kNotFound);
+  EXPECT_TRUE(reads()) << "for who tries again";
   head_is(hello_of(0x11));
   now += seconds(3);
   EXPECT_EQ(set_maintenance(true), Code::kUnavailable) << "we may not act";

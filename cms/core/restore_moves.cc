@@ -287,7 +287,9 @@ bool RestoreCore::settle_frozen(Instant now, const ProgramKey& program, const Fr
   }
   const Writer writer{head.writer, head.writer_incarnation};
   const bool mine = writer.name == config_.me.name && writer.incarnation == config_.me.incarnation;
-  if (mine || members_.is_stale(writer, now)) begin(now, head, head.reason, effects);
+  // Who wrote ACT lives, but may be cut from the target, and the program stands still all the while.
+  const bool may_help = head.kind == wire::ClaimKind::kAct;
+  if (mine || may_help || members_.is_stale(writer, now)) begin(now, head, head.reason, effects);
   return false;
 }
 

@@ -597,6 +597,27 @@ TEST_F(RestoreMovesTest, WhoIsFrozenForTheClaimOfADeadMoverIsFreed) {
   EXPECT_EQ(only_effect<ReadHead>().lineage, kLineage);
 }
 
+TEST_F(RestoreMovesTest, WhoIsFrozenUnderTheActOfALivingMoverIsStartedByUs) {
+  add_target(kFirst);
+  tick();
+  claim_record = cms::core::claim(stamp(kOther), first_record(), wire::ClaimReason::kRequest, true);
+  claim = wire::ClaimRef{kLineage, claim_record.slot, claim_record.uid};
+  const ClaimRecord act =
+      cms::core::act(stamp(kOther), claim_record, kFirst, claim_blob_of(found_of(claim_record).name));
+  source_says(FreezeState::kFrozen);
+  tick(kFrozenSettledAfter);
+  frozen_head_is(act);
+  EXPECT_EQ(only_effect<ReadHead>().lineage, kLineage);
+  head_is(act);
+  EXPECT_TRUE(commands<wire::Go>().empty()) << "left to who wrote it, for a while";
+  tick(kOthersActGrace);
+  head_is(act);
+  const auto gos = commands<wire::Go>();
+  ASSERT_EQ(gos.size(), 1U);
+  EXPECT_EQ(gos[0].first, kFirst);
+  EXPECT_EQ(gos[0].second.act_uid, act.uid);
+}
+
 TEST_F(RestoreMovesTest, AThawThatWasLostIsRepeatedFromTheLog) {
   add_target(kFirst);
   freezing();

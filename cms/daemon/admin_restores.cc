@@ -217,7 +217,7 @@ Json lease_json(const LeaseFacts::Ecu& ecu) {
 Result<std::string> ecu_lease_json(const LeaseFacts& leases, EcuMac ecu_mac) {
   const auto found = leases.ecus.find(ecu_mac);
   if (found == leases.ecus.end()) {
-    return make_error(Code::kNotFound, to_string(ecu_mac) + " has never had a guarded session");
+    return make_error(Code::kNotFound, "no guarded session of " + to_string(ecu_mac) + " is known here");
   }
   Json json{{"ecu_mac", to_string(ecu_mac)}};
   json["lease"] = lease_json(found->second);

@@ -30,7 +30,7 @@ std::string history_json(const std::vector<wire::ClaimRecord>& records, bool mor
 
 // Of a guarded ECU's run lease.
 Json lease_json(const LeaseFacts::Ecu& ecu);
-// The same of one ECU. kNotFound: it has never had a guarded session.
+// The same of one ECU. kNotFound: we know of no guarded session.
 Result<std::string> ecu_lease_json(const LeaseFacts& leases, EcuMac ecu_mac);
 
 }  // namespace cms::daemon

@@ -22,8 +22,9 @@ PeerId peer_id_of(const zmq::socket_t& router, const std::string& routing_id) {
 
 }  // namespace
 
-BlobServer::BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Scrubber& scrubber, Outbox& outbox)
-    : store_(store), keeper_(keeper), scrubber_(scrubber), outbox_(outbox) {
+BlobServer::BlobServer(storage::BlobStore& store, storage::CheckpointIndex& index, IndexKeeper& keeper,
+                       Scrubber& scrubber, Outbox& outbox)
+    : store_(store), index_(index), keeper_(keeper), scrubber_(scrubber), outbox_(outbox) {
   for (std::size_t i = 0; i < kReadLaneCount; ++i) {
     lanes_.push_back(std::make_unique<Worker>("blob-read-" + std::to_string(i)));
   }
@@ -64,7 +65,21 @@ void BlobServer::on_fetch(Instant, const PeerId& peer_id, const wire::Fetch& fet
     return;
   }
   readers_[key] = Reading{};
-  resolve(key, fetch, kOpenTriesMax);
+  if (fetch.checkpoint.version.seq != 0 && keeper_.has_looked_at_store()) {
+    open_known(key, fetch);
+  } else {
+    resolve(key, fetch, kOpenTriesMax);
+  }
+}
+
+void BlobServer::open_known(const Key& key, const wire::Fetch& fetch) {
+  lane_of(key).post([this, key, fetch] {
+    const auto row = index_.find(fetch.checkpoint);
+    if (row.ok() && *row) return open_now(key, fetch, (*row)->name, kOpenTriesMax);
+    outbox_.push([this, key, fetch](Instant, core::Effects&) {
+      if (readers_.count(key) != 0) resolve(key, fetch, kOpenTriesMax);
+    });
+  });
 }
 
 // What the index names may be gone: of two blobs of one checkpoint a peer has just removed one. Then the
@@ -79,23 +94,27 @@ void BlobServer::resolve(const Key& key, const wire::Fetch& fetch, int tries_lef
       refuse(key.first, key.second, name.error());
       return;
     }
-    lane_of(key).post([this, key, fetch, tries_left, name = *name] {
-      auto opened = store_.open(name);
-      Result<std::shared_ptr<storage::BlobReader>> reader =
-          opened.ok() ? Result<std::shared_ptr<storage::BlobReader>>(std::move(*opened)) : opened.error();
-      outbox_.push([this, key, fetch, tries_left, name, reader](Instant now, core::Effects&) {
-        if (reader.ok() || reader.error().code != Code::kNotFound || readers_.count(key) == 0) {
-          on_opened(now, key, fetch, name, reader);
-          return;
-        }
-        keeper_.forget(name);  // Before the next look into the index: one worker does both.
-        if (tries_left > 1) {
-          resolve(key, fetch, tries_left - 1);
-        } else {
-          refuse(key.first, key.second, reader.error());
-        }
-      });
-    });
+    lane_of(key).post(
+        [this, key, fetch, tries_left, name = *name] { open_now(key, fetch, name, tries_left); });
+  });
+}
+
+void BlobServer::open_now(const Key& key, const wire::Fetch& fetch, const storage::BlobName& name,
+                          int tries_left) {
+  auto opened = store_.open(name);
+  Result<std::shared_ptr<storage::BlobReader>> reader =
+      opened.ok() ? Result<std::shared_ptr<storage::BlobReader>>(std::move(*opened)) : opened.error();
+  outbox_.push([this, key, fetch, tries_left, name, reader](Instant now, core::Effects&) {
+    if (reader.ok() || reader.error().code != Code::kNotFound || readers_.count(key) == 0) {
+      on_opened(now, key, fetch, name, reader);
+      return;
+    }
+    keeper_.forget(name);  // Before the next look into the index: one worker does both.
+    if (tries_left > 1) {
+      resolve(key, fetch, tries_left - 1);
+    } else {
+      refuse(key.first, key.second, reader.error());
+    }
   });
 }
 

@@ -4,6 +4,10 @@
 // corrupt is looked at once more by the scrubber; its fetch fails with kCorrupt when it has left the
 // store, so that whoever wants the newest can ask again for the next older one.
 //
+// What is asked for by its version, as the target of a restore does, is opened under the name that the index has; only
+// where that leads to nothing, and for the newest, the keeper compares index and store first. The keeper's worker waits for
+// the NAS in other matters as well: up to a minute for a COMMIT.
+//
 // Threads: loop only; the store is read by kReadLaneCount workers, each fetch by one of them, so that a call which a
 // NAS does not answer holds up a few fetches and not all. Bounds: kReaderCountMax fetches at once,
 // kReadsUnderWayMax chunks in memory; both refuse with kLimit beyond.
@@ -19,6 +23,7 @@
 #include "cms/daemon/worker.h"
 #include "net/socket.h"
 #include "storage/blob_store.h"
+#include "storage/checkpoint_index.h"
 
 namespace cms::daemon {
 
@@ -29,7 +34,8 @@ inline constexpr int kOpenTriesMax = 3;
 
 class BlobServer {
  public:
-  BlobServer(storage::BlobStore& store, IndexKeeper& keeper, Scrubber& scrubber, Outbox& outbox);
+  BlobServer(storage::BlobStore& store, storage::CheckpointIndex& index, IndexKeeper& keeper,
+             Scrubber& scrubber, Outbox& outbox);
   ~BlobServer() { stop(); }
   void stop();
 
@@ -50,7 +56,10 @@ class BlobServer {
 
   Worker& lane_of(const Key& key);
   void on_fetch(Instant now, const broker::PeerId& peer_id, const wire::Fetch& fetch);
+  void open_known(const Key& key, const wire::Fetch& fetch);
   void resolve(const Key& key, const wire::Fetch& fetch, int tries_left);
+  void open_now(const Key& key, const wire::Fetch& fetch, const storage::BlobName& name,
+                int tries_left);  // On a lane.
   void on_opened(Instant now, const Key& key, const wire::Fetch& fetch, const storage::BlobName& name,
                  Result<std::shared_ptr<storage::BlobReader>> reader);
   void pump();
@@ -63,6 +72,7 @@ class BlobServer {
   bool send(const broker::PeerId& peer_id, const wire::BulkBody& header, broker::ChunkView* bytes);
 
   storage::BlobStore& store_;
+  storage::CheckpointIndex& index_;
   IndexKeeper& keeper_;
   Scrubber& scrubber_;
   Outbox& outbox_;

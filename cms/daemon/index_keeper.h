@@ -97,6 +97,7 @@ class IndexKeeper {
   // The store has been looked at for the first time, whatever came of it: questions that came before
   // are answered from now on. Idempotent.
   void on_store_looked_at();
+  bool has_looked_at_store() const { return store_looked_at_; }
   // A file that the index names was not in the store.
   void forget(storage::BlobName name);
   // Runs `job` on the worker, for what must not overtake removals and reconciling.

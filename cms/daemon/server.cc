@@ -6,18 +6,17 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <map>
 #include <utility>
 
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
-#include "base/crash_point.h"
 #include "base/prng.h"
 #include "cms/core/cms_core.h"
 #include "cms/daemon/admin_service.h"
 #include "cms/daemon/admin_socket.h"
 #include "cms/daemon/blob_server.h"
+#include "cms/daemon/channels.h"
 #include "cms/daemon/claims_log.h"
 #include "cms/daemon/index_keeper.h"
 #include "cms/daemon/last_calls.h"
@@ -31,16 +30,12 @@
 #include "cms/daemon/store_watch.h"
 #include "cms/daemon/store_workers.h"
 #include "cms/daemon/worker.h"
-#include "net/socket.h"
-#include "schemas/messages.h"
+#include "net/endpoint.h"
 #include "storage/claim_store.h"
 
 namespace cms::daemon {
 namespace {
 
-// How much of each input one turn takes, so that none starves the others.
-constexpr int kMessagesPerTurn = 1000;
-constexpr int kChunksPerLinkAndTurn = 32;
 constexpr Duration kDrainMax = std::chrono::seconds(10);
 // At the end: a store that has not answered for so long is not waited for, and what is still under way when
 // no pull is gets so long.
@@ -74,12 +69,6 @@ class Server::Impl {
         claims_(std::move(claims)),
         index_(std::move(index)),
         core_(core_config(config, incarnation)),
-        notify_(net::make_notify_sub(context_)),
-        control_(net::make_control_router(context_)),
-        bulk_(net::make_bulk_router(context_)),
-        admin_(net::make_admin_router(context_)),
-        peer_pub_(net::make_peer_pub(context_)),
-        peer_sub_(net::make_peer_sub(context_)),
         started_at_(BootClock::now()),
         gate_(*claims_, *index_, core::Writer{config.name, incarnation}),
         store_workers_(StoreWorkers::Config{config.store_workers}, core_, *store_, *index_, gate_, outbox_,
@@ -87,15 +76,15 @@ class Server::Impl {
         keeper_(core_, *store_, *index_, gate_, outbox_, !config.peers.empty()),
         retention_(core_, *store_, *index_, gate_, outbox_, keeper_, config.retention),
         scrubber_(scrubber_config(config), *store_, *index_, keeper_, outbox_),
-        blob_server_(*store_, keeper_, scrubber_, outbox_),
+        blob_server_(*store_, *index_, keeper_, scrubber_, outbox_),
         members_(*claims_, outbox_, core::Writer{config.name, incarnation},
                  std::string("cmsd ") + CMS_VERSION),
         restores_(restore_config(config, incarnation), core_, members_.members(),
                   ClaimWorker::Parts{*claims_, *store_, *index_, gate_, keeper_, outbox_}),
         leases_(core::Writer{config.name, incarnation}, core_, members_, restores_, *claims_, outbox_),
-        admin_service_(
-            {admin_, core_, keeper_, retention_, scrubber_, restores_, leases_, *store_, *index_, outbox_},
-            [this](Instant now) { return facts(now); }),
+        admin_service_({channels_.admin(), core_, keeper_, retention_, scrubber_, restores_, leases_, *store_,
+                        *index_, outbox_},
+                       [this](Instant now) { return facts(now); }),
         watch_(
             *store_, *claims_, outbox_,
             [this](Instant now, const Status& status, core::Effects& effects) {
@@ -126,21 +115,7 @@ class Server::Impl {
   }
 
   Status open() {
-    context_.set(zmq::ctxopt::max_sockets, 4096);
-    const net::Endpoint here{config_.bind, config_.port_base};
-    for (const auto& [socket, offset] : {std::pair<zmq::socket_t*, std::uint16_t>{&notify_, net::kNotifyPort},
-                                         {&control_, net::kControlPort},
-                                         {&peer_sub_, net::kPeerPort},
-                                         {&bulk_, net::kBulkPort}}) {
-      const Status bound = net::bind(*socket, here.channel(offset));
-      if (!bound.ok()) return bound;
-    }
-    const Status bound = bind_admin(admin_, config_.admin);
-    if (!bound.ok()) return bound;
-    for (const net::Endpoint& peer : config_.peers) {
-      const Status connected = net::connect(peer_pub_, peer.channel(net::kPeerPort));
-      if (!connected.ok()) return connected;
-    }
+    if (Status opened = channels_.open(config_); !opened.ok()) return opened;
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
@@ -162,12 +137,7 @@ class Server::Impl {
       wait();
       const Instant now = BootClock::now();
       take_completions(now, effects);
-      receive_control(now, effects);
-      receive_peers(now, effects);
-      receive_notify(now, effects);
-      receive_links(now, effects);
-      receive_bulk(now, effects);
-      receive_admin(now, effects);
+      channels_.receive(now, {core_, blob_server_, admin_service_}, effects);
       core_.set_reading(blob_server_.reading());
       if (now >= core_.next_deadline()) core_.on_time(now, wall_time_us(), effects);
       core_.tell_peers(effects);
@@ -257,20 +227,14 @@ class Server::Impl {
   }
 
   void wait() {
-    items_.clear();
-    items_.push_back({nullptr, outbox_.waker().fd(), ZMQ_POLLIN, 0});
-    items_.push_back({nullptr, signal_fd_, ZMQ_POLLIN, 0});
-    for (zmq::socket_t* socket : {&control_, &notify_, &peer_sub_, &bulk_, &admin_}) {
-      items_.push_back({socket->handle(), 0, ZMQ_POLLIN, 0});
-    }
-    for (auto& [link, socket] : links_) items_.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
     constexpr Duration kLongest = std::chrono::milliseconds(500);
     const Instant next =
         std::min({core_.next_deadline(), restores_.next_deadline(), leases_.next_deadline()});
     const Duration left = std::clamp<Duration>(next - BootClock::now(), Duration::zero(), kLongest);
-    net::poll(items_, std::chrono::ceil<std::chrono::milliseconds>(left));
-    if ((items_[0].revents & ZMQ_POLLIN) != 0) outbox_.waker().drain();
-    if ((items_[1].revents & ZMQ_POLLIN) != 0) take_signal();
+    const auto readable = channels_.wait({outbox_.waker().fd(), signal_fd_},
+                                         std::chrono::ceil<std::chrono::milliseconds>(left));
+    if (readable[0]) outbox_.waker().drain();
+    if (readable[1]) take_signal();
   }
 
   void take_signal() {
@@ -297,115 +261,6 @@ class Server::Impl {
       completion(now, effects);
       completion = nullptr;
     }
-  }
-
-  void receive_control(Instant now, core::Effects& effects) {
-    for (int i = 0; i < kMessagesPerTurn && net::receive(control_, frames_); ++i) {
-      const core::PeerId peer = frames_[0].to_string();
-      const std::string address = net::peer_address_of(frames_.back());
-      if (frames_.size() != 2) {
-        core_.on_malformed_control(now, peer, address, wrong_frame_count(2), effects);
-        continue;
-      }
-      const auto message = wire::decode_control(frames_[1].data(), frames_[1].size());
-      if (message.ok()) {
-        core_.on_control(now, peer, address, *message, effects);
-      } else {
-        core_.on_malformed_control(now, peer, address, message.error(), effects);
-      }
-    }
-  }
-
-  void receive_notify(Instant now, core::Effects& effects) {
-    for (int i = 0; i < kMessagesPerTurn && net::receive(notify_, frames_); ++i) {
-      const auto message = frames_.size() == 1 ? wire::decode_notify(frames_[0].data(), frames_[0].size())
-                                               : Result<wire::NotifyMessage>(wrong_frame_count(1));
-      if (message.ok()) {
-        core_.on_notify(now, *message, effects);
-      } else {
-        core_.on_malformed_notify(now, "the notify channel, " + net::peer_address_of(frames_[0]),
-                                  message.error(), effects);
-      }
-    }
-  }
-
-  void receive_peers(Instant now, core::Effects& effects) {
-    for (int i = 0; i < kMessagesPerTurn && net::receive(peer_sub_, frames_); ++i) {
-      const std::string address = net::peer_address_of(frames_[0]);
-      const auto message = frames_.size() == 1 ? wire::decode_peer(frames_[0].data(), frames_[0].size())
-                                               : Result<wire::PeerMessage>(wrong_frame_count(1));
-      if (message.ok()) {
-        core_.on_peer(now, address, *message, effects);
-      } else {
-        core_.on_malformed_peer(now, address, message.error(), effects);
-      }
-    }
-  }
-
-  void receive_links(Instant now, core::Effects& effects) {
-    for (auto& [link, socket] : links_) {
-      for (int i = 0; i < kChunksPerLinkAndTurn && net::receive(socket, frames_); ++i) {
-        receive_blob_bytes(now, link, effects);
-      }
-    }
-  }
-
-  void receive_blob_bytes(Instant now, core::LinkId link, core::Effects& effects) {
-    const auto message = wire::decode_bulk(frames_[0].data(), frames_[0].size());
-    if (!message.ok()) {
-      core_.on_malformed_bulk(now, link, message.error(), effects);
-    } else if (const auto* chunk = std::get_if<wire::Chunk>(&*message);
-               chunk != nullptr && frames_.size() == 2) {
-      CMS_CRASH_POINT("cmsd.chunk_received");
-      // The frame goes on to the store as it came; no copy of ours.
-      const auto body = std::make_shared<zmq::message_t>(std::move(frames_[1]));
-      core_.on_chunk(now, link, *chunk, core::ChunkView{body->data(), body->size(), body}, effects);
-    } else if (const auto* error = std::get_if<wire::TransferError>(&*message); error != nullptr) {
-      core_.on_transfer_error(now, link, *error, effects);
-    } else {
-      core_.on_malformed_bulk(now, link, make_error(Code::kProtocol, "not what a holder of blobs sends"),
-                              effects);
-    }
-  }
-
-  void receive_bulk(Instant now, core::Effects& effects) {
-    for (int i = 0; i < kMessagesPerTurn && net::receive(bulk_, frames_); ++i) {
-      const auto message = frames_.size() == 2 ? wire::decode_bulk(frames_[1].data(), frames_[1].size())
-                                               : Result<wire::BulkBody>(wrong_frame_count(2));
-      if (message.ok()) {
-        blob_server_.on_message(now, bulk_, IndexKeeper::Purpose::kGoOn, frames_[0].to_string(), *message);
-      } else {
-        core_.on_malformed_notify(now, "the bulk channel, " + net::peer_address_of(frames_.back()),
-                                  message.error(), effects);
-      }
-    }
-  }
-
-  void receive_admin(Instant now, core::Effects& effects) {
-    for (int i = 0; i < kMessagesPerTurn && net::receive(admin_, frames_); ++i) {
-      if (frames_.size() != 2) {
-        core_.on_malformed_notify(now, "the admin channel", wrong_frame_count(2), effects);
-        continue;
-      }
-      const std::string peer = frames_[0].to_string();
-      const auto admin = wire::decode_admin(frames_[1].data(), frames_[1].size());
-      if (admin.ok()) {
-        if (const auto* request = std::get_if<wire::AdminRequest>(&*admin)) {
-          admin_service_.on_request(now, peer, *request, effects);
-        }
-        continue;
-      }
-      const auto bulk = wire::decode_bulk(frames_[1].data(), frames_[1].size());
-      if (bulk.ok()) {
-        blob_server_.on_message(now, admin_, IndexKeeper::Purpose::kLook, peer, *bulk);
-      } else {
-        core_.on_malformed_notify(now, "the admin channel", admin.error(), effects);
-      }
-    }
-  }
-
-  static Error wrong_frame_count(int expected) {
-    return make_error(Code::kProtocol, "a message that is not of " + std::to_string(expected) + " frames");
   }
 
   // ---- for people
@@ -514,34 +369,17 @@ class Server::Impl {
     effects.clear();
     // A closed link can only be taken away when nobody iterates over the links.
     core::Effects more;
-    for (const auto& [link, error] : failed_links_) core_.on_malformed_bulk(now, link, error, more);
-    failed_links_.clear();
+    for (const auto& [link, error] : channels_.take_failed_links()) {
+      core_.on_malformed_bulk(now, link, error, more);
+    }
     if (!more.empty()) carry_out(now, more);
   }
 
-  void carry_out_one(Instant, core::SendControl& effect) {
-    if (const auto* receipt = std::get_if<wire::Receipt>(&effect.message.body);
-        receipt != nullptr && receipt->level == wire::ReceiptLevel::kStored) {
-      CMS_CRASH_POINT("cmsd.before_receipt");
-    }
-    // A peer that has gone says Hello when it is back; LIST brings up again what it missed.
-    if (net::send(control_, effect.peer.data(), effect.peer.size(), true) != net::Sent::kYes) return;
-    const wire::Bytes bytes = wire::encode(effect.message);
-    (void)net::send(control_, bytes.data(), bytes.size(), false);
-  }
-  void carry_out_one(Instant, core::OpenLink& effect) {
-    zmq::socket_t socket = net::make_bulk_dealer(context_);
-    const Status connected = net::connect(socket, effect.endpoint);
-    if (!connected.ok()) failed_links_.emplace_back(effect.link, connected.error());
-    links_.emplace(effect.link, std::move(socket));
-  }
-  void carry_out_one(Instant, core::CloseLink& effect) { links_.erase(effect.link); }
-  void carry_out_one(Instant, core::SendBulk& effect) {
-    const auto it = links_.find(effect.link);
-    if (it == links_.end()) return;
-    const wire::Bytes bytes = wire::encode(effect.message);
-    (void)net::send(it->second, bytes.data(), bytes.size(), false);  // Full: the stall check asks anew.
-  }
+  void carry_out_one(Instant, core::SendControl& effect) { channels_.send(effect); }
+  void carry_out_one(Instant, core::SendPeer& effect) { channels_.send(effect); }
+  void carry_out_one(Instant, core::SendBulk& effect) { channels_.send(effect); }
+  void carry_out_one(Instant, core::OpenLink& effect) { channels_.open_link(effect); }
+  void carry_out_one(Instant, core::CloseLink& effect) { channels_.close_link(effect); }
   void carry_out_one(Instant, core::StartStore& effect) { store_workers_.start(std::move(effect)); }
   void carry_out_one(Instant, core::AppendStore& effect) { store_workers_.append(std::move(effect)); }
   void carry_out_one(Instant, core::FinishStore& effect) { store_workers_.finish(effect); }
@@ -581,12 +419,6 @@ class Server::Impl {
   void carry_out_one(Instant, core::FreeSpace&) { retention_.free_space(); }
   void carry_out_one(Instant, core::NoteRemoved& effect) { retention_.note_removed(std::move(effect)); }
   void carry_out_one(Instant, core::NotePinned& effect) { retention_.note_pinned(effect); }
-  void carry_out_one(Instant, core::SendPeer& effect) {
-    if (std::holds_alternative<wire::PeerStored>(effect.message.body))
-      CMS_CRASH_POINT("cmsd.before_peer_event");
-    const wire::Bytes bytes = wire::encode(effect.message);
-    (void)net::send(peer_pub_, bytes.data(), bytes.size(), false);  // Lossy by nature; the store tells.
-  }
   void carry_out_one(Instant, core::IndexStored& effect) { keeper_.note_stored(std::move(effect)); }
   void carry_out_one(Instant, core::NoteWithdrawn& effect) { keeper_.note_withdrawn(effect); }
   void carry_out_one(Instant, core::NoteQuarantined& effect) { keeper_.note_quarantined(std::move(effect)); }
@@ -611,15 +443,7 @@ class Server::Impl {
   std::unique_ptr<ReplaceableIndex> index_;
   Outbox outbox_;
   core::CmsCore core_;
-  zmq::context_t context_{2};
-  zmq::socket_t notify_;
-  zmq::socket_t control_;
-  zmq::socket_t bulk_;
-  zmq::socket_t admin_;
-  zmq::socket_t peer_pub_;
-  zmq::socket_t peer_sub_;
-  std::map<core::LinkId, zmq::socket_t> links_;
-  std::vector<std::pair<core::LinkId, Error>> failed_links_;
+  Channels channels_;
   int signal_fd_ = -1;
   Instant started_at_;
   bool store_hangs_ = false;  // Found out while ending.
@@ -633,8 +457,6 @@ class Server::Impl {
   std::uint64_t store_troubles_seen_ = 0;
   std::uint64_t quarantined_seen_ = 0;
   PullRate pull_rate_;
-  std::vector<zmq::pollitem_t> items_;
-  std::vector<zmq::message_t> frames_;
   std::vector<Completion> completions_;
   LineageGate gate_;
   StoreWorkers store_workers_;

@@ -12,6 +12,9 @@ namespace {
 
 constexpr Duration kBeginsAfter = 12s;  // All have a session and a lease, and there are checkpoints.
 constexpr Duration kBootTime = 3s;
+// Of a move of which one way of one ECU's link to one CMS is cut: until what stands still goes on, here or there. Most of it is
+// the patience with a source, and then with who works at the claim.
+constexpr Duration kGoesOnWithin = 12s;
 
 }  // namespace
 
@@ -48,6 +51,16 @@ void ClaimsWorld::note_step(Step step) {
   if (!steps_count_ || cuts_made_ || step != scenario_.links->step) return;
   cuts_made_ = true;
   for (const Cut& cut : scenario_.links->cuts) make_cut(cut);
+  const Cut& first = scenario_.links->cuts.front();
+  const bool one_cms_is_enough = scenario_.links->occasion == Occasion::kMove &&
+                                 scenario_.links->cuts.size() == 1 && first.way < Way::kAToNas;
+  if (!one_cms_is_enough || first.lasts < kGoesOnWithin) return;
+  queue_.after(kGoesOnWithin, [this] {
+    for (const Lineage& lineage : lineages_) {
+      if (ledger_.running(lineage) == nullptr)
+        violated("stands still while one way is cut. " + picture(lineage));
+    }
+  });
 }
 
 void ClaimsWorld::make_cut(const Cut& cut) {

@@ -44,7 +44,7 @@ class CmsdProcess {
   int wait(std::chrono::milliseconds timeout = std::chrono::seconds(60)) { return process_->wait(timeout); }
   Process& process() { return *process_; }
 
-  std::string endpoint() const { return "tcp://127.0.0.1:" + std::to_string(port_base_); }
+  std::string endpoint() const { return "tcp://" + options_.bind + ":" + std::to_string(port_base_); }
   std::uint16_t port_base() const { return port_base_; }
   const std::string& name() const { return options_.name; }
   std::string admin() const { return "ipc://" + dir_.path() + "/" + files() + ".sock"; }
