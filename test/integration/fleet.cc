@@ -26,7 +26,11 @@ Fleet::Fleet(const TempDir& dir, const Options& options) {
     one.port_base = base(i);
     one.crash_point = options.crash_points[i];
     one.store_url = options.store_urls[i];
-    one.arguments = {"--peer", "tcp://" + options.peer_hosts[other] + ":" + std::to_string(base(other))};
+    one.bind = options.hosts[i].address;
+    one.launcher = options.hosts[i].launcher;
+    const std::string& peer_host =
+        options.peer_hosts[other].empty() ? options.hosts[other].address : options.peer_hosts[other];
+    one.arguments = {"--peer", "tcp://" + peer_host + ":" + std::to_string(base(other))};
     one.arguments.insert(one.arguments.end(), options.arguments.begin(), options.arguments.end());
     cmsds_[i] = std::make_unique<CmsdProcess>(dir, one);
   }

@@ -33,14 +33,21 @@ inline milliseconds since(TestClock::time_point start) {
   return std::chrono::duration_cast<milliseconds>(TestClock::now() - start);
 }
 
+// Where a program runs.
+struct Host {
+  std::string address = "127.0.0.1";
+  std::vector<std::string> launcher{};  // Stands before the program and becomes it: `ip netns exec NAME`.
+};
+
 class Fleet {
  public:
   struct Options {
-    std::vector<std::string> arguments{};                             // Of each.
-    std::array<std::string, 2> crash_points{};                        // Of the first start of each.
-    std::array<std::string, 2> peer_hosts{"127.0.0.1", "127.0.0.1"};  // Where each is reached by the other.
-    std::array<std::uint16_t, 2> port_bases{};                        // 0: free ones.
-    std::array<std::string, 2> store_urls{};                          // Empty: a directory that both share.
+    std::vector<std::string> arguments{};       // Of each.
+    std::array<std::string, 2> crash_points{};  // Of the first start of each.
+    std::array<Host, 2> hosts{};
+    std::array<std::string, 2> peer_hosts{};    // Where each is reached by the other; empty: on its host.
+    std::array<std::uint16_t, 2> port_bases{};  // 0: free ones.
+    std::array<std::string, 2> store_urls{};    // Empty: a directory that both share.
   };
   explicit Fleet(const TempDir& dir) : Fleet(dir, Options{}) {}
   // Returns when each hears the other and has the store.

@@ -39,7 +39,7 @@ TEST_F(GuardedFaultsTest, WithoutAGuardThatRunsTheBrokerStopsTheProgramsAndTheyG
   ASSERT_TRUE(ecus_.until([&] { return ecu().count("resumed") == CountingEcus::kPrograms; })) << ecus_.log();
   // It has missed the end of a lease; by now nothing of that is to be enforced.
   ecu().guard().signal(SIGCONT);
-  EXPECT_TRUE(ecus_.go_on(1));
+  EXPECT_TRUE(ecus_.go_on(0));
   ecu().guard().signal(SIGTERM);
   EXPECT_EQ(ecu().guard().wait(), 0) << ecus_.log();
   EXPECT_FALSE(ecus_.any_restored());
@@ -52,7 +52,7 @@ TEST_F(GuardedFaultsTest, OfABrokerThatStandsStillTheGuardEndsTheProgramsBeforeT
   const std::size_t lines = ecus_.ledger().lines().size();
   (void)::kill(ecu().broker(), SIGCONT);  // Nothing is left to go on.
   EXPECT_EQ(ecus_.ledger().lines().size(), lines);
-  EXPECT_TRUE(ecus_.go_on(2));
+  EXPECT_TRUE(ecus_.go_on(CountingEcus::kPrograms));
   ecus_.expect_single();
 }
 
@@ -64,7 +64,7 @@ TEST_F(GuardedFaultsLongTest, ACmsdThatStandsStillForLongerThanTMemberEndsNoLeas
   fleet_[0].process().signal(SIGCONT);
   EXPECT_TRUE(comes_to(fleet_[0], CountingEcus::kMac, "leased")) << ecus_.log();
   EXPECT_TRUE(comes_to(fleet_[1], CountingEcus::kMac, "leased")) << ecus_.log();
-  EXPECT_TRUE(ecus_.go_on(1));
+  EXPECT_TRUE(ecus_.go_on(0));
   EXPECT_EQ(session(), before);
   EXPECT_EQ(ecu().count("stopped"), 0U) << ecus_.log();
   EXPECT_FALSE(ecus_.any_restored());
@@ -76,9 +76,9 @@ TEST_F(GuardedFaultsLongTest, ACmsdThatGoesOnWhileTheOtherRestoresTakesNoPartInI
   ecu().guard().signal(SIGKILL);
   ASSERT_TRUE(ecus_.until([&] { return ecus_.any_restored(); })) << ecus_.log();
   fleet_[0].process().signal(SIGCONT);
-  EXPECT_TRUE(ecus_.go_on(2));
+  EXPECT_TRUE(ecus_.go_on(CountingEcus::kPrograms));
   EXPECT_TRUE(comes_to(fleet_[0], CountingEcus::kFirstMac, "leased")) << ecus_.log();
-  EXPECT_TRUE(ecus_.go_on(2)) << "and not a third time";
+  EXPECT_TRUE(ecus_.go_on(CountingEcus::kPrograms)) << "and not a third time";
   ecus_.expect_single();
 }
 

@@ -14,26 +14,36 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kOriginMac = "02:00:00:00:00:09";
-constexpr const char* kSecondMac = "02:00:00:00:00:12";
 
 // $1 is the folder, $2 the ECU, $3 ledger_program, $4 what to do. A program's process is known by its program_id here.
 constexpr const char* kCommand = R"sh(
 mkdir -p "$1/$2" && cd "$1/$2" || exit 1
+stop() {
+  pid=$(cat "pid-$RESTORE_NEW_PROGRAM_ID")
+  kill -STOP "$pid"
+  until grep -q '^State:.T' "/proc/$pid/status"; do :; done
+}
 case "$4" in
   prepare) cat >"prepared-$RESTORE_ID" ;;
   go)
     "$3" "$1/ledger" "$RESTORE_LINEAGE" "$2/$RESTORE_OWNER_EPOCH" "$(cat "prepared-$RESTORE_ID")" >/dev/null 2>&1 &
     echo $! >"pid-$RESTORE_NEW_PROGRAM_ID" ;;
-  stop)
-    pid=$(cat "pid-$RESTORE_NEW_PROGRAM_ID")
-    kill -STOP "$pid"
-    until grep -q '^State:.T' "/proc/$pid/status"; do :; done ;;
-  resume) kill -CONT "$(cat "pid-$RESTORE_NEW_PROGRAM_ID")" ;;
+  stop) stop ;;
+  freeze)
+    stop
+    grep "^$RESTORE_LINEAGE $2/$RESTORE_OWNER_EPOCH " "$1/ledger" | tail -n 1 | cut -d ' ' -f 3 ;;
+  resume | thaw) kill -CONT "$(cat "pid-$RESTORE_NEW_PROGRAM_ID")" ;;
 esac
 )sh";
 
-EcuProcess::Options options_of(const std::string& command) {
+EcuProcess::Options on_host(const Host& host) {
   EcuProcess::Options options;
+  options.bulk_host = host.address;
+  options.launcher = host.launcher;
+  return options;
+}
+EcuProcess::Options options_of(const Host& host, const std::string& command) {
+  EcuProcess::Options options = on_host(host);
   options.arguments = {"--guarded", "--restore-command", command};
   return options;
 }
@@ -89,11 +99,25 @@ void Ledger::expect_single(std::uint64_t stored) const {
   }
 }
 
+void Ledger::expect_moved(const std::string& lineage) const {
+  const std::vector<std::string> copies = this->copies()[lineage];
+  ASSERT_EQ(copies.size(), 2U) << lineage;
+  std::uint64_t last = 0;
+  for (const Line& line : lines()) {
+    if (line.lineage != lineage) continue;
+    if (line.copy == copies[1]) {
+      EXPECT_EQ(line.count, last + 1) << lineage << " as " << line.copy;
+      return;
+    }
+    last = line.count;
+  }
+}
+
 // ---- an ECU
 
 CountingEcu::CountingEcu(const TempDir& dir, const Ledger& ledger, const std::string& cms,
-                         const std::string& ecu_mac)
-    : process_(dir, cms, ecu_mac, options_of(ledger.command_of(ecu_mac))) {
+                         const std::string& ecu_mac, const Host& host)
+    : process_(dir, cms, ecu_mac, options_of(host, ledger.command_of(ecu_mac))) {
   // (Each of them is a target: it says so when it is ready.)
   EXPECT_FALSE(process_.wait_for_event("ready", kPatience).is_null()) << ecu_mac;
   const std::string pid = std::to_string(guard().pid());
@@ -117,7 +141,7 @@ std::string CountingEcu::log() const { return log_; }
 
 // A program comes to the ECU by a move: a restore is what starts its process.
 void CountingEcus::begin_programs() {
-  EcuProcess::Options options;
+  EcuProcess::Options options = on_host(hosts_[kMac]);
   // Guarded: what another one publishes is never restored by itself.
   options.arguments = {"--guarded", "--on-isolation", "stop", "--on-loss", "restore"};
   std::ofstream(dir_ / "state") << kStored << "\n";
@@ -134,7 +158,7 @@ void CountingEcus::begin_programs() {
                    .is_null())
       << log();
   for (std::uint64_t id = 1; id <= kPrograms; ++id) {
-    const auto moved = fleet_[0].admin(
+    const auto moved = fleet_[1].admin(
         {"migrate", std::string(kOriginMac) + "/" + std::to_string(id), "--to", kMac, "--timeout", "60s"});
     ASSERT_EQ(moved.exit_code, 0) << moved.output << moved.errors << log();
   }
@@ -151,14 +175,18 @@ testing::AssertionResult CountingEcus::is_leased(const std::string& ecu_mac) {
   return testing::AssertionSuccess();
 }
 
+std::unique_ptr<CountingEcu> CountingEcus::start(const char* ecu_mac) {
+  return std::make_unique<CountingEcu>(dir_, ledger_, fleet_.endpoints(), ecu_mac, hosts_[ecu_mac]);
+}
+
 void CountingEcus::begin() {
-  ecu_ = std::make_unique<CountingEcu>(dir_, ledger_, fleet_.endpoints(), kMac);
+  ecu_ = start(kMac);
   ASSERT_TRUE(is_leased(kMac)) << log();
   ASSERT_NO_FATAL_FAILURE(begin_programs());
-  first_ = std::make_unique<CountingEcu>(dir_, ledger_, fleet_.endpoints(), kFirstMac);
-  second_ = std::make_unique<CountingEcu>(dir_, ledger_, fleet_.endpoints(), kSecondMac);
+  first_ = start(kFirstMac);
+  second_ = start(kSecondMac);
   for (const char* ecu_mac : {kMac, kFirstMac, kSecondMac}) ASSERT_TRUE(is_leased(ecu_mac)) << log();
-  ASSERT_TRUE(go_on(1)) << log();
+  ASSERT_TRUE(go_on(0)) << log();
 }
 
 bool CountingEcus::until(const std::function<bool()>& reached) {
@@ -175,21 +203,27 @@ bool CountingEcus::until_passed(Instant at) {
   return until([at] { return BootClock::now() >= at; });
 }
 
-testing::AssertionResult CountingEcus::go_on(std::size_t number) {
+testing::AssertionResult CountingEcus::go_on(std::size_t elsewhere) {
   const Instant now = BootClock::now();
   std::size_t going = 0;
+  std::size_t moved = 0;
   const auto all_go_on = [&] {
     std::set<std::string> alive;
     for (const Ledger::Line& line : ledger_.lines()) {
       if (line.at > now) alive.insert(line.lineage);
     }
-    going = 0;
-    for (const auto& [lineage, copies] : ledger_.copies())
-      going += alive.count(lineage) != 0 && copies.size() == number ? 1 : 0;
-    return going == kPrograms;
+    going = alive.size();
+    moved = 0;
+    bool once = true;
+    for (const auto& [lineage, copies] : ledger_.copies()) {
+      moved += copies.size() > 1 ? 1 : 0;
+      once = once && copies.size() <= 2;
+    }
+    return going == kPrograms && moved == elsewhere && once;
   };
   if (until(all_go_on)) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << going << " of " << kPrograms << " go on as copy " << number << "\n"
+  return testing::AssertionFailure() << going << " of " << kPrograms << " go on, " << moved
+                                     << " of them elsewhere\n"
                                      << log();
 }
 

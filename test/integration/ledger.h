@@ -34,6 +34,8 @@ class Ledger {
   std::map<std::string, std::vector<std::string>> copies() const;
   // No copy has a line after one of its successor; each counts up, from above `stored` on.
   void expect_single(std::uint64_t stored) const;
+  // Its second copy went on exactly where the first one had stopped.
+  void expect_moved(const std::string& lineage) const;
 
  private:
   const std::string folder_;
@@ -42,7 +44,8 @@ class Ledger {
 // `rtcr ecu --guarded` that runs such programs, and what it has said so far.
 class CountingEcu {
  public:
-  CountingEcu(const TempDir& dir, const Ledger& ledger, const std::string& cms, const std::string& ecu_mac);
+  CountingEcu(const TempDir& dir, const Ledger& ledger, const std::string& cms, const std::string& ecu_mac,
+              const Host& host);
 
   Process& guard() { return process_.process(); }
   pid_t broker() const { return broker_; }
@@ -63,10 +66,14 @@ class CountingEcus {
  public:
   static constexpr const char* kMac = "02:00:00:00:00:01";
   static constexpr const char* kFirstMac = "02:00:00:00:00:11";
+  static constexpr const char* kSecondMac = "02:00:00:00:00:12";
   static constexpr std::uint64_t kPrograms = 3;
   static constexpr std::uint64_t kStored = 1000;  // The state that is STORED of each.
 
-  CountingEcus(const TempDir& dir, Fleet& fleet) : dir_(dir), fleet_(fleet), ledger_(dir) {}
+  // `hosts`: by ecu_mac, where that is not the one of all.
+  CountingEcus(const TempDir& dir, Fleet& fleet, std::map<std::string, Host> hosts = {})
+      : dir_(dir), fleet_(fleet), hosts_(std::move(hosts)), ledger_(dir) {}
+  // The programs come to their ECU through the second cmsd: no point of the first one is passed.
   void begin();
 
   const Ledger& ledger() const { return ledger_; }
@@ -74,18 +81,20 @@ class CountingEcus {
   // Listens to all until then. False: not before long.
   bool until(const std::function<bool()>& reached);
   bool until_passed(Instant at);
-  // Until each program has a line of its copy number `number`, from 1, that is younger than now.
-  testing::AssertionResult go_on(std::size_t number);
+  // Until each program has a line that is younger than now, and so many of them are a second copy, the others the first.
+  testing::AssertionResult go_on(std::size_t elsewhere);
   bool any_restored() const { return first_->count("running") + second_->count("running") > 0; }
   void expect_single() const { ledger_.expect_single(kStored); }
   std::string log() const;
 
  private:
   void begin_programs();
+  std::unique_ptr<CountingEcu> start(const char* ecu_mac);
   testing::AssertionResult is_leased(const std::string& ecu_mac);
 
   const TempDir& dir_;
   Fleet& fleet_;
+  std::map<std::string, Host> hosts_;
   const Ledger ledger_;
   std::unique_ptr<CountingEcu> ecu_;
   std::unique_ptr<CountingEcu> first_;

@@ -36,7 +36,7 @@
 #include "test/integration/ecu_process.h"
 #include "test/integration/fleet.h"
 #include "test/integration/leases.h"
-#include "test/integration/netns.h"
+#include "test/integration/netns_fleet.h"
 #include "test/integration/restored_once.h"
 
 namespace cms::test {
@@ -60,7 +60,7 @@ class HeardEcu {
   };
   HeardEcu(const TempDir& dir, const Netns& net, const std::string& host, const std::string& cms,
            const std::string& ecu_mac, EcuProcess::Options options)
-      : process_(dir, cms, ecu_mac, on_host(std::move(options), net, host)) {}
+      : process_(dir, cms, ecu_mac, on_host(std::move(options), host_of(net, host))) {}
 
   EcuProcess& process() { return process_; }
   const EcuProcess& process() const { return process_; }
@@ -99,9 +99,9 @@ class HeardEcu {
   }
 
  private:
-  static EcuProcess::Options on_host(EcuProcess::Options options, const Netns& net, const std::string& host) {
-    options.launcher = net.launcher(host);
-    options.bulk_host = net.address(host);
+  static EcuProcess::Options on_host(EcuProcess::Options options, const Host& host) {
+    options.launcher = host.launcher;
+    options.bulk_host = host.address;
     return options;
   }
 
@@ -137,25 +137,14 @@ class NetnsTest : public testing::Test {
 
   void SetUp() override {
     if (const std::string reason = Netns::why_not(); !reason.empty()) GTEST_SKIP() << reason;
-    net_ = std::make_unique<Netns>(std::vector<std::string>{"a", "b", "e", "first", "second"});
+    net_ = make_hosts();
     ASSERT_FALSE(HasFailure());
   }
   // All that is there at the beginning, and all of it known to both cmsd.
   void begin(const std::string& crash_point_of_a = "") {
-    for (const bool is_a : {true, false}) {
-      CmsdProcess::Options options;
-      options.name = is_a ? "a" : "b";
-      options.launcher = net_->launcher(options.name);
-      options.port_base = kPortBase;
-      options.bind = net_->address(options.name);
-      if (is_a) options.crash_point = crash_point_of_a;
-      options.arguments = {"--peer", endpoint(is_a ? "b" : "a")};
-      (is_a ? a_ : b_) = std::make_unique<CmsdProcess>(dir_, options);
-    }
-    ASSERT_TRUE(a_->wait_for_log("peer b at ", 1, kPatience)) << log();
-    ASSERT_TRUE(b_->wait_for_log("peer a at ", 1, kPatience)) << log();
-    ASSERT_TRUE(a_->wait_for_log("the store is ready", 1, kPatience)) << log();
-    ASSERT_TRUE(b_->wait_for_log("the store is ready", 1, kPatience)) << log();
+    Fleet::Options options = fleet_on(*net_);
+    options.crash_points[0] = crash_point_of_a;
+    fleet_ = std::make_unique<Fleet>(dir_, options);
     e_ = start("e", kMac, kPrograms);
     first_ = start("first", kFirstMac, 0);
     second_ = start("second", kSecondMac, 0);
@@ -163,10 +152,12 @@ class NetnsTest : public testing::Test {
     ASSERT_TRUE(until([&] { return e_->all_were("REPLICATED") && e_->all_were("resumed"); })) << log();
     e_->forget();
     for (const char* ecu_mac : {kMac, kFirstMac, kSecondMac}) {
-      ASSERT_TRUE(comes_to(*a_, ecu_mac, "leased")) << log();
-      ASSERT_TRUE(comes_to(*b_, ecu_mac, "leased")) << log();
+      ASSERT_TRUE(comes_to(a(), ecu_mac, "leased")) << log();
+      ASSERT_TRUE(comes_to(b(), ecu_mac, "leased")) << log();
     }
   }
+  CmsdProcess& a() { return (*fleet_)[0]; }
+  CmsdProcess& b() { return (*fleet_)[1]; }
   void cut_off_from_both() {
     net_->cut("e", "a");
     net_->cut("e", "b");
@@ -216,44 +207,37 @@ class NetnsTest : public testing::Test {
   // After healing: none of what stopped goes on on `e`, neither before nor after it is told that it is not its own.
   void expect_fenced_for_good() {
     EXPECT_TRUE(all_come_to_be("fenced"));
-    EXPECT_TRUE(comes_to(*a_, kMac, "leased")) << log();
+    EXPECT_TRUE(comes_to(a(), kMac, "leased")) << log();
     e_->listen(milliseconds(0));
     EXPECT_EQ(e_->count("resumed"), 0U) << log();
     expect_once();
   }
   void expect_nothing_restored() const { EXPECT_EQ(restored_count(), 0U) << log(); }
-  std::uint64_t session_of_e() const { return lease_of(*b_, kMac).value("incarnation", std::uint64_t{0}); }
+  std::uint64_t session_of_e() { return lease_of(b(), kMac).value("incarnation", std::uint64_t{0}); }
 
   std::string log() const {
-    std::string text = "a:\n" + a_->log() + "b:\n" + b_->log();
+    std::string text = fleet_->log();
     for (const HeardEcu* ecu : {e_.get(), first_.get(), second_.get()}) {
       if (ecu != nullptr) text += ecu->process().ecu_mac() + ":\n" + ecu->log();
     }
     return text;
   }
 
-  static constexpr std::uint16_t kPortBase = 7400;  // Nobody else is on these hosts.
-
   TempDir dir_;
   std::unique_ptr<Netns> net_;
-  std::unique_ptr<CmsdProcess> a_;
-  std::unique_ptr<CmsdProcess> b_;
+  std::unique_ptr<Fleet> fleet_;
   std::unique_ptr<HeardEcu> e_;
   std::unique_ptr<HeardEcu> first_;
   std::unique_ptr<HeardEcu> second_;
 
  private:
-  std::string endpoint(const std::string& host) const {
-    return "tcp://" + net_->address(host) + ":" + std::to_string(kPortBase);
-  }
   std::unique_ptr<HeardEcu> start(const std::string& host, const std::string& ecu_mac,
                                   std::uint64_t programs) {
     EcuProcess::Options options;
     options.program_count = programs;
     options.is_target = programs == 0;
     options.arguments = {"--guarded", "--on-isolation", "stop", "--on-loss", "restore"};
-    return std::make_unique<HeardEcu>(dir_, *net_, host, endpoint("a") + "," + endpoint("b"), ecu_mac,
-                                      options);
+    return std::make_unique<HeardEcu>(dir_, *net_, host, fleet_->endpoints(), ecu_mac, options);
   }
 };
 
@@ -299,7 +283,7 @@ TEST_F(NetnsTest, CutOffAndBothCmsdStartAnewBeforeItIsBack) {
   cut_off_from_both();
   ASSERT_TRUE(all_come_to_be_restored());
   expect_stopped_before_restored();
-  for (CmsdProcess* cmsd : {a_.get(), b_.get()}) {
+  for (CmsdProcess* cmsd : {&a(), &b()}) {
     cmsd->kill();
     cmsd->start();
   }
@@ -314,7 +298,7 @@ TEST_F(NetnsTest, CutOffUntilItHasStoppedItGoesOnByItself) {
   ASSERT_TRUE(all_come_to_be("stopped"));
   net_->heal();
   ASSERT_TRUE(all_come_to_be("resumed"));
-  for (const CmsdProcess* cmsd : {a_.get(), b_.get()}) {
+  for (const CmsdProcess* cmsd : {&a(), &b()}) {
     EXPECT_TRUE(comes_to(*cmsd, kMac, [&](const json& lease) {
       return lease.value("state", "") == "leased" && lease.value("incarnation", std::uint64_t{0}) > before;
     })) << log();
@@ -333,8 +317,8 @@ TEST_P(LastMomentTest, ItIsHereOrElsewhereAndNeverBoth) {
   ASSERT_TRUE(until([&] { return since(cut_at) >= milliseconds(GetParam()); }));
   net_->heal();
   ASSERT_TRUE(until([&] { return e_->all_were("resumed") || e_->all_were("fenced"); })) << log();
-  EXPECT_TRUE(comes_to(*a_, kMac, "leased")) << log();
-  EXPECT_TRUE(comes_to(*b_, kMac, "leased")) << log();
+  EXPECT_TRUE(comes_to(a(), kMac, "leased")) << log();
+  EXPECT_TRUE(comes_to(b(), kMac, "leased")) << log();
   e_->listen(milliseconds(0));
   EXPECT_TRUE(e_->all_were("stopped")) << log();
   EXPECT_TRUE(e_->count("resumed") == 0 || e_->count("fenced") == 0) << log();
@@ -358,13 +342,13 @@ TEST_F(NetnsTest, CutOffFromOneItIsKeptByTheOther) {
   ASSERT_NO_FATAL_FAILURE(begin());
   const std::uint64_t session = session_of_e();
   net_->cut("e", "a");
-  ASSERT_TRUE(comes_to(*a_, kMac, kept_by("b"))) << log();
-  EXPECT_TRUE(comes_to(*b_, kMac, "leased")) << log();
+  ASSERT_TRUE(comes_to(a(), kMac, kept_by("b"))) << log();
+  EXPECT_TRUE(comes_to(b(), kMac, "leased")) << log();
   net_->heal();
   // It is heard again, but that session gets nothing from `a` any more.
-  ASSERT_TRUE(comes_to(*a_, kMac, is_heard)) << log();
-  EXPECT_EQ(lease_of(*a_, kMac).value("state", ""), "barred") << log();
-  EXPECT_TRUE(comes_to(*b_, kMac, "leased")) << log();
+  ASSERT_TRUE(comes_to(a(), kMac, is_heard)) << log();
+  EXPECT_EQ(lease_of(a(), kMac).value("state", ""), "barred") << log();
+  EXPECT_TRUE(comes_to(b(), kMac, "leased")) << log();
   EXPECT_EQ(session_of_e(), session) << log();
   e_->listen(milliseconds(0));
   EXPECT_EQ(e_->count("stopped"), 0U) << log();
@@ -373,7 +357,7 @@ TEST_F(NetnsTest, CutOffFromOneItIsKeptByTheOther) {
   // The one that kept it is cut off as well: only `a` is left, and leases another session of it.
   net_->cut("e", "b");
   ASSERT_TRUE(all_come_to_be("resumed"));
-  EXPECT_TRUE(comes_to(*a_, kMac, [&](const json& lease) {
+  EXPECT_TRUE(comes_to(a(), kMac, [&](const json& lease) {
     return lease.value("state", "") == "leased" && lease.value("incarnation", std::uint64_t{0}) > session;
   })) << log();
   EXPECT_EQ(e_->count("fenced"), 0U) << log();
@@ -383,8 +367,8 @@ TEST_F(NetnsTest, CutOffFromOneItIsKeptByTheOther) {
 TEST_F(NetnsTest, CutOffFromOneAndTheOtherDies) {
   ASSERT_NO_FATAL_FAILURE(begin());
   net_->cut("e", "a");
-  ASSERT_TRUE(comes_to(*a_, kMac, kept_by("b"))) << log();
-  b_->kill();
+  ASSERT_TRUE(comes_to(a(), kMac, kept_by("b"))) << log();
+  b().kill();
   ASSERT_TRUE(all_come_to_be_restored());
   expect_stopped_before_restored();
   net_->heal();
@@ -396,14 +380,14 @@ TEST_F(NetnsTest, TheNetworkIsTornInTwoAndEachCmsdKeepsWhatItHears) {
   for (const char* here : {"a", "e"}) {
     for (const char* there : {"b", "first", "second"}) net_->cut(here, there);
   }
-  ASSERT_TRUE(comes_to(*b_, kMac, kept_by("a"))) << log();
-  EXPECT_TRUE(comes_to(*a_, kFirstMac, kept_by("b"))) << log();
-  EXPECT_TRUE(comes_to(*a_, kSecondMac, kept_by("b"))) << log();
-  EXPECT_TRUE(comes_to(*a_, kMac, "leased")) << log();
-  EXPECT_TRUE(comes_to(*b_, kFirstMac, "leased")) << log();
-  EXPECT_TRUE(comes_to(*b_, kSecondMac, "leased")) << log();
+  ASSERT_TRUE(comes_to(b(), kMac, kept_by("a"))) << log();
+  EXPECT_TRUE(comes_to(a(), kFirstMac, kept_by("b"))) << log();
+  EXPECT_TRUE(comes_to(a(), kSecondMac, kept_by("b"))) << log();
+  EXPECT_TRUE(comes_to(a(), kMac, "leased")) << log();
+  EXPECT_TRUE(comes_to(b(), kFirstMac, "leased")) << log();
+  EXPECT_TRUE(comes_to(b(), kSecondMac, "leased")) << log();
   net_->heal();
-  ASSERT_TRUE(comes_to(*b_, kMac, is_heard)) << log();
+  ASSERT_TRUE(comes_to(b(), kMac, is_heard)) << log();
   e_->listen(milliseconds(0));
   EXPECT_EQ(e_->count("stopped"), 0U) << log();
   expect_nothing_restored();
@@ -423,7 +407,7 @@ TEST_F(NetnsTest, TheOneWithAClaimIsCutOffFromTheTargets) {
   ASSERT_NO_FATAL_FAILURE(begin("restore.after_claim:stop"));
   e_->process().kill();
   const auto stands_still = [&] {
-    std::ifstream stat("/proc/" + std::to_string(a_->process().pid()) + "/stat");
+    std::ifstream stat("/proc/" + std::to_string(a().process().pid()) + "/stat");
     std::string word;
     return stat >> word >> word >> word && word == "T";
   };
@@ -431,13 +415,13 @@ TEST_F(NetnsTest, TheOneWithAClaimIsCutOffFromTheTargets) {
   ASSERT_TRUE(until([&] { return stands_still() || restored_count() >= kPrograms; })) << log();
   net_->cut("a", "first");
   net_->cut("a", "second");
-  a_->process().signal(SIGCONT);
+  a().process().signal(SIGCONT);
   ASSERT_TRUE(all_come_to_be_restored());
   expect_once();
   net_->heal();
   // Whoever is heard again has no part in it.
   for (const char* ecu_mac : {kFirstMac, kSecondMac}) {
-    EXPECT_TRUE(comes_to(*a_, ecu_mac, is_heard)) << log();
+    EXPECT_TRUE(comes_to(a(), ecu_mac, is_heard)) << log();
   }
   expect_once();
 }

@@ -44,7 +44,7 @@ class NfsLeaseTest : public testing::Test {
     for (const std::size_t i : {0U, 1U})
       EXPECT_TRUE(comes_to((*fleet_)[i], CountingEcus::kMac, "leased")) << ecus_->log();
     EXPECT_TRUE(ecus_->until([this] { return count("stopped") == count("resumed"); })) << ecus_->log();
-    EXPECT_TRUE(ecus_->go_on(1));
+    EXPECT_TRUE(ecus_->go_on(0));
     EXPECT_FALSE(ecus_->any_restored());
     ecus_->expect_single();
   }
