@@ -10,8 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include <zmq.hpp>
-
 #include "base/result.h"
 #include "base/time.h"
 #include "cms/core/cms_core.h"
