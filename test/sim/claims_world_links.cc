@@ -57,8 +57,11 @@ void ClaimsWorld::note_step(Step step) {
   if (!one_cms_is_enough || first.lasts < kGoesOnWithin) return;
   queue_.after(kGoesOnWithin, [this] {
     for (const Lineage& lineage : lineages_) {
-      if (ledger_.running(lineage) == nullptr)
-        violated("stands still while one way is cut. " + picture(lineage));
+      const auto& copies = ledger_.copies();
+      const bool goes_on = std::any_of(copies.begin(), copies.end(), [&](const Copy& copy) {
+        return copy.lineage == lineage && copy.executes();
+      });
+      if (!goes_on) violated("stands still while one way is cut. " + picture(lineage));
     }
   });
 }
