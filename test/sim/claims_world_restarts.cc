@@ -140,6 +140,7 @@ void ClaimsWorld::restart_in_peace() {
   for (const Lineage& lineage : lineages_) {
     if (nas_.head(lineage) == nullptr || !ledger_.was_ever_stored(lineage)) continue;
     const ClaimRecord head = *nas_.head(lineage);
+    if (waits_for_word_of_target(head)) continue;
     const ProgramKey program = head.owner.program;
     Ecu& ecu = ecu_of(program.ecu_mac);
     if (ecu.state != Ecu::State::kUp || !prng_.chance(1, 2)) continue;
