@@ -6,6 +6,14 @@
 #include "cms/daemon/admin_words.h"
 
 namespace cms::daemon {
+namespace {
+
+// Of an ECU that dies one cmsd knows that before another: their T_dead ends at different heartbeats and by different clocks,
+// and each reads the other's record once a second.
+constexpr Duration kHeardElsewhereMin = std::chrono::seconds(4);
+
+}  // namespace
+
 void find_lease_problems(const CoreSnapshot& snapshot, std::vector<Problem>& problems) {
   using Severity = Problem::Severity;
   const LeaseFacts& leases = snapshot.facts.leases;
@@ -26,7 +34,8 @@ void find_lease_problems(const CoreSnapshot& snapshot, std::vector<Problem>& pro
     const std::string name = to_string(ecu_mac);
     if (ecu.waiting > 0) add(lost_waiting, name);
     programs += ecu.waiting;
-    if (!ecu.kept_by.empty()) add(kept, name + " (heard by " + ecu.kept_by.front() + ")");
+    if (!ecu.kept_by.empty() && ecu.barred_for >= kHeardElsewhereMin)
+      add(kept, name + " (heard by " + ecu.kept_by.front() + ")");
     if (ecu.head.maintenance) add(maintained, name);
     if (ecu.shunned_for > Duration::zero()) {
       add(flapping, name + " for " + std::to_string(milliseconds(ecu.shunned_for) / 1000) + " s more");

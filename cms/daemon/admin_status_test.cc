@@ -121,6 +121,17 @@ TEST_F(AdminStatusTest, StatusWarnsOfSilentSessionsAFullDiskAndALateQueue) {
   EXPECT_EQ(problems(this->status()).size(), 2U);
 }
 
+// One that dies is not heard by one cmsd a little before the other knows.
+TEST_F(AdminStatusTest, AnEcuThatOnlyAnotherHearsIsWarnedOfWhenThatLasts) {
+  LeaseFacts::Ecu& ecu = facts_.leases.ecus[kMac];
+  ecu.barred = true;
+  ecu.kept_by = {"b"};
+  ecu.barred_for = std::chrono::milliseconds(3999);
+  EXPECT_TRUE(problems(status()).empty());
+  ecu.barred_for = std::chrono::seconds(4);
+  EXPECT_THAT(problems(status()), ElementsAre(HasSubstr(to_string(kMac) + " (heard by b)")));
+}
+
 TEST_F(AdminStatusTest, NoticesDoNotSpoilTheHealth) {
   core_.on_malformed_notify(now_, "10.0.0.9", make_error(Code::kProtocol, "junk"), effects_);
   facts_.reconcile_running = true;

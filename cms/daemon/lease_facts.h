@@ -18,6 +18,7 @@ struct LeaseFacts {
     std::optional<Duration> heartbeat_ago{};  // Absent: its session was never heard here.
     bool leased = false;                      // By this cmsd.
     bool barred = false;                      // As above.
+    Duration barred_for{};                    // So long the others can read that.
     std::optional<bool>
         maintenance_asked{};  // What an operator has said to this cmsd, and its log does not say yet.
     std::vector<std::string> kept_by{};  // Barred: the cmsd that keep it from being LOST.

@@ -87,6 +87,7 @@ LeaseFacts LeaseKeeper::facts(Instant now) const {
     const SessionId session = core::session_of(ecu.head);
     one.leased = leases_.is_leased(now, session);
     one.barred = ecu.barred;
+    if (ecu.bar_durable_at) one.barred_for = now - *ecu.bar_durable_at;
     if (ecu.wish) one.maintenance_asked = ecu.wish->maintenance;
     if (ecu.barred && !ecu.lost_known_at) one.kept_by = leases_.kept_by(now, session);
     one.shunned_for = restores_.core().shunned_for(now, ecu_mac);
