@@ -1,5 +1,5 @@
 #pragma once
-// BlobServer serves stored checkpoints to whoever fetches them (rtcr get, cms-admin get, later the
+// BlobServer serves stored checkpoints to whoever fetches them (rtcr get, cms-admin get, the
 // target of a restore), with the same exchange by which a publisher serves a CMS. A blob that reads as
 // corrupt is looked at once more by the scrubber; its fetch fails with kCorrupt when it has left the
 // store, so that whoever wants the newest can ask again for the next older one.
